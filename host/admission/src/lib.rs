@@ -1,0 +1,1 @@
+//! The chain behind `Admit`: admission plugins in order.

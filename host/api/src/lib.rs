@@ -1,0 +1,1 @@
+//! The HTTP door: discovery, verbs, watch, tables, filters; `Failure` becomes `Status` here.

@@ -1,0 +1,1 @@
+//! Runs controller plugins: work queues, recorded reads, intents carried out.

@@ -1,0 +1,1 @@
+//! From bound pods to running containers: pod state machine and runtime bridge.

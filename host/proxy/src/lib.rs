@@ -1,0 +1,1 @@
+//! From Services and EndpointSlices to packet rules, and the cluster's DNS.

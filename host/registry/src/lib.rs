@@ -1,0 +1,1 @@
+//! The only writer: a file per resource, admission order, versions, finalizers, watch cache.

@@ -1,0 +1,1 @@
+//! From unbound pods to bindings: queue, snapshot, placing cycle, bind.

@@ -1,0 +1,3 @@
+//! The binary: flags, config, wiring, start and stop order. No logic.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The cluster as one decision sees it: informers, indexes, tallies and recorded reads.

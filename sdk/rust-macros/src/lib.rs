@@ -1,0 +1,1 @@
+//! Attribute macros that export a decision as a component.

@@ -1,0 +1,1 @@
+//! The Rust SDK: a plugin is mostly its decision.

@@ -1,0 +1,1 @@
+//! Starts what tests need: clusters, stores, runtimes, clients.

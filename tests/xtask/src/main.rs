@@ -1,0 +1,3 @@
+//! The workspace's own commands: up, down, test, bench, guests.
+
+fn main() {}
