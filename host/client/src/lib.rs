@@ -5,6 +5,9 @@
 //!
 //! Does not know: how objects are stored, who is authorised, what a URL looks like (but for `http`).
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,18 +27,33 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// # Errors
     /// `NotFound`, `Forbidden`, `NoSuchResource`, `Unavailable`, and `TooLargeVersion` if `at` is not reached in time.
-    async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure>;
+    async fn get(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        at: ReadVersion,
+    ) -> Result<Arc<Object>, Failure>;
 
     /// # Errors
     /// `Forbidden`, `NoSuchResource`, `Expired` for a continue token or version that is compacted, `BadRequest`.
-    async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure>;
+    async fn list(
+        &self,
+        caller: &Caller,
+        of: &Collection,
+        options: &ListOptions,
+    ) -> Result<List, Failure>;
 
     /// Events after `options.from`, in order, without gap or duplicate. The stream ends with an `Err` when it cannot go
     /// on (`Expired`: list again) or, after `options.timeout`, without one.
     ///
     /// # Errors
     /// Those of [`Cluster::list`].
-    async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure>;
+    async fn watch(
+        &self,
+        caller: &Caller,
+        of: &Collection,
+        options: &WatchOptions,
+    ) -> Result<WatchStream, Failure>;
 
     /// The only way to change anything.
     ///
@@ -58,7 +76,12 @@ pub struct Target {
 
 impl Target {
     pub fn new(gvr: Gvr, namespace: &str, name: &str) -> Self {
-        Self { gvr, namespace: namespace.into(), name: name.into(), subresource: String::new() }
+        Self {
+            gvr,
+            namespace: namespace.into(),
+            name: name.into(),
+            subresource: String::new(),
+        }
     }
 
     pub fn subresource(mut self, name: &str) -> Self {
@@ -76,7 +99,10 @@ pub struct Collection {
 
 impl Collection {
     pub fn all(gvr: Gvr) -> Self {
-        Self { gvr, namespace: None }
+        Self {
+            gvr,
+            namespace: None,
+        }
     }
 }
 
@@ -138,7 +164,10 @@ pub enum WatchEvent {
     /// The last state, at the version of the deletion.
     Deleted(Arc<Object>),
     /// Everything up to this version has been sent.
-    Bookmark { version: ResourceVersion, initial_events_end: bool },
+    Bookmark {
+        version: ResourceVersion,
+        initial_events_end: bool,
+    },
 }
 
 /// A change somebody asks for.
@@ -153,11 +182,22 @@ pub struct Write {
 pub enum Action {
     /// The body is JSON. On a subresource (`binding`, `eviction`, `token`) the subresource's own kind.
     Create(Bytes),
-    Update { body: Bytes, preconditions: Preconditions },
-    Patch { kind: PatchKind, body: Bytes, preconditions: Preconditions },
+    Update {
+        body: Bytes,
+        preconditions: Preconditions,
+    },
+    Patch {
+        kind: PatchKind,
+        body: Bytes,
+        preconditions: Preconditions,
+    },
     Delete(DeleteOptions),
     /// Deletes each object of the target's collection that the selectors match; `target.name` is empty.
-    DeleteCollection { delete: DeleteOptions, labels: String, fields: String },
+    DeleteCollection {
+        delete: DeleteOptions,
+        labels: String,
+        fields: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +208,9 @@ pub enum PatchKind {
     Merge,
     Strategic,
     /// Server-side apply (KEP-555). `force` takes fields from other managers.
-    Apply { force: bool },
+    Apply {
+        force: bool,
+    },
 }
 
 /// What must hold at the moment of the write; otherwise it is refused with `Conflict` and nothing happens.
@@ -228,14 +270,19 @@ pub enum Outcome {
     /// What a deletecollection removed or marked.
     DeletedMany(Vec<Arc<Object>>),
     /// A subresource answered with a document of its own (`Binding` → `Status`, `TokenRequest`, `Scale`).
-    Document { json: Bytes, created: bool },
+    Document {
+        json: Bytes,
+        created: bool,
+    },
 }
 
 impl Outcome {
     /// The one object written, if it was one.
     pub fn object(&self) -> Option<&Arc<Object>> {
         match self {
-            Outcome::Created(object) | Outcome::Changed(object) | Outcome::Deleted(object) => Some(object),
+            Outcome::Created(object) | Outcome::Changed(object) | Outcome::Deleted(object) => {
+                Some(object)
+            }
             Outcome::DeletedMany(_) | Outcome::Document { .. } => None,
         }
     }
