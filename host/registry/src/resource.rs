@@ -1,0 +1,356 @@
+//! What the registry knows of a kind: one [`Resource`] per served group, version and plural.
+//!
+//! A kind's file in `resources/` builds one. Everything here has a default that suits a kind with a spec and nothing
+//! special, so such a kind is a page of ten lines.
+
+use std::sync::Arc;
+
+use client::{Outcome, Target};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use model::{Caller, Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, Verb};
+use serde_json::Value;
+
+use crate::Registry;
+use crate::allocate::Claims;
+use crate::names::NameRule;
+use crate::table::Column;
+
+/// One served kind: discovery's facts, and the rules its objects live by.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    pub kind: Arc<Kind>,
+    pub storage: Storage,
+    /// What `kubectl get` shows, left to right.
+    pub columns: Vec<Column>,
+    /// Paths a field selector may name, beside `metadata.name` and `metadata.namespace`.
+    pub selectable: Vec<Selectable>,
+    pub(crate) rules: Rules,
+    pub(crate) doors: Vec<(&'static str, Door)>,
+}
+
+/// Where and as what the objects are kept. Two resources that serve the same objects share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// Names the watch cache; the same for every version of a kind.
+    pub resource: GroupResource,
+    /// The version that is written.
+    pub gvk: Arc<Gvk>,
+    /// Kubernetes' own key layout: `/registry/pods/`, followed by `NAMESPACE/NAME` or `NAME`.
+    pub prefix: String,
+    /// How this resource's own version differs from the stored one.
+    pub versions: Versions,
+}
+
+/// How a served version becomes the stored one and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// Served as stored, or differing in `apiVersion` alone.
+    Alike,
+    /// Fields are renamed: stored name to served name.
+    Renamed(&'static [(&'static str, &'static str)]),
+    /// Asks [`crate::gates::Convert`] (CRDs with a conversion).
+    Asked,
+}
+
+/// A field that field selectors may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selectable {
+    /// As the selector spells it: `spec.nodeName`.
+    pub path: String,
+    /// What an absent field counts as.
+    pub default: &'static str,
+}
+
+/// The functions that make a kind what it is. All are pure but for `claim`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub name: NameRule,
+    /// Fills in defaults of the kind that are not in the schema's table, and resets what clients may not set.
+    /// Called with the old object for updates.
+    pub prepare: fn(&mut Value, Option<&Value>),
+    /// Everything wrong with a new object, or with a change.
+    pub validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
+    /// Advice for the caller about an object that is valid.
+    pub warn: fn(&Value, &mut Vec<String>),
+    /// Takes cluster-wide goods (addresses, ports) for the object and writes them into it.
+    pub claim: Option<fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>>,
+    /// Whether `metadata.generation` counts changes of everything outside `metadata` and `status`.
+    pub generation: bool,
+    /// Whether `status` is written through the `status` door only.
+    pub status: bool,
+    pub deletion: Deletion,
+    /// An update without `metadata.resourceVersion` overwrites; otherwise it is refused.
+    pub unconditional_update: bool,
+    /// An update of a name that is not there creates it.
+    pub create_on_update: bool,
+    /// Runs after a write of the kind is durable and in the cache.
+    pub after: Option<fn(&Registry, &Resource, &Object)>,
+}
+
+/// What a delete does to an object of the kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deletion {
+    /// Goes at once, unless finalizers hold it.
+    AtOnce,
+    /// Stays for a number of seconds, marked; a second delete may shorten them. The function tells how many, given the
+    /// caller's wish; 0 removes at once.
+    Graceful(fn(&Value, Option<u64>) -> u64),
+    /// `spec.finalizers` hold it as well, and `status.phase` tells (namespaces).
+    Namespace,
+}
+
+/// How a subresource is entered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Door {
+    /// Shows the whole object and changes one part of it: the function takes the new and the old object and puts back,
+    /// in the new one, all that this door may not change. The last function validates instead of the kind's own.
+    Part(fn(&mut Value, &Value), fn(&Value, Option<&Value>, &mut Vec<Cause>)),
+    /// `autoscaling/v1 Scale` over these paths.
+    Scale(ScalePaths),
+    /// Does something of its own on create.
+    Act(Act),
+    /// A connection that `api` carries; the registry only knows its name.
+    Stream,
+}
+
+pub(crate) type Act = for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
+
+/// A create on a subresource that acts: already authorised, decoded and admitted.
+pub(crate) struct Acting<'a> {
+    pub caller: &'a Caller,
+    pub resource: &'a Arc<Resource>,
+    pub target: &'a Target,
+    pub body: Value,
+    pub dry_run: bool,
+}
+
+/// Where a kind keeps what `Scale` shows. Dotted, below the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub replicas: &'static str,
+    pub status_replicas: &'static str,
+    /// A LabelSelector object, or the selector as text.
+    pub selector: &'static str,
+}
+
+impl Resource {
+    /// A namespaced kind with every verb, stored as it is served under `/registry/PLURAL/`.
+    pub fn namespaced(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self::new(group, version, kind, plural, Scope::Namespaced)
+    }
+
+    /// The same for a cluster-scoped kind.
+    pub fn cluster(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self::new(group, version, kind, plural, Scope::Cluster)
+    }
+
+    fn new(group: &str, version: &str, kind: &str, plural: &str, scope: Scope) -> Self {
+        let gvk = Gvk::new(group, version, kind);
+        let storage = Storage {
+            resource: GroupResource::new(group, plural),
+            gvk: Arc::new(gvk.clone()),
+            prefix: format!("/registry/{plural}/"),
+            versions: Versions::Alike,
+        };
+        let kind = Kind {
+            gvk,
+            plural: plural.into(),
+            singular: kind.to_lowercase().into(),
+            scope,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            verbs: Verb::ALL.to_vec(),
+            subresources: Vec::new(),
+        };
+        Self {
+            kind: Arc::new(kind),
+            storage,
+            columns: vec![Column::name(), Column::age()],
+            selectable: Vec::new(),
+            rules: Rules::default(),
+            doors: Vec::new(),
+        }
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Kind)) -> Self {
+        change(Arc::make_mut(&mut self.kind));
+        self
+    }
+
+    pub fn short(self, names: &[&str]) -> Self {
+        self.edit(|kind| kind.short_names = names.iter().map(|&n| n.into()).collect())
+    }
+
+    pub fn categories(self, names: &[&str]) -> Self {
+        self.edit(|kind| kind.categories = names.iter().map(|&n| n.into()).collect())
+    }
+
+    pub fn verbs(self, verbs: &[Verb]) -> Self {
+        self.edit(|kind| kind.verbs = verbs.to_vec())
+    }
+
+    /// The columns after the name.
+    pub fn columns(mut self, columns: Vec<Column>) -> Self {
+        self.columns = std::iter::once(Column::name()).chain(columns).collect();
+        self
+    }
+
+    /// Fields a selector may name; an absent one counts as empty text.
+    pub fn selectable(mut self, paths: &[&str]) -> Self {
+        self.selectable.extend(paths.iter().map(|&path| Selectable { path: path.into(), default: "" }));
+        self
+    }
+
+    pub fn selectable_or(mut self, path: &str, default: &'static str) -> Self {
+        self.selectable.push(Selectable { path: path.into(), default });
+        self
+    }
+
+    /// Where kube-apiserver keeps the kind, when that is not `/registry/PLURAL/`.
+    pub fn stored_under(mut self, prefix: &str) -> Self {
+        self.storage.prefix = prefix.into();
+        self
+    }
+
+    /// Serves the objects of another resource under this one's version, with some top-level fields renamed
+    /// (stored name, served name).
+    pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
+        self.storage = other.storage.clone();
+        self.storage.versions = if renamed.is_empty() { Versions::Alike } else { Versions::Renamed(renamed) };
+        self
+    }
+
+    pub(crate) fn names(mut self, rule: NameRule) -> Self {
+        self.rules.name = rule;
+        self
+    }
+
+    pub(crate) fn prepare(mut self, prepare: fn(&mut Value, Option<&Value>)) -> Self {
+        self.rules.prepare = prepare;
+        self
+    }
+
+    pub(crate) fn validate(mut self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
+        self.rules.validate = validate;
+        self
+    }
+
+    pub(crate) fn warn(mut self, warn: fn(&Value, &mut Vec<String>)) -> Self {
+        self.rules.warn = warn;
+        self
+    }
+
+    pub(crate) fn claim(mut self, claim: fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>) -> Self {
+        self.rules.claim = Some(claim);
+        self
+    }
+
+    pub(crate) fn deletion(mut self, deletion: Deletion) -> Self {
+        self.rules.deletion = deletion;
+        self
+    }
+
+    pub(crate) fn after(mut self, after: fn(&Registry, &Resource, &Object)) -> Self {
+        self.rules.after = Some(after);
+        self
+    }
+
+    /// Data without a spec (`ConfigMap`, `Event`): nothing to count generations of.
+    pub(crate) fn no_generation(mut self) -> Self {
+        self.rules.generation = false;
+        self
+    }
+
+    /// Updates must say which version they change.
+    pub(crate) fn conditional_updates(mut self) -> Self {
+        self.rules.unconditional_update = false;
+        self
+    }
+
+    pub(crate) fn create_on_update(mut self) -> Self {
+        self.rules.create_on_update = true;
+        self
+    }
+
+    /// The `status` subresource: `status` changes there and nowhere else, and nothing else changes there.
+    pub(crate) fn status(mut self) -> Self {
+        self.rules.status = true;
+        let validate = self.rules.validate;
+        self.door("status", None, &[Verb::Get, Verb::Patch, Verb::Update], Door::Part(only_status, validate))
+    }
+
+    pub(crate) fn scale(self, paths: ScalePaths) -> Self {
+        let kind = Gvk::new("autoscaling", "v1", "Scale");
+        self.door("scale", Some(kind), &[Verb::Get, Verb::Patch, Verb::Update], Door::Scale(paths))
+    }
+
+    /// A create on `PARENT/name/NAME` that does something of its own with an object of `kind`.
+    pub(crate) fn act(self, name: &'static str, kind: Gvk, act: Act) -> Self {
+        self.door(name, Some(kind), &[Verb::Create], Door::Act(act))
+    }
+
+    pub(crate) fn stream(self, name: &'static str, kind: Option<Gvk>, verbs: &[Verb]) -> Self {
+        self.door(name, kind, verbs, Door::Stream)
+    }
+
+    pub(crate) fn door(mut self, name: &'static str, kind: Option<Gvk>, verbs: &[Verb], door: Door) -> Self {
+        self.doors.push((name, door));
+        self.edit(|parent| {
+            parent.subresources.push(Subresource { name: name.into(), kind, verbs: verbs.to_vec() });
+        })
+    }
+
+    pub(crate) fn find_door(&self, name: &str) -> Option<Door> {
+        self.doors.iter().find(|(door, _)| *door == name).map(|(_, door)| *door)
+    }
+
+    /// One row of `kubectl get`, a cell per column. `now` is what ages are counted to.
+    pub fn table(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        let value = object.value();
+        self.columns.iter().map(|column| column.cell(&value, now)).collect()
+    }
+
+    /// Does the kind have `status` as a part of its own, with the `status` subresource?
+    pub fn has_status(&self) -> bool {
+        self.rules.status
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            name: NameRule::Subdomain,
+            prepare: |_, _| {},
+            validate: |_, _, _| {},
+            warn: |_, _| {},
+            claim: None,
+            generation: true,
+            status: false,
+            deletion: Deletion::AtOnce,
+            unconditional_update: true,
+            create_on_update: false,
+            after: None,
+        }
+    }
+}
+
+/// Puts back everything but `status`. Labels and annotations stay as they were too; `managedFields` may follow the change.
+fn only_status(new: &mut Value, old: &Value) {
+    let status = new.get_mut("status").map(Value::take);
+    let managed = new.pointer_mut("/metadata/managedFields").map(Value::take);
+    let version = new.pointer_mut("/metadata/resourceVersion").map(Value::take);
+    *new = old.clone();
+    let put = |at: &mut Value, key: &str, value: Option<Value>| {
+        let Some(map) = at.as_object_mut() else { return };
+        match value {
+            Some(value) => map.insert(key.into(), value),
+            None => map.remove(key),
+        };
+    };
+    put(new, "status", status);
+    if let Some(meta) = new.get_mut("metadata") {
+        put(meta, "managedFields", managed);
+        put(meta, "resourceVersion", version);
+    }
+}
