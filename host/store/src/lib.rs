@@ -1,1 +1,18 @@
-//! The `Store` trait and its engines `memory`, `embedded` and `etcd`; one conformance suite runs on all.
+//! What the cluster remembers: the `Store` trait and its engines `memory`, `embedded` and `etcd`.
+//!
+//! Start at [`Store`]: its documentation is the contract, and one conformance suite runs it on every engine.
+//!
+//! Does not know: objects, kinds, JSON, versions of APIs. A value is bytes; a key is bytes under Kubernetes' layout
+//! (`/registry/pods/default/web-0`, `/registry/apiregistration.k8s.io/apiservices/v1.apps`).
+
+mod contract;
+mod error;
+mod hub;
+mod watch;
+
+pub use contract::{
+    Batch, Change, Compare, Counted, Entry, Event, MAX_KEY, MAX_VALUE, Outcome, Page, Range, Read,
+    Revision, Store, Txn,
+};
+pub use error::StoreError;
+pub use watch::Watch;
