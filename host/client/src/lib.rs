@@ -7,6 +7,7 @@
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+pub mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
