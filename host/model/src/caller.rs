@@ -32,14 +32,29 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(user: UserInfo, agent: &str) -> Self {
-        Self { user: Arc::new(user), agent: agent.into() }
+        Self {
+            user: Arc::new(user),
+            agent: agent.into(),
+        }
     }
 
     /// A component or plugin of the cluster: `system:kube-scheduler` in group `system:authenticated`.
     pub fn component(name: &str, groups: &[&str]) -> Self {
-        let groups = groups.iter().copied().chain(["system:authenticated"]).map(String::from).collect();
+        let groups = groups
+            .iter()
+            .copied()
+            .chain(["system:authenticated"])
+            .map(String::from)
+            .collect();
         let agent = name.rsplit(':').next().unwrap_or(name);
-        Self::new(UserInfo { name: name.into(), groups, ..UserInfo::default() }, agent)
+        Self::new(
+            UserInfo {
+                name: name.into(),
+                groups,
+                ..UserInfo::default()
+            },
+            agent,
+        )
     }
 
     pub fn user(&self) -> &UserInfo {

@@ -21,10 +21,18 @@ pub enum Failure {
     AlreadyExists(ObjectKey),
     /// The object moved on since the caller read it.
     #[error("Operation cannot be fulfilled on {object}: {reason}")]
-    Conflict { object: ObjectKey, reason: String, causes: Vec<Cause> },
+    Conflict {
+        object: ObjectKey,
+        reason: String,
+        causes: Vec<Cause>,
+    },
     /// The object reads well but breaks rules of its kind.
     #[error("{kind} \"{name}\" is invalid: {}", Causes(.causes))]
-    Invalid { kind: Gvk, name: String, causes: Vec<Cause> },
+    Invalid {
+        kind: Gvk,
+        name: String,
+        causes: Vec<Cause>,
+    },
     /// The request itself cannot be understood.
     #[error("{0}")]
     BadRequest(String),
@@ -32,12 +40,24 @@ pub enum Failure {
     Unauthorized(String),
     /// The caller may not do this, or an admission step said no. `reason` is the whole sentence after `is forbidden: `.
     #[error("{} is forbidden: {reason}", Subject(.resource, .name))]
-    Forbidden { resource: GroupResource, name: String, reason: String },
+    Forbidden {
+        resource: GroupResource,
+        name: String,
+        reason: String,
+    },
     /// An admission plugin refused, with the status it chose.
     #[error("{reason}")]
-    Denied { by: String, object: ObjectKey, reason: String, code: u16 },
+    Denied {
+        by: String,
+        object: ObjectKey,
+        reason: String,
+        code: u16,
+    },
     #[error("the server does not allow this method on the requested resource")]
-    MethodNotAllowed { verb: String, resource: GroupResource },
+    MethodNotAllowed {
+        verb: String,
+        resource: GroupResource,
+    },
     #[error("{0}")]
     NotAcceptable(String),
     #[error("{0}")]
@@ -47,18 +67,32 @@ pub enum Failure {
     Expired(String),
     /// `resourceVersion` lies in the future.
     #[error("Too large resource version: {asked}, current: {current}")]
-    TooLargeVersion { asked: ResourceVersion, current: ResourceVersion },
+    TooLargeVersion {
+        asked: ResourceVersion,
+        current: ResourceVersion,
+    },
     #[error("Request entity too large: limit is {limit} bytes")]
     TooLarge { limit: usize },
     #[error("{reason}")]
-    TooManyRequests { reason: String, retry_after: Duration },
+    TooManyRequests {
+        reason: String,
+        retry_after: Duration,
+    },
     #[error("{0}")]
     Timeout(String),
     #[error("{what} is not reachable")]
-    Unavailable { what: &'static str, #[source] source: BoxError },
+    Unavailable {
+        what: &'static str,
+        #[source]
+        source: BoxError,
+    },
     /// A plugin stopped while it was needed: trapped, ran out of time or budget, or is not loaded.
     #[error("plugin {name} stopped while {doing}: {reason}")]
-    Plugin { name: String, doing: &'static str, reason: String },
+    Plugin {
+        name: String,
+        doing: &'static str,
+        reason: String,
+    },
     /// A fault of ours.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -131,11 +165,21 @@ impl Cause {
 
     /// `value` as it is to be printed, quoted if it is text.
     pub fn invalid(field: impl Into<String>, value: impl fmt::Display, detail: &str) -> Self {
-        Self::of(CauseReason::Invalid, field, &format!("Invalid value: {value}"), detail)
+        Self::of(
+            CauseReason::Invalid,
+            field,
+            &format!("Invalid value: {value}"),
+            detail,
+        )
     }
 
     pub fn duplicate(field: impl Into<String>, value: impl fmt::Display) -> Self {
-        Self::of(CauseReason::Duplicate, field, &format!("Duplicate value: {value}"), "")
+        Self::of(
+            CauseReason::Duplicate,
+            field,
+            &format!("Duplicate value: {value}"),
+            "",
+        )
     }
 
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
@@ -143,25 +187,51 @@ impl Cause {
     }
 
     /// `supported` in the order it is to be printed.
-    pub fn not_supported(field: impl Into<String>, value: impl fmt::Display, supported: &[&str]) -> Self {
+    pub fn not_supported(
+        field: impl Into<String>,
+        value: impl fmt::Display,
+        supported: &[&str],
+    ) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
         let detail = format!("supported values: {}", list.join(", "));
-        Self::of(CauseReason::NotSupported, field, &format!("Unsupported value: {value}"), &detail)
+        Self::of(
+            CauseReason::NotSupported,
+            field,
+            &format!("Unsupported value: {value}"),
+            &detail,
+        )
     }
 
     pub fn too_long(field: impl Into<String>, limit: usize) -> Self {
-        Self::of(CauseReason::TooLong, field, "Too long", &format!("may not be more than {limit} bytes"))
+        Self::of(
+            CauseReason::TooLong,
+            field,
+            "Too long",
+            &format!("may not be more than {limit} bytes"),
+        )
     }
 
     fn of(reason: CauseReason, field: impl Into<String>, what: &str, detail: &str) -> Self {
-        let message = if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") };
-        Self { reason, field: field.into(), message }
+        let message = if detail.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}: {detail}")
+        };
+        Self {
+            reason,
+            field: field.into(),
+            message,
+        }
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+        if self.field.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.field, self.message)
+        }
     }
 }
 

@@ -20,7 +20,11 @@ pub struct ObjectKey {
 
 impl ObjectKey {
     pub fn new(resource: GroupResource, namespace: &str, name: &str) -> Self {
-        Self { resource, namespace: namespace.into(), name: name.into() }
+        Self {
+            resource,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -34,7 +38,9 @@ impl fmt::Display for ObjectKey {
 /// A store revision: rises with every write to the cluster and names exactly one of them.
 ///
 /// Clients treat it as opaque text; here it is a number so that two can be compared (KEP-5504 allows that).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct ResourceVersion(pub u64);
 
 impl ResourceVersion {
@@ -53,7 +59,9 @@ impl FromStr for ResourceVersion {
 
     fn from_str(text: &str) -> Result<Self, Failure> {
         text.parse().map(Self).map_err(|_| {
-            Failure::BadRequest(format!("Invalid value: \"{text}\": the resource version must be a whole number"))
+            Failure::BadRequest(format!(
+                "Invalid value: \"{text}\": the resource version must be a whole number"
+            ))
         })
     }
 }

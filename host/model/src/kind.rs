@@ -15,12 +15,20 @@ pub struct Gvk {
 
 impl Gvk {
     pub fn new(group: &str, version: &str, kind: &str) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
 
     /// `v1` or `apps/v1`: the value of an object's `apiVersion`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// Splits `v1` or `apps/v1` and adds the kind.
@@ -34,7 +42,8 @@ impl Gvk {
     /// Parses `v1/Pod` or `apps/v1/ReplicaSet`, the spelling plugins use.
     pub fn parse(text: &str) -> Option<Self> {
         let (api_version, kind) = text.rsplit_once('/')?;
-        (!api_version.is_empty() && !kind.is_empty()).then(|| Self::from_api_version(api_version, kind))
+        (!api_version.is_empty() && !kind.is_empty())
+            .then(|| Self::from_api_version(api_version, kind))
     }
 }
 
@@ -53,13 +62,20 @@ pub struct GroupResource {
 
 impl GroupResource {
     pub fn new(group: &str, resource: &str) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
 impl fmt::Display for GroupResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            f.write_str(&self.resource)
+        } else {
+            write!(f, "{}.{}", self.resource, self.group)
+        }
     }
 }
 
@@ -73,17 +89,29 @@ pub struct Gvr {
 
 impl Gvr {
     pub fn new(group: &str, version: &str, resource: &str) -> Self {
-        Self { group: group.into(), version: version.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.resource.clone(),
+        }
     }
 }
 
 impl fmt::Display for Gvr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Gvk::new(&self.group, &self.version, "").api_version(), self.resource)
+        write!(
+            f,
+            "{}/{}",
+            Gvk::new(&self.group, &self.version, "").api_version(),
+            self.resource
+        )
     }
 }
 
@@ -165,11 +193,18 @@ pub struct Kind {
 
 impl Kind {
     pub fn gvr(&self) -> Gvr {
-        Gvr { group: self.gvk.group.clone(), version: self.gvk.version.clone(), resource: self.plural.clone() }
+        Gvr {
+            group: self.gvk.group.clone(),
+            version: self.gvk.version.clone(),
+            resource: self.plural.clone(),
+        }
     }
 
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.gvk.group.clone(), resource: self.plural.clone() }
+        GroupResource {
+            group: self.gvk.group.clone(),
+            resource: self.plural.clone(),
+        }
     }
 
     pub fn namespaced(&self) -> bool {
@@ -192,7 +227,11 @@ mod tests {
 
     #[test]
     fn kinds_are_spelled_as_plugins_spell_them() {
-        for text in ["v1/Pod", "apps/v1/ReplicaSet", "plugins.pilotis.dev/v1alpha1/Plugin"] {
+        for text in [
+            "v1/Pod",
+            "apps/v1/ReplicaSet",
+            "plugins.pilotis.dev/v1alpha1/Plugin",
+        ] {
             assert_eq!(Gvk::parse(text).unwrap().to_string(), text);
         }
         for bad in ["Pod", "/Pod", "v1/"] {
@@ -203,7 +242,13 @@ mod tests {
     #[test]
     fn the_core_group_is_not_written() {
         assert_eq!(GroupResource::new("", "pods").to_string(), "pods");
-        assert_eq!(GroupResource::new("apps", "deployments").to_string(), "deployments.apps");
-        assert_eq!(Gvr::new("apps", "v1", "deployments").to_string(), "apps/v1/deployments");
+        assert_eq!(
+            GroupResource::new("apps", "deployments").to_string(),
+            "deployments.apps"
+        );
+        assert_eq!(
+            Gvr::new("apps", "v1", "deployments").to_string(),
+            "apps/v1/deployments"
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Labels {
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let mut pairs: Vec<_> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut pairs: Vec<_> = pairs
+            .into_iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect();
         pairs.sort();
         pairs.dedup_by(|later, earlier| later.0 == earlier.0);
         Self(pairs.into())
@@ -59,15 +62,27 @@ impl Object {
     pub fn from_value(gvk: Arc<Gvk>, key: ObjectKey, value: &Value) -> Result<Self, Failure> {
         let json = serde_json::to_vec(value).map_err(Failure::internal)?;
         let meta = value.get("metadata").and_then(Value::as_object);
-        let meta = meta.ok_or_else(|| Failure::Internal(format!("{key} was read without its metadata")))?;
+        let meta =
+            meta.ok_or_else(|| Failure::Internal(format!("{key} was read without its metadata")))?;
         let text = |name: &str| meta.get(name).and_then(Value::as_str).unwrap_or_default();
         let labels = meta.get("labels").and_then(Value::as_object);
-        let labels = labels.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect();
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
+            .collect();
         let version = match text("resourceVersion") {
             "" => ResourceVersion::default(),
             version => version.parse()?,
         };
-        Ok(Self { gvk, uid: Uid(text("uid").into()), version, labels, json: json.into(), key })
+        Ok(Self {
+            gvk,
+            uid: Uid(text("uid").into()),
+            version,
+            labels,
+            json: json.into(),
+            key,
+        })
     }
 
     /// Parses the document. For writers and deciders of rare things; hot paths read single fields from the bytes.
