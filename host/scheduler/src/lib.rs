@@ -1,1 +1,25 @@
-//! From unbound pods to bindings: queue, snapshot, placing cycle, bind.
+//! The scheduler: from unbound pods to bindings.
+//!
+//! Start at [`place::Chain::place`]; everything before it gathers facts ([`world`], [`queue`]), everything after carries out
+//! ([`run()`], `bind`, `report`). Policies keep mirrors of [`world::World`], fed with the stream that [`records`] lays out.
+//!
+//! Does not know: HTTP, the store, containerd, wasmtime (policies arrive as `dyn Policy`).
+
+mod bind;
+mod dice;
+mod feed;
+mod needs;
+mod nodeset;
+pub mod place;
+pub mod policy;
+pub mod queue;
+pub mod records;
+mod report;
+mod resources;
+mod run;
+mod texts;
+pub mod world;
+
+pub use dice::Dice;
+pub use nodeset::NodeSet;
+pub use run::{Config, Fixed, Policies, run};
