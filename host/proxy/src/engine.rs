@@ -1,0 +1,52 @@
+//! What carries a plan out on this machine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::Failure;
+use tokio::sync::watch;
+
+use crate::plan::Plan;
+
+/// Makes the machine do what a plan says.
+#[async_trait]
+pub trait Engine: Send + 'static {
+    /// From whatever was there before to `plan`. Established connections live on. After an error the old state stands as far
+    /// as the engine could keep it, and the caller tries again, with this plan or a newer one.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] with what could not be done and what to do about it.
+    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure>;
+
+    /// Removes all that this engine, or one before it on this machine, has put there.
+    ///
+    /// # Errors
+    /// As [`Engine::sync`].
+    async fn cleanup(&mut self) -> Result<(), Failure>;
+}
+
+/// Does nothing but remember: stands in for a machine in tests and where the runtime is fake.
+pub struct Fake {
+    seen: watch::Sender<Arc<Plan>>,
+}
+
+impl Fake {
+    /// The engine, and a look at the newest plan it was given.
+    pub fn new() -> (Self, watch::Receiver<Arc<Plan>>) {
+        let (seen, look) = watch::channel(Arc::default());
+        (Self { seen }, look)
+    }
+}
+
+#[async_trait]
+impl Engine for Fake {
+    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.seen.send_replace(Arc::new(plan.clone()));
+        Ok(())
+    }
+
+    async fn cleanup(&mut self) -> Result<(), Failure> {
+        self.seen.send_replace(Arc::default());
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The nftables engine: one atomic transaction for each new plan.
+//!
+//! The rules are handed to `nft -f -` as text, as an operator would read them: the JSON schema of the `nftables` crate has
+//! no verdict maps, which are what keeps the cost of a packet flat.
+
+mod conntrack;
+mod ruleset;
+mod transaction;
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use async_trait::async_trait;
+use model::Failure;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+pub use ruleset::{Settings, TABLE};
+
+use crate::engine::Engine;
+use crate::plan::{Family, Plan};
+use ruleset::{Ruleset, ruleset};
+
+/// Keeps the tables `ip pilotis-proxy` and `ip6 pilotis-proxy`. Needs CAP_NET_ADMIN.
+pub struct Nftables {
+    settings: Settings,
+    /// What runs before `nft` and `conntrack`: `ip netns exec NAME` in tests.
+    within: Vec<String>,
+    /// What the kernel holds; `None` until the first transaction, and after one that failed.
+    held: Option<BTreeMap<Family, Ruleset>>,
+    plan: Plan,
+}
+
+impl Nftables {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, within: Vec::new(), held: None, plan: Plan::default() }
+    }
+
+    /// Works in a network namespace made by `ip netns add`.
+    pub fn in_namespace(mut self, name: &str) -> Self {
+        self.within = ["ip", "netns", "exec", name].map(String::from).to_vec();
+        self
+    }
+
+    /// Whether this machine lets us: `nft` is there and may list tables. The error says what to do.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`].
+    pub async fn check(&self) -> Result<(), Failure> {
+        self.nft("add table ip pilotis-proxy-check\ndelete table ip pilotis-proxy-check\n".into()).await
+    }
+
+    async fn nft(&self, script: String) -> Result<(), Failure> {
+        let output = run(&self.within, "nft", &["-f", "-"], script).await?;
+        match output.status.success() {
+            true => Ok(()),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                let said: Vec<&str> = said.lines().take(6).collect();
+                Err(unavailable(format!("nft refused the rules: {}", said.join(" | "))))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Nftables {
+    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let next = tables(plan, &self.settings, self.held.as_ref());
+        let held = self.held.take();
+        let update = held.as_ref().map(|held| script(held, &next));
+        let done = match update {
+            Some(script) if script.is_empty() => true,
+            Some(script) => match self.nft(script).await {
+                Ok(()) => true,
+                Err(error) => {
+                    // Somebody else changed our table. The kernel took nothing of the script: write all of it.
+                    tracing::warn!(error = %crate::run::with_source(&error), "the rules are not as we left them");
+                    false
+                }
+            },
+            None => false,
+        };
+        if !done {
+            self.nft(script(&BTreeMap::new(), &next)).await?;
+        }
+        self.held = Some(next);
+        let stale = conntrack::stale(&self.plan, plan);
+        self.plan = plan.clone();
+        conntrack::forget(&self.within, &stale).await;
+        Ok(())
+    }
+
+    async fn cleanup(&mut self) -> Result<(), Failure> {
+        self.held = None;
+        self.plan = Plan::default();
+        self.nft(format!("{}{}", transaction::remove("ip"), transaction::remove("ip6"))).await
+    }
+}
+
+/// The tables for a plan. A machine without IPv6 Services gets no IPv6 table, unless it has one already.
+fn tables(plan: &Plan, settings: &Settings, held: Option<&BTreeMap<Family, Ruleset>>) -> BTreeMap<Family, Ruleset> {
+    let wants_v6 = plan.ports.keys().any(|name| name.family == Family::V6)
+        || held.is_some_and(|held| held.contains_key(&Family::V6));
+    let families = [Family::V4].into_iter().chain(wants_v6.then_some(Family::V6));
+    families.map(|family| (family, ruleset(plan, family, settings))).collect()
+}
+
+/// From `held` to `next`. A table that is not held is written whole.
+fn script(held: &BTreeMap<Family, Ruleset>, next: &BTreeMap<Family, Ruleset>) -> String {
+    let of = |(family, ruleset): (&Family, &Ruleset)| match held.get(family) {
+        Some(held) => transaction::update(word(*family), held, ruleset),
+        None => transaction::rewrite(word(*family), ruleset),
+    };
+    next.iter().map(of).collect()
+}
+
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+/// Runs a tool with `input`, inside `within`, and waits for its end.
+async fn run(within: &[String], tool: &str, arguments: &[&str], input: String) -> Result<std::process::Output, Failure> {
+    let words: Vec<&str> = within.iter().map(String::as_str).chain([tool]).chain(arguments.iter().copied()).collect();
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| unavailable(format!("cannot run {tool} (install the package it comes in, or use the userspace proxy): {error}")))?;
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // Both at once: a tool that answers before it has read all would otherwise wait for us, and we for it.
+    let (written, output) = tokio::join!(
+        async move { stdin.write_all(input.as_bytes()).await },
+        child.wait_with_output()
+    );
+    let output = output.map_err(|error| unavailable(format!("{tool} was lost: {error}")))?;
+    if let (Err(error), true) = (written, output.status.success()) {
+        return Err(unavailable(format!("{tool} did not read its input: {error}")));
+    }
+    Ok(output)
+}
+
+fn unavailable(reason: String) -> Failure {
+    Failure::Unavailable { what: "the packet filter (nftables)", source: reason.into() }
+}
+
+
+#[cfg(test)]
+mod tests;
