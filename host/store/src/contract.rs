@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{StoreError, Watch};
 
-/// A store's clock: rises with every change and names exactly one of them. Revision 0 is before every change.
+/// A store's clock: rises with every change and names exactly one of them.
 pub type Revision = model::ResourceVersion;
 
 /// The longest key, in bytes. The shortest has one.
@@ -24,6 +24,7 @@ pub const MAX_VALUE: usize = 1_500_000;
 /// # Revisions
 /// - Every change (a put, a deletion, an expiry) has a revision of its own, greater than any issued before, also across
 ///   restarts, crashes and restores. Not every number need be used. A transaction that changes nothing issues none.
+/// - An empty store begins at revision 1. Revision 0 is never kept: to ask for it is answered `Compacted`.
 /// - Two calls, one begun after the other was answered, see revisions in that order (linearizable), whichever store
 ///   handle on the same data they use.
 ///

@@ -102,8 +102,8 @@ impl Hub {
         }
     }
 
-    /// Lets go of the changes through `floor`, and hands them to `each`.
-    pub(crate) fn forget(&self, floor: Revision, mut each: impl FnMut(&Event)) {
+    /// Lets go of the changes through `floor`.
+    pub(crate) fn forget(&self, floor: Revision) {
         let mut inner = self.inner.write();
         while inner
             .events
@@ -115,7 +115,6 @@ impl Hub {
             inner.each_group(&event.key, |group| {
                 group.lost.store(event.revision.0, Ordering::Relaxed)
             });
-            each(&event);
         }
         inner.floor = inner.floor.max(floor);
     }

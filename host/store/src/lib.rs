@@ -6,13 +6,19 @@
 //! (`/registry/pods/default/web-0`, `/registry/apiregistration.k8s.io/apiservices/v1.apps`).
 
 mod contract;
+pub mod embedded;
+mod engine;
 mod error;
 mod hub;
+pub mod memory;
+mod snapshot;
+mod tree;
 mod watch;
 
 pub use contract::{
-    Batch, Change, Compare, Counted, Entry, Event, MAX_KEY, MAX_VALUE, Outcome, Page, Range, Read,
-    Revision, Store, Txn,
+    Batch, Change, Compare, Counted, Entry, Event, MAX_KEY, MAX_VALUE, Outcome, Page, Previous,
+    Range, Read, Revision, Store, Txn,
 };
+pub use engine::{History, LocalStore};
 pub use error::StoreError;
 pub use watch::Watch;
