@@ -13,6 +13,8 @@ mod feed;
 pub mod nftables;
 pub mod plan;
 mod run;
+#[cfg(test)]
+mod cases;
 pub mod userspace;
 
 pub use dns::{DnsConfig, serve_dns};

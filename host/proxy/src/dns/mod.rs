@@ -159,3 +159,36 @@ async fn bind(at: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
         }
     }
 }
+
+/// For golden tests: questions to a world.
+#[cfg(test)]
+pub(crate) struct Lookup {
+    domain: Domain,
+    zone: Zone,
+}
+
+#[cfg(test)]
+impl Lookup {
+    pub(crate) fn new(domain: &str, reverse: &[IpNet], world: &crate::facts::World) -> Self {
+        let name = Name::from_ascii(format!("{domain}.")).unwrap();
+        Self { domain: Domain { name, reverse: reverse.to_vec() }, zone: Zone::new(world) }
+    }
+
+    /// The answer as `dig` would show it.
+    pub(crate) fn told(&self, name: &Name, kind: hickory_proto::rr::RecordType) -> String {
+        let mut name = name.clone();
+        name.set_fqdn(true);
+        let Some(answer) = self.domain.answer(&self.zone, &name, kind) else { return "not ours\n".into() };
+        let mut text = format!("{:?}\n", answer.code);
+        let sections = [("", answer.records), ("also ", answer.additionals), ("until ", answer.soa.into_iter().collect())];
+        for (prefix, records) in sections {
+            for record in records {
+                text.push_str(&format!("{prefix}{record}\n"));
+            }
+        }
+        if let Some(next) = answer.continues_at {
+            text.push_str(&format!("ask others for {next}\n"));
+        }
+        text
+    }
+}

@@ -151,5 +151,30 @@ fn unavailable(reason: String) -> Failure {
 }
 
 
+
+/// For golden tests: the scripts that a series of plans leads to.
 #[cfg(test)]
-mod tests;
+#[derive(Default)]
+pub(crate) struct Shown {
+    held: BTreeMap<Family, Ruleset>,
+    plan: Plan,
+}
+
+#[cfg(test)]
+impl Shown {
+    /// The first time the rules of Services without the frame, which is the same for all; then what changes.
+    pub(crate) fn next(&mut self, plan: &Plan, settings: &Settings) -> String {
+        let next = tables(plan, settings, Some(&self.held));
+        if self.held.is_empty() {
+            let frame = |family: &Family| (*family, ruleset(&Plan::default(), *family, settings));
+            self.held = next.keys().map(frame).collect();
+        }
+        let mut text = script(&self.held, &next);
+        for flow in conntrack::stale(&self.plan, plan) {
+            text.push_str(&format!("forget {flow:?}\n"));
+        }
+        self.held = next;
+        self.plan = plan.clone();
+        text
+    }
+}
