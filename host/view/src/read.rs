@@ -1,0 +1,458 @@
+//! What one call sees: every kind at one version, every answer noted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use client::{ReadVersion, Target};
+use hashbrown::HashMap;
+use model::{Failure, Gvk, Kind, Object};
+use parking_lot::Mutex;
+
+use crate::answer::{self, Asked};
+use crate::changes::Delta;
+use crate::question::{Ask, What};
+use crate::record::{Answer, Read, Recording, Refused};
+use crate::selection::Selection;
+use crate::slot::Frozen;
+use crate::{Grants, View};
+
+/// The cluster as it stood when this was opened: equal questions get equal answers, and each becomes a reason to run again
+/// once the view is installed ([`View::install`]). A kind nobody had read before stands still from its first read on.
+pub struct RecordedView {
+    source: Source,
+    grants: Arc<dyn Grants>,
+    now: i64,
+    pins: Mutex<HashMap<Gvk, Arc<Frozen>, ahash::RandomState>>,
+    noted: Mutex<Noted>,
+}
+
+enum Source {
+    View(Arc<View>),
+    /// The reads that are left, in order.
+    Replay(Mutex<std::collections::VecDeque<(Read, Answer)>>),
+}
+
+#[derive(Default)]
+struct Noted {
+    reads: Vec<(Read, Answer)>,
+    /// Where each question stands in `reads`, so that asking twice costs and records nothing.
+    at: HashMap<Read, usize, ahash::RandomState>,
+}
+
+/// One served kind, as `kinds()` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Served {
+    pub kind: String,
+    /// With the group: `deployments.apps`.
+    pub resource: String,
+    pub namespaced: bool,
+    pub listable: bool,
+    pub deletable: bool,
+}
+
+/// The `scale` subresource of an object.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Scaling {
+    pub uid: String,
+    pub version: String,
+    pub spec_replicas: i32,
+    pub status_replicas: i32,
+    /// As text; empty if the kind has none.
+    pub selector: String,
+}
+
+impl RecordedView {
+    pub(crate) fn open(view: Arc<View>, grants: Arc<dyn Grants>, now: i64) -> Self {
+        let slots = view.slots.load_full();
+        let pins = slots
+            .iter()
+            .filter(|(_, slot)| slot.progress.borrow().synced);
+        let pins = pins
+            .map(|(kind, slot)| (kind.clone(), slot.frozen()))
+            .collect();
+        Self {
+            source: Source::View(view),
+            grants,
+            now,
+            pins: Mutex::new(pins),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Answers from a recording, and only the questions that were asked in it, in its order.
+    pub fn replay(recording: Recording) -> Self {
+        let source = Source::Replay(Mutex::new(recording.reads.into()));
+        let grants = Arc::new(crate::AllGranted);
+        Self {
+            source,
+            grants,
+            now: recording.now,
+            pins: Mutex::default(),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// The time of the call, in milliseconds since 1970. It stands still too.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// One object's fields: packed columns with no row, or one. The path `.` is the whole object.
+    pub async fn get(&self, kind: &Gvk, namespace: &str, name: &str, fields: &str) -> Answer {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let read = Read::Get {
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            fields: fields.into(),
+        };
+        self.noting(read, async |view| {
+            let pinned = self.pinned(view, kind, &namespace).await?;
+            let wanted = view.wanted(fields)?;
+            Ok(answer::get(pinned.object(&namespace, &name), &wanted))
+        })
+        .await
+    }
+
+    /// The first `limit` (0: all) in `order` (empty: by namespace and name).
+    pub async fn find(
+        &self,
+        kind: &Gvk,
+        which: &Selection,
+        fields: &str,
+        order: &str,
+        limit: u32,
+    ) -> Answer {
+        let what = What::Find {
+            fields: fields.into(),
+            order: order.into(),
+        };
+        self.ask(kind, which, what, Asked::First(limit)).await
+    }
+
+    /// A row for each combination of values of `by`: those, the number of objects, the sum of each of `sums`.
+    pub async fn tally(&self, kind: &Gvk, which: &Selection, by: &str, sums: &str) -> Answer {
+        let what = What::Tally {
+            by: by.into(),
+            sums: sums.into(),
+        };
+        self.ask(kind, which, what, Asked::Whole).await
+    }
+
+    /// What came, changed in a wanted field, or went since `cursor` (0: everything).
+    pub async fn changes(
+        &self,
+        kind: &Gvk,
+        which: &Selection,
+        fields: &str,
+        cursor: u64,
+    ) -> Result<Delta, Refused> {
+        let what = What::Changes {
+            fields: fields.into(),
+        };
+        let packed = self.ask(kind, which, what, Asked::Since(cursor)).await?;
+        Delta::unpack(packed)
+            .ok_or_else(|| Failure::Internal("the recorded delta is cut off".into()).into())
+    }
+
+    /// `find` limited to paths under `.metadata`, for any listable kind.
+    pub async fn metadata(
+        &self,
+        kind: &Gvk,
+        which: &Selection,
+        fields: &str,
+        order: &str,
+        limit: u32,
+    ) -> Answer {
+        if let Some(path) = crate::fields::words(fields)
+            .into_iter()
+            .find(|path| !path.starts_with(".metadata"))
+        {
+            let says = format!(
+                "{path} is not under .metadata; read it with find, which needs the kind to be granted"
+            );
+            return Err(Failure::BadRequest(says).into());
+        }
+        self.find(kind, which, fields, order, limit).await
+    }
+
+    /// Past the view, linearizable. Recorded, but no reason to run again.
+    pub async fn get_live(&self, kind: &Gvk, namespace: &str, name: &str, fields: &str) -> Answer {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let read = Read::Live {
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            fields: fields.into(),
+        };
+        self.noting(read, async |view| {
+            let served = view.served(kind)?;
+            self.grants.may_read(&served, &namespace)?;
+            let wanted = view.wanted(fields)?;
+            let target = Target::new(served.gvr(), &namespace, &name);
+            match view
+                .cluster
+                .get(&view.caller, &target, ReadVersion::Latest)
+                .await
+            {
+                Ok(object) => Ok(answer::get(Some(&object), &wanted)),
+                Err(Failure::NotFound(_)) => Ok(answer::get(None, &wanted)),
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
+    }
+
+    /// The kinds there are, in discovery order.
+    pub async fn kinds(&self) -> Result<Vec<Served>, Refused> {
+        let bytes = self
+            .noting(Read::Kinds, async |view| {
+                Ok(kinds_answer(&view.cluster.kinds()))
+            })
+            .await?;
+        serde_json::from_slice(&bytes).map_err(|error| Failure::internal(error).into())
+    }
+
+    /// `None` if there is no such object.
+    pub async fn scale(
+        &self,
+        kind: &Gvk,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Scaling>, Refused> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let read = Read::Scale {
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        let bytes = self
+            .noting(read, async |view| {
+                // Pinned first: what changes from here on is seen by the subscription.
+                let pinned = self.pinned(view, kind, &namespace).await?;
+                if pinned.object(&namespace, &name).is_none() {
+                    return Ok(Bytes::from_static(b"null"));
+                }
+                let target =
+                    Target::new(view.served(kind)?.gvr(), &namespace, &name).subresource("scale");
+                let scale = match view
+                    .cluster
+                    .get(&view.caller, &target, ReadVersion::Any)
+                    .await
+                {
+                    Ok(scale) => scale.value(),
+                    Err(Failure::NotFound(_)) => return Ok(Bytes::from_static(b"null")),
+                    Err(failure) => return Err(failure),
+                };
+                let number = |at: &str| {
+                    scale
+                        .pointer(at)
+                        .and_then(serde_json::Value::as_i64)
+                        .unwrap_or(0) as i32
+                };
+                let text = |at: &str| {
+                    scale
+                        .pointer(at)
+                        .and_then(serde_json::Value::as_str)
+                        .unwrap_or_default()
+                        .into()
+                };
+                let scaling = Scaling {
+                    uid: text("/metadata/uid"),
+                    version: text("/metadata/resourceVersion"),
+                    spec_replicas: number("/spec/replicas"),
+                    status_replicas: number("/status/replicas"),
+                    selector: text("/status/selector"),
+                };
+                serde_json::to_vec(&scaling)
+                    .map(Bytes::from)
+                    .map_err(Failure::internal)
+            })
+            .await?;
+        serde_json::from_slice(&bytes).map_err(|error| Failure::internal(error).into())
+    }
+
+    /// Has `t` come? While it has not, it is a reason to run again, then.
+    pub fn reached(&self, t: i64) -> bool {
+        let is = t <= self.now;
+        let read = Read::Reached(t);
+        match &self.source {
+            Source::View(_) => {
+                self.noted
+                    .lock()
+                    .add(read, Ok(Bytes::copy_from_slice(&[is.into()])));
+                is
+            }
+            Source::Replay(left) => {
+                matches!(next(left, &read), Ok(bytes) if bytes.first() == Some(&1))
+            }
+        }
+    }
+
+    /// An answer that is no read of the view (chance, a metric): made by `answer`, or taken from the recording. Asked
+    /// again, it is made again.
+    pub fn note(&self, label: &str, answer: impl FnOnce() -> Answer) -> Answer {
+        let read = Read::Noted(label.into());
+        match &self.source {
+            Source::View(_) => {
+                let answer = answer();
+                self.noted.lock().reads.push((read, answer.clone()));
+                answer
+            }
+            Source::Replay(left) => next(left, &read),
+        }
+    }
+
+    /// The object as this view shows it, without noting a read: for the host's own checks on behalf of the call
+    /// (`fields-as-read`). `None` also if the kind was not read.
+    pub fn peek(&self, kind: &Gvk, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.pins.lock().get(kind)?.object(namespace, name).cloned()
+    }
+
+    /// The call as it can be run again. `request` in the caller's own form.
+    pub fn recording(&self, request: Bytes) -> Recording {
+        Recording {
+            request,
+            now: self.now,
+            reads: self.noted.lock().reads.clone(),
+        }
+    }
+
+    /// How many reads, and how many bytes they answered.
+    pub fn cost(&self) -> (usize, usize) {
+        let noted = self.noted.lock();
+        (
+            noted.reads.len(),
+            noted
+                .reads
+                .iter()
+                .map(|(_, answer)| answer.as_ref().map_or(0, Bytes::len))
+                .sum(),
+        )
+    }
+
+    pub(crate) fn reads(&self) -> Vec<(Read, Answer)> {
+        self.noted.lock().reads.clone()
+    }
+
+    pub(crate) fn pin(&self, kind: &Gvk) -> Option<Arc<Frozen>> {
+        self.pins.lock().get(kind).cloned()
+    }
+
+    async fn ask(&self, kind: &Gvk, which: &Selection, what: What, asked: Asked) -> Answer {
+        let ask = Ask {
+            which: which.clone(),
+            what,
+        };
+        let (limit, cursor) = match asked {
+            Asked::First(limit) => (limit, 0),
+            Asked::Since(cursor) => (0, cursor),
+            Asked::Whole => (0, 0),
+        };
+        let read = Read::Ask {
+            kind: kind.clone(),
+            ask: ask.clone(),
+            limit,
+            cursor,
+        };
+        self.noting(read, async |view| {
+            let pinned = self.pinned(view, kind, &which.namespace).await?;
+            let slot = view.slot(kind).await?;
+            let (question, kept) = slot.question(&ask, &pinned)?;
+            Ok(answer::to(&question, &kept, &pinned, asked).0)
+        })
+        .await
+    }
+
+    async fn noting(
+        &self,
+        read: Read,
+        make: impl AsyncFnOnce(&Arc<View>) -> Result<Bytes, Failure>,
+    ) -> Answer {
+        let view = match &self.source {
+            Source::View(view) => view,
+            Source::Replay(left) => {
+                // As when it was recorded: a question asked again is answered from the first time.
+                if let Some(known) = self.noted.lock().known(&read) {
+                    return known;
+                }
+                let answer = next(left, &read);
+                self.noted.lock().add(read, answer.clone());
+                return answer;
+            }
+        };
+        if let Some(known) = self.noted.lock().known(&read) {
+            return known;
+        }
+        let answer = make(view).await.map_err(Refused::from);
+        self.noted.lock().add(read, answer.clone());
+        answer
+    }
+
+    /// The kind as this call sees it, if the call may.
+    async fn pinned(
+        &self,
+        view: &Arc<View>,
+        kind: &Gvk,
+        namespace: &str,
+    ) -> Result<Arc<Frozen>, Failure> {
+        let served = view.served(kind)?;
+        self.grants.may_read(&served, namespace)?;
+        if let Some(pinned) = self.pin(kind) {
+            return Ok(pinned);
+        }
+        let slot = view.slot(kind).await?;
+        Ok(self
+            .pins
+            .lock()
+            .entry(kind.clone())
+            .or_insert_with(|| slot.frozen())
+            .clone())
+    }
+}
+
+impl Noted {
+    fn known(&self, read: &Read) -> Option<Answer> {
+        self.at.get(read).map(|at| self.reads[*at].1.clone())
+    }
+
+    fn add(&mut self, read: Read, answer: Answer) {
+        if !self.at.contains_key(&read) {
+            self.at.insert(read.clone(), self.reads.len());
+            self.reads.push((read, answer));
+        }
+    }
+}
+
+fn next(left: &Mutex<std::collections::VecDeque<(Read, Answer)>>, read: &Read) -> Answer {
+    let mut left = left.lock();
+    match left.pop_front() {
+        Some((recorded, answer)) if recorded == *read => answer,
+        Some((recorded, answer)) => {
+            let says = format!(
+                "the replay left the recording: it asked {read:?}, the recorded call asked {recorded:?}"
+            );
+            left.push_front((recorded, answer));
+            Err(Failure::Internal(says).into())
+        }
+        None => Err(Failure::Internal(format!(
+            "the replay asked {read:?} after the recording's end"
+        ))
+        .into()),
+    }
+}
+
+pub(crate) fn kinds_answer(kinds: &[Arc<Kind>]) -> Bytes {
+    let served: Vec<Served> = kinds
+        .iter()
+        .map(|kind| Served {
+            kind: kind.gvk.to_string(),
+            resource: kind.group_resource().to_string(),
+            namespaced: kind.namespaced(),
+            listable: kind.verbs.contains(&model::Verb::List)
+                && kind.verbs.contains(&model::Verb::Watch),
+            deletable: kind.verbs.contains(&model::Verb::Delete),
+        })
+        .collect();
+    serde_json::to_vec(&served).expect("plain data").into()
+}
