@@ -5,7 +5,38 @@
 //!
 //! Does not know: HTTP, tokens and certificates, wasmtime, what a controller or scheduler wants.
 
+mod allocate;
+mod body;
+mod bootstrap;
+mod cache;
+mod catalog;
+mod channel;
+mod charge;
+mod convert;
+mod delete;
+mod document;
 pub mod gates;
+mod jsonpath;
+mod meta;
+mod names;
+mod read;
+mod registry;
+mod resource;
+pub mod resources;
+mod scale;
+mod select;
 mod system;
+pub mod table;
+mod watch;
+mod write;
 
+#[cfg(test)]
+mod tests;
+
+pub use bootstrap::NAMESPACES;
+pub use cache::Limits;
+pub use names::NameRule;
+pub use registry::{Network, Options, Registry, SYSTEM_USER};
+pub use resource::{Resource, ScalePaths, Selectable, Storage, Versions};
 pub use system::{AdmitAll, AllowAll, NoAudit, SystemClock, SystemDice};
+pub use table::Column;

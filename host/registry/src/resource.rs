@@ -4,17 +4,20 @@
 //! special, so such a kind is a page of ten lines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Outcome, Target};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use model::{Caller, Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, Verb};
+use model::{Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, Verb};
 use serde_json::Value;
 
 use crate::Registry;
 use crate::allocate::Claims;
+use crate::gates::Notes;
 use crate::names::NameRule;
 use crate::table::Column;
+use crate::write::Job;
 
 /// One served kind: discovery's facts, and the rules its objects live by.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub(crate) struct Rules {
     pub warn: fn(&Value, &mut Vec<String>),
     /// Takes cluster-wide goods (addresses, ports) for the object and writes them into it.
     pub claim: Option<fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>>,
+    /// Objects expire this long after their last write (events).
+    pub ttl: Option<Duration>,
     /// Whether `metadata.generation` counts changes of everything outside `metadata` and `status`.
     pub generation: bool,
     /// Whether `status` is written through the `status` door only.
@@ -118,11 +123,10 @@ pub(crate) type Act = for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Resu
 
 /// A create on a subresource that acts: already authorised, decoded and admitted.
 pub(crate) struct Acting<'a> {
-    pub caller: &'a Caller,
-    pub resource: &'a Arc<Resource>,
+    pub job: &'a Job<'a>,
     pub target: &'a Target,
     pub body: Value,
-    pub dry_run: bool,
+    pub notes: &'a mut Notes,
 }
 
 /// Where a kind keeps what `Scale` shows. Dotted, below the object.
@@ -246,6 +250,11 @@ impl Resource {
         self
     }
 
+    pub(crate) fn ttl(mut self, ttl: Duration) -> Self {
+        self.rules.ttl = Some(ttl);
+        self
+    }
+
     pub(crate) fn deletion(mut self, deletion: Deletion) -> Self {
         self.rules.deletion = deletion;
         self
@@ -325,6 +334,7 @@ impl Default for Rules {
             validate: |_, _, _| {},
             warn: |_, _| {},
             claim: None,
+            ttl: None,
             generation: true,
             status: false,
             deletion: Deletion::AtOnce,

@@ -1,0 +1,83 @@
+//! Between the version that is stored and the version that is asked for.
+
+use std::sync::Arc;
+
+use model::{Failure, Object};
+use serde_json::Value;
+
+use crate::Registry;
+use crate::resource::{Resource, Versions};
+
+/// A stored object as `resource` serves it. Mostly the very same one.
+pub(crate) async fn serve(registry: &Registry, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Failure> {
+    if same(resource) {
+        return Ok(object);
+    }
+    let value = to_served(registry, resource, object.value()).await?;
+    Object::from_value(Arc::new(resource.kind.gvk.clone()), object.key.clone(), &value).map(Arc::new)
+}
+
+pub(crate) fn same(resource: &Resource) -> bool {
+    *resource.storage.gvk == resource.kind.gvk
+}
+
+/// A document in the stored version, turned into the served one.
+pub(crate) async fn to_served(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
+    if same(resource) {
+        return Ok(value);
+    }
+    let to = resource.kind.gvk.api_version();
+    match resource.storage.versions {
+        Versions::Alike => {}
+        Versions::Renamed(names) => rename(&mut value, names.iter().copied()),
+        Versions::Asked => return asked(registry, resource, value, &to).await,
+    }
+    value["apiVersion"] = to.into();
+    Ok(value)
+}
+
+/// A document in the served version, turned into the stored one.
+pub(crate) async fn to_stored(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
+    if same(resource) {
+        return Ok(value);
+    }
+    let to = resource.storage.gvk.api_version();
+    match resource.storage.versions {
+        Versions::Alike => {}
+        Versions::Renamed(names) => rename(&mut value, names.iter().map(|&(stored, served)| (served, stored))),
+        Versions::Asked => return asked(registry, resource, value, &to).await,
+    }
+    value["apiVersion"] = to.into();
+    Ok(value)
+}
+
+async fn asked(registry: &Registry, resource: &Resource, value: Value, to: &str) -> Result<Value, Failure> {
+    let Some(convert) = &registry.inner.options.convert else {
+        let kind = &resource.kind.gvk.kind;
+        return Err(Failure::Internal(format!("conversion of {kind} to {to} is asked for, and nothing here converts it")));
+    };
+    let meta = value.get("metadata").cloned();
+    let mut converted = convert.convert(&resource.kind, value, to).await?;
+    // A converter may change labels and annotations, and nothing else of the metadata.
+    let (Some(Value::Object(mut meta)), Some(new)) = (meta, converted.get("metadata")) else {
+        return Err(Failure::Internal(format!("conversion to {to} lost the metadata")));
+    };
+    for key in ["labels", "annotations"] {
+        match new.get(key) {
+            Some(changed) => meta.insert(key.into(), changed.clone()),
+            None => meta.remove(key),
+        };
+    }
+    converted["metadata"] = Value::Object(meta);
+    converted["apiVersion"] = to.into();
+    Ok(converted)
+}
+
+fn rename<'a>(value: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {
+    let Some(fields) = value.as_object_mut() else { return };
+    for (from, to) in names {
+        if let Some(field) = fields.remove(from) {
+            fields.insert(to.into(), field);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Between the bytes that are stored and the [`Object`] that is shared.
+//!
+//! What is stored has no `metadata.resourceVersion`: the revision of the write is not known before the write. It is
+//! spliced into the bytes, always as the first member of `metadata`, without parsing the rest of the document.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use model::{Failure, FieldSet, FieldValue, Gvk, Object, ObjectKey, ResourceVersion, Uid};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+const FIELD: &[u8] = b"\"resourceVersion\":\"";
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta<'a> {
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource_version: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    labels: Option<BTreeMap<Cow<'a, str>, Cow<'a, str>>>,
+}
+
+/// An object from what the store holds of it.
+///
+/// # Errors
+/// [`Failure::Internal`] for bytes that no registry wrote.
+pub(crate) fn stored(gvk: &Arc<Gvk>, key: ObjectKey, bytes: &[u8], version: ResourceVersion) -> Result<Object, Failure> {
+    let unreadable = |e: serde_json::Error| Failure::Internal(format!("what is stored for {key} cannot be read: {e}"));
+    let head: Head<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let meta: Meta<'_> = serde_json::from_str(head.metadata.get()).map_err(unreadable)?;
+    let labels = meta.labels.iter().flatten().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
+    let uid = Uid(meta.uid.as_ref().into());
+    let json = if meta.resource_version.is_some() {
+        // Written by somebody who stores the version too; rare, so the slow way will do.
+        let mut value: Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+        value["metadata"]["resourceVersion"] = version.to_string().into();
+        serde_json::to_vec(&value).map_err(unreadable)?.into()
+    } else {
+        splice(bytes, within(bytes, head.metadata), version)
+    };
+    Ok(Object { gvk: gvk.clone(), key, uid, version, labels, json })
+}
+
+/// The same object as of another version: the last state of a deleted one, at the version of its deletion.
+pub(crate) fn at_version(object: &Object, version: ResourceVersion) -> Object {
+    let mut object = object.clone();
+    object.version = version;
+    if let Ok(head) = serde_json::from_slice::<Head<'_>>(&object.json) {
+        let meta = within(&object.json, head.metadata);
+        let after = meta.start + 1;
+        if object.json[after..].starts_with(FIELD) {
+            let digits = after + FIELD.len();
+            let end = digits + object.json[digits..].iter().position(|&b| b == b'"').unwrap_or(0);
+            let mut json = Vec::with_capacity(object.json.len() + 4);
+            json.extend_from_slice(&object.json[..digits]);
+            json.extend_from_slice(version.to_string().as_bytes());
+            json.extend_from_slice(&object.json[end..]);
+            object.json = json.into();
+        } else {
+            let mut value = object.value();
+            value["metadata"]["resourceVersion"] = version.to_string().into();
+            object.json = value.to_string().into();
+        }
+    }
+    object
+}
+
+/// The bytes to store for a document: without its version.
+pub(crate) fn encode(value: &mut Value) -> Result<Bytes, Failure> {
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("resourceVersion");
+    }
+    serde_json::to_vec(value).map(Bytes::from).map_err(Failure::internal)
+}
+
+fn within(bytes: &[u8], raw: &RawValue) -> Range<usize> {
+    let start = raw.get().as_ptr() as usize - bytes.as_ptr() as usize;
+    start..start + raw.get().len()
+}
+
+fn splice(bytes: &[u8], meta: Range<usize>, version: ResourceVersion) -> Bytes {
+    let digits = version.to_string();
+    let mut json = Vec::with_capacity(bytes.len() + FIELD.len() + digits.len() + 2);
+    json.extend_from_slice(&bytes[..=meta.start]);
+    json.extend_from_slice(FIELD);
+    json.extend_from_slice(digits.as_bytes());
+    json.push(b'"');
+    let rest = &bytes[meta.start + 1..];
+    if rest.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'}') {
+        json.push(b',');
+    }
+    json.extend_from_slice(rest);
+    json.into()
+}
+
+/// Reads a kind's selectable fields out of a document's bytes, as text.
+#[derive(Debug, Clone)]
+pub(crate) struct Picker {
+    fields: FieldSet,
+    defaults: Vec<CompactString>,
+}
+
+impl Picker {
+    /// For paths, each with what its absence counts as.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] for a text that is no path.
+    pub(crate) fn new<'a>(paths: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Failure> {
+        let (paths, defaults): (Vec<&str>, Vec<CompactString>) =
+            paths.into_iter().map(|(path, default)| (path, default.into())).unzip();
+        Ok(Self { fields: FieldSet::parse(&paths)?, defaults })
+    }
+
+    /// The values as text, in the order of the paths.
+    pub(crate) fn pick(&self, json: &[u8]) -> Box<[CompactString]> {
+        if self.defaults.is_empty() {
+            return Box::default();
+        }
+        let texts = self.fields.read(json);
+        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text() {
+            text if text.is_empty() => default.clone(),
+            text => text.as_ref().into(),
+        };
+        texts.into_iter().zip(&self.defaults).map(or_default).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::GroupResource;
+    use serde_json::json;
+
+    fn key() -> ObjectKey {
+        ObjectKey::new(GroupResource::new("", "pods"), "default", "a")
+    }
+
+    #[test]
+    fn the_version_is_spliced_in_and_moved() {
+        let gvk = Arc::new(Gvk::new("", "v1", "Pod"));
+        for value in [
+            json!({"apiVersion": "v1", "metadata": {"uid": "u", "labels": {"a": "b"}}, "spec": {"metadata": {}}}),
+            json!({"metadata": {}, "z": 1}),
+        ] {
+            let object = stored(&gvk, key(), value.to_string().as_bytes(), ResourceVersion(7)).unwrap();
+            let mut expected = value.clone();
+            expected["metadata"]["resourceVersion"] = "7".into();
+            assert_eq!(object.value(), expected);
+            let later = at_version(&object, ResourceVersion(1234));
+            expected["metadata"]["resourceVersion"] = "1234".into();
+            assert_eq!((later.value(), later.version), (expected.clone(), ResourceVersion(1234)));
+            let again = stored(&gvk, key(), &encode(&mut later.value()).unwrap(), ResourceVersion(9)).unwrap();
+            assert_eq!((again.uid, again.labels), (object.uid, object.labels));
+        }
+        assert!(stored(&gvk, key(), b"{}", ResourceVersion(1)).is_err());
+    }
+
+    #[test]
+    fn a_stored_version_is_overruled() {
+        let gvk = Arc::new(Gvk::new("", "v1", "Pod"));
+        let object = stored(&gvk, key(), br#"{"metadata":{"resourceVersion":"3"}}"#, ResourceVersion(7)).unwrap();
+        assert_eq!(object.value()["metadata"]["resourceVersion"], "7");
+    }
+
+    #[test]
+    fn fields_are_picked_without_parsing_the_rest() {
+        let picker = Picker::new([("spec.nodeName", ""), ("status.phase", "Pending"), ("spec.hostNetwork", "false")]).unwrap();
+        let json = br#"{"spec":{"containers":[{"nodeName":"x"}],"nodeName":"n\u0031","hostNetwork":true},"other":null}"#;
+        assert_eq!(&*picker.pick(json), ["n1", "Pending", "true"]);
+        assert_eq!(&*picker.pick(b"{}"), ["", "Pending", "false"]);
+    }
+}
