@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Cluster, Collection, ListOptions, ReadVersion, WatchEvent, WatchOptions};
 use futures::StreamExt;
@@ -150,7 +150,7 @@ impl<T: Mirrored> Reader<T> {
         let mut from = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let before = from;
+            let (before, began) = (from, Instant::now());
             match self.follow(&mut from).await {
                 Ok(()) => {}
                 Err(Failure::Expired(_)) => from = None,
@@ -159,7 +159,8 @@ impl<T: Mirrored> Reader<T> {
                 }
             }
             // A source that ends every watch at once must not make us spin.
-            pause = if from.is_some() && from != before { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            let was_good = (from.is_some() && from != before) || began.elapsed() > LONGEST_PAUSE;
+            pause = if was_good { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             tokio::time::sleep(pause).await;
         }
     }

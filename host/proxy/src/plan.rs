@@ -194,7 +194,9 @@ fn addresses<'a>(texts: impl Iterator<Item = &'a str>, family: Family) -> BTreeS
 /// `loadBalancerSourceRanges`. When ranges were given but none is of this family, nobody of this family may come in.
 fn ranges(texts: &[String], family: Family) -> BTreeSet<IpNet> {
     let given: Vec<IpNet> = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
-    let ours: BTreeSet<_> = given.iter().filter(|net| Family::of(net.addr()) == family).map(IpNet::trunc).collect();
+    let ours: Vec<IpNet> = given.iter().filter(|net| Family::of(net.addr()) == family).copied().collect();
+    // Overlapping ones become one: nftables takes no set of overlapping ranges.
+    let ours: BTreeSet<IpNet> = IpNet::aggregate(&ours).into_iter().collect();
     if !given.is_empty() && ours.is_empty() {
         // The unspecified address is nobody's source.
         let nobody = match family {

@@ -398,7 +398,7 @@ async fn changes_one_by_one_end_where_a_rewrite_ends() {
             let affinity = ["None", "ClientIP"][roll(2) as usize];
             let (outer, inner) = (["Cluster", "Local"][roll(2) as usize], ["Cluster", "Local"][roll(2) as usize]);
             let timeout = 10 + roll(2);
-            let ranges = ["[]", "[10.0.0.0/8]"][roll(2) as usize];
+            let ranges = ["[]", "[10.0.0.0/8]", "[0.0.0.0/0]", "[10.0.0.0/8, 10.1.0.0/16]"][roll(4) as usize];
             let spec = format!(
                 "{{type: {kind}, clusterIPs: [10.96.0.{i}], sessionAffinity: {affinity}, \
                  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {timeout}}}}}, externalTrafficPolicy: {outer}, \
@@ -423,6 +423,19 @@ async fn changes_one_by_one_end_where_a_rewrite_ends() {
         assert!(stepped.len() > 10, "{stepped:?}");
         assert_eq!(stepped, rewritten, "round {round} of seed {seed}:\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_longest_names_fit() {
+    let Some(mut lab) = Lab::new(Settings::default()).await else { return };
+    let name = "n".repeat(63);
+    let spec = format!(
+        "{{clusterIPs: [\"fd96::10\"], sessionAffinity: ClientIP, ports: [{{name: {name}, port: 80, protocol: SCTP}}]}}"
+    );
+    let text = service(&name, &spec, 65535, &["fd77:1111:2222:3333:4444:5555:6666::"]);
+    let text = text.replace("namespace: test", &format!("namespace: {name}"));
+    lab.sync(&text.replace("ports: [{port: 65535}", &format!("ports: [{{port: 65535, protocol: SCTP, name: {name}}}"))).await;
+    assert!(lab.table("ip6").iter().any(|object| object.contains("endpoint-nnn")), "{:?}", lab.table("ip6"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! New connections find their Service port by one look-up in a map, so the cost of a packet does not grow with the number
 //! of Services. Established ones never come here: conntrack keeps their translation, whatever happens to the rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -275,8 +275,8 @@ impl Writer<'_> {
     /// The pods' networks of this family as a set.
     fn pods(&self) -> Option<String> {
         let ours = self.settings.pod_cidrs.iter().filter(|net| Family::of(net.addr()) == self.words.family);
-        let ours: BTreeSet<String> = ours.map(|net| net.trunc().to_string()).collect();
-        (!ours.is_empty()).then(|| format!("{{ {} }}", ours.into_iter().collect::<Vec<_>>().join(" , ")))
+        let ours: Vec<String> = IpNet::aggregate(&ours.copied().collect()).iter().map(IpNet::to_string).collect();
+        (!ours.is_empty()).then(|| format!("{{ {} }}", ours.join(" , ")))
     }
 
     fn chain(&mut self, name: &str, rules: impl IntoIterator<Item = String>) {

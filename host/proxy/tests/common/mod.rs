@@ -32,7 +32,8 @@ pub fn world(text: &str) -> World {
 }
 
 fn documents(text: &str) -> Vec<Value> {
-    serde_yaml_ng::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap()).collect()
+    let all = serde_yaml_ng::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap());
+    all.filter(|document| !document.is_null()).collect()
 }
 
 /// A ClusterIP Service `test/NAME` with one TCP port, and a slice with these endpoints.
@@ -77,11 +78,12 @@ impl FakeCluster {
             let (kind, plural, group) = match json["kind"].as_str().unwrap() {
                 "Service" => ("Service", "services", ""),
                 "EndpointSlice" => ("EndpointSlice", "endpointslices", "discovery.k8s.io"),
+                "Node" => ("Node", "nodes", ""),
                 other => panic!("no {other} here"),
             };
             let resource = model::GroupResource::new(group, plural);
             let meta = &json["metadata"];
-            let key = ObjectKey::new(resource, meta["namespace"].as_str().unwrap(), meta["name"].as_str().unwrap());
+            let key = ObjectKey::new(resource, meta["namespace"].as_str().unwrap_or(""), meta["name"].as_str().unwrap());
             let mut state = self.state.lock().unwrap();
             state.version += 1;
             let mut object = Object::from_value(Arc::new(Gvk::new(group, "v1", kind)), key.clone(), &json).unwrap();
