@@ -9,6 +9,7 @@ mod contract;
 pub mod embedded;
 mod engine;
 mod error;
+pub mod etcd;
 mod hub;
 pub mod memory;
 mod snapshot;

@@ -20,6 +20,14 @@ impl Watch {
         Self { past: None, live }
     }
 
+    /// With what came before `live`; the sender ends where `live` begins.
+    pub(crate) fn with_past(past: mpsc::Receiver<Result<Batch, StoreError>>, live: Cursor) -> Self {
+        Self {
+            past: Some(past),
+            live,
+        }
+    }
+
     /// Waits for the next changes, a few hundred at most, or for progress that was asked for (a batch without events).
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
