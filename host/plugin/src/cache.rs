@@ -1,0 +1,228 @@
+//! Compiled components on disk, so that a plugin is compiled once and not at every start.
+//!
+//! Mapping a forged image would be running native code of a stranger. So the folder is ours alone, and every entry carries
+//! a keyed hash (HMAC-SHA-256) under a key that never leaves the folder. An entry is read into memory, checked there and
+//! used from there, so nothing can be changed between check and use. Anything odd (torn, altered, of another engine)
+//! is compiled anew and replaced.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, Mac};
+use model::Failure;
+use sha2::Sha256;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::Digest;
+
+const MAGIC: &[u8; 8] = b"pilaot1\n";
+const TAG: usize = 32;
+
+/// A private folder with a key in it.
+pub(crate) struct Cache {
+    folder: PathBuf,
+    key: [u8; 32],
+}
+
+/// Where a component's code came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Cached,
+    Compiled,
+}
+
+impl Cache {
+    /// Makes the folder and the key where they are missing.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] if the folder cannot be made or somebody else can write to it; says which and what to do.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        let at = |doing: &str, error: std::io::Error| Failure::Internal(format!("{doing} {}: {error}", folder.display()));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| at("cannot make the folder of compiled plugins", error))?;
+        let found = fs::symlink_metadata(folder).map_err(|error| at("cannot look at", error))?;
+        if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(Failure::Internal(format!(
+                "{} belongs to somebody else; compiled plugins need a folder of their own: remove it or name another",
+                folder.display()
+            )));
+        }
+        if found.mode() & 0o077 != 0 {
+            // Whoever could write here before could have left entries, but none under a key they could not read: make a new one.
+            let _ = fs::remove_file(folder.join("key"));
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| at("cannot close", error))?;
+        }
+        let key = key(folder).map_err(|error| at("cannot make a key in", error))?;
+        Ok(Self { folder: folder.to_owned(), key })
+    }
+
+    /// The component's code, from here if there is a sound entry, else compiled and put here.
+    ///
+    /// # Errors
+    /// Those of the compiler. A cache that cannot be written costs time, not service.
+    pub(crate) fn load(&self, engine: &Engine, digest: Digest, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+        let name = self.entry(engine, digest);
+        if let Some(image) = self.read(&name) {
+            // Another build of wasmtime can share a compatibility hash by accident, never by intent: it says no here.
+            if let Ok(component) = map(engine, &image[MAGIC.len() + TAG..]) {
+                return Ok((component, Origin::Cached));
+            }
+        }
+        let image = engine.precompile_component(bytes)?;
+        if let Err(error) = self.write(&name, &image) {
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot keep a compiled plugin; it will be compiled again");
+        }
+        Ok((map(engine, &image)?, Origin::Compiled))
+    }
+
+    /// Digest and engine in the name; both are hashed with the content too, so a renamed entry is a forged one.
+    fn entry(&self, engine: &Engine, digest: Digest) -> String {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{}-{:016x}.cwasm", digest.hex(), hasher.finish())
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let image = fs::read(self.folder.join(name)).ok()?;
+        let tag = image.strip_prefix(MAGIC)?.get(..TAG)?;
+        let sound = self.hash(name, &image[MAGIC.len() + TAG..]).verify_slice(tag).is_ok();
+        if !sound {
+            tracing::warn!(entry = name, "a compiled plugin was altered or torn; compiling it again");
+        }
+        sound.then_some(image)
+    }
+
+    /// By rename: a reader sees the whole entry or none, and a crash leaves at most a file that is never read.
+    fn write(&self, name: &str, image: &[u8]) -> std::io::Result<()> {
+        let torn = self.folder.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
+        let written = (|| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&torn)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&self.hash(name, image).finalize().into_bytes())?;
+            file.write_all(image)?;
+            fs::rename(&torn, self.folder.join(name))
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&torn);
+        }
+        written
+    }
+
+    fn hash(&self, name: &str, image: &[u8]) -> Hmac<Sha256> {
+        let mut hash = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        hash.update(&(name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update(image);
+        hash
+    }
+}
+
+/// Turns bytes into executable code.
+#[allow(unsafe_code, reason = "the one place where compiled code is taken as it is")]
+fn map(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `image` is in our own memory and was written by `precompile_component`: either a moment ago in this
+    // process, or by one that knew the key of a folder only this user can read, which `Cache::read` has checked.
+    unsafe { Component::deserialize(engine, image) }
+}
+
+/// The folder's key, made by whoever comes first; two processes that start at once end up with the same one.
+fn key(folder: &Path) -> std::io::Result<[u8; 32]> {
+    let path = folder.join("key");
+    let mut key = [0; 32];
+    for _ in 0..2 {
+        match File::open(&path) {
+            Ok(mut file) => match file.read_exact(&mut key) {
+                Ok(()) => return Ok(key),
+                // Torn by a crash while it was made: nothing was ever hashed with it.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => fs::remove_file(&path)?,
+                Err(error) => return Err(error),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        File::open("/dev/urandom")?.read_exact(&mut key)?;
+        let fresh = folder.join(format!(".key.{}", uuid::Uuid::new_v4()));
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(&key)?;
+        // A link fails if the name is taken, so the first key stays.
+        let linked = fs::hard_link(&fresh, &path);
+        fs::remove_file(&fresh)?;
+        match linked {
+            Ok(()) => return Ok(key),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    File::open(&path)?.read_exact(&mut key)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &[u8] = b"(component)";
+
+    fn entries(folder: &Path) -> Vec<PathBuf> {
+        let all = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.extension().is_some_and(|e| e == "cwasm")).collect()
+    }
+
+    #[test]
+    fn what_was_compiled_once_is_found_and_what_was_altered_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("aot");
+        let engine = Engine::default();
+        let digest = Digest::of(EMPTY);
+        let load = || Cache::open(&folder).unwrap().load(&engine, digest, EMPTY).unwrap().1;
+        assert_eq!(load(), Origin::Compiled);
+        assert_eq!(load(), Origin::Cached);
+
+        let entry = entries(&folder).remove(0);
+        let sound = fs::read(&entry).unwrap();
+        for at in [0, MAGIC.len(), MAGIC.len() + TAG, sound.len() - 1] {
+            let mut altered = sound.clone();
+            altered[at] ^= 1;
+            fs::write(&entry, altered).unwrap();
+            assert_eq!(load(), Origin::Compiled, "byte {at} was altered");
+            assert_eq!(load(), Origin::Cached, "and the entry replaced");
+        }
+        for length in [0, MAGIC.len() + 3, sound.len() / 2] {
+            fs::write(&entry, &sound[..length]).unwrap();
+            assert_eq!(load(), Origin::Compiled, "torn after {length} bytes");
+        }
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(folder.join("key")).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_entry_of_another_digest_or_another_key_is_not_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let other = b"(component (core module))";
+        let cache = Cache::open(folder.path()).unwrap();
+        cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap();
+        let theirs = entries(folder.path()).remove(0);
+        cache.load(&engine, Digest::of(other), other).unwrap();
+        let ours = folder.path().join(cache.entry(&engine, Digest::of(other)));
+        fs::copy(&theirs, &ours).unwrap();
+        assert_eq!(cache.load(&engine, Digest::of(other), other).unwrap().1, Origin::Compiled);
+
+        fs::write(folder.path().join("key"), [7; 32]).unwrap();
+        let rekeyed = Cache::open(folder.path()).unwrap();
+        assert_eq!(rekeyed.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1, Origin::Compiled);
+    }
+
+    #[test]
+    fn a_folder_that_was_open_to_others_gets_a_new_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = Cache::open(folder.path()).unwrap().key;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        assert_ne!(cache.key, before);
+        assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+    }
+}
