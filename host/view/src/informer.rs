@@ -29,10 +29,9 @@ pub(crate) async fn run(
         let failure = match listed {
             Ok((version, items)) => {
                 wait = FIRST_WAIT;
-                strong.progress.send_modify(|progress| {
-                    progress.trouble = None;
-                    progress.refused = false;
-                });
+                strong
+                    .progress
+                    .send_modify(|progress| progress.trouble = None);
                 strong.replace(version, items);
                 drop(strong);
                 watch(&cluster, &caller, &of, version, &slot, &again).await
@@ -42,14 +41,13 @@ pub(crate) async fn run(
                     failure,
                     Failure::NoSuchResource { .. } | Failure::Forbidden { .. }
                 );
-                if refused {
+                if refused && strong.progress.borrow().synced {
                     // A kind that is served no longer has no objects; whoever read some shall know.
                     strong.replace(ResourceVersion::default(), Vec::new());
                 }
-                strong.progress.send_modify(|progress| {
-                    progress.trouble = Some(failure.to_string());
-                    progress.refused = refused;
-                });
+                strong
+                    .progress
+                    .send_modify(|progress| progress.trouble = Some(failure.to_string()));
                 drop(strong);
                 Some(failure)
             }

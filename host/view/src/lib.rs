@@ -457,38 +457,42 @@ impl View {
         Ok(wanted)
     }
 
+    /// Waits until these kinds have taken in their first list.
+    ///
+    /// # Errors
+    /// [`Failure::NoSuchResource`], or [`Failure::Timeout`] with what keeps the list from coming.
+    pub async fn fill(&self, kinds: &[Gvk]) -> Result<(), Failure> {
+        for kind in kinds {
+            self.slot(kind).await?;
+        }
+        Ok(())
+    }
+
     /// The kind's slot, started if nobody read it before, with its first list taken in.
     pub(crate) async fn slot(&self, kind: &Gvk) -> Result<Arc<Slot>, Failure> {
-        let slot = self.slots.load().get(kind).cloned();
-        let slot = match slot {
-            Some(slot) => slot,
-            None => self.start(kind)?,
-        };
+        let slot = self.start(kind)?;
         if slot.progress.borrow().synced {
             return Ok(slot);
         }
         let mut progress = slot.progress.subscribe();
-        let ready = progress.wait_for(|progress| progress.synced || progress.refused);
-        let waited = tokio::time::timeout(FIRST_LIST, ready).await.is_ok();
-        let state = slot.progress.borrow().clone();
-        match (state.refused, state.synced) {
-            (true, _) => Err(Failure::Timeout(format!(
-                "{kind} cannot be read: {}",
-                state.trouble.as_deref().unwrap_or("the cluster refuses it")
-            ))),
-            (false, true) => Ok(slot),
-            (false, false) => Err(Failure::Timeout(format!(
-                "the view of {kind} is not filled {}: {}",
-                if waited { "yet" } else { "after 15 s" },
-                state
-                    .trouble
-                    .as_deref()
-                    .unwrap_or("the first list has not come")
-            ))),
+        let ready = progress.wait_for(|progress| progress.synced);
+        if tokio::time::timeout(FIRST_LIST, ready).await.is_ok() {
+            return Ok(slot);
         }
+        let state = slot.progress.borrow().clone();
+        let trouble = state
+            .trouble
+            .as_deref()
+            .unwrap_or("the first list has not come");
+        Err(Failure::Timeout(format!(
+            "the view of {kind} is not filled after 15 s: {trouble}"
+        )))
     }
 
-    fn start(&self, kind: &Gvk) -> Result<Arc<Slot>, Failure> {
+    pub(crate) fn start(&self, kind: &Gvk) -> Result<Arc<Slot>, Failure> {
+        if let Some(slot) = self.slots.load().get(kind) {
+            return Ok(slot.clone());
+        }
         let served = self.served(kind)?;
         let mut informers = self.informers.lock();
         if let Some(slot) = self.slots.load().get(kind) {

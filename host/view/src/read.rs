@@ -13,17 +13,19 @@ use crate::changes::Delta;
 use crate::question::{Ask, What};
 use crate::record::{Answer, Read, Recording, Refused};
 use crate::selection::Selection;
-use crate::slot::Frozen;
+use crate::slot::{Frozen, Slot};
 use crate::{Grants, View};
 
 /// The cluster as it stood when this was opened: equal questions get equal answers, and each becomes a reason to run again
-/// once the view is installed ([`View::install`]). A kind nobody had read before stands still from its first read on.
+/// once the view is installed ([`View::install`]). A kind that nobody had read before is not there yet: see
+/// [`RecordedView::unfilled`].
 pub struct RecordedView {
     source: Source,
     grants: Arc<dyn Grants>,
     now: i64,
     pins: Mutex<HashMap<Gvk, Arc<Frozen>, ahash::RandomState>>,
     noted: Mutex<Noted>,
+    unfilled: Mutex<Vec<Gvk>>,
 }
 
 enum Source {
@@ -76,6 +78,7 @@ impl RecordedView {
             now,
             pins: Mutex::new(pins),
             noted: Mutex::default(),
+            unfilled: Mutex::default(),
         }
     }
 
@@ -89,6 +92,7 @@ impl RecordedView {
             now: recording.now,
             pins: Mutex::default(),
             noted: Mutex::default(),
+            unfilled: Mutex::default(),
         }
     }
 
@@ -98,7 +102,7 @@ impl RecordedView {
     }
 
     /// One object's fields: packed columns with no row, or one. The path `.` is the whole object.
-    pub async fn get(&self, kind: &Gvk, namespace: &str, name: &str, fields: &str) -> Answer {
+    pub fn get(&self, kind: &Gvk, namespace: &str, name: &str, fields: &str) -> Answer {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let read = Read::Get {
             kind: kind.clone(),
@@ -106,16 +110,15 @@ impl RecordedView {
             name: name.clone(),
             fields: fields.into(),
         };
-        self.noting(read, async |view| {
-            let pinned = self.pinned(view, kind, &namespace).await?;
+        self.noting(read, |view| {
+            let (_, pinned) = self.pinned(view, kind, &namespace)?;
             let wanted = view.wanted(fields)?;
             Ok(answer::get(pinned.object(&namespace, &name), &wanted))
         })
-        .await
     }
 
     /// The first `limit` (0: all) in `order` (empty: by namespace and name).
-    pub async fn find(
+    pub fn find(
         &self,
         kind: &Gvk,
         which: &Selection,
@@ -127,20 +130,20 @@ impl RecordedView {
             fields: fields.into(),
             order: order.into(),
         };
-        self.ask(kind, which, what, Asked::First(limit)).await
+        self.ask(kind, which, what, Asked::First(limit))
     }
 
     /// A row for each combination of values of `by`: those, the number of objects, the sum of each of `sums`.
-    pub async fn tally(&self, kind: &Gvk, which: &Selection, by: &str, sums: &str) -> Answer {
+    pub fn tally(&self, kind: &Gvk, which: &Selection, by: &str, sums: &str) -> Answer {
         let what = What::Tally {
             by: by.into(),
             sums: sums.into(),
         };
-        self.ask(kind, which, what, Asked::Whole).await
+        self.ask(kind, which, what, Asked::Whole)
     }
 
     /// What came, changed in a wanted field, or went since `cursor` (0: everything).
-    pub async fn changes(
+    pub fn changes(
         &self,
         kind: &Gvk,
         which: &Selection,
@@ -150,13 +153,13 @@ impl RecordedView {
         let what = What::Changes {
             fields: fields.into(),
         };
-        let packed = self.ask(kind, which, what, Asked::Since(cursor)).await?;
+        let packed = self.ask(kind, which, what, Asked::Since(cursor))?;
         Delta::unpack(packed)
             .ok_or_else(|| Failure::Internal("the recorded delta is cut off".into()).into())
     }
 
     /// `find` limited to paths under `.metadata`, for any listable kind.
-    pub async fn metadata(
+    pub fn metadata(
         &self,
         kind: &Gvk,
         which: &Selection,
@@ -173,7 +176,7 @@ impl RecordedView {
             );
             return Err(Failure::BadRequest(says).into());
         }
-        self.find(kind, which, fields, order, limit).await
+        self.find(kind, which, fields, order, limit)
     }
 
     /// Past the view, linearizable. Recorded, but no reason to run again.
@@ -185,7 +188,11 @@ impl RecordedView {
             name: name.clone(),
             fields: fields.into(),
         };
-        self.noting(read, async |view| {
+        let view = match self.first_answer(&read) {
+            Ok(answer) => return answer,
+            Err(view) => view,
+        };
+        let look = async {
             let served = view.served(kind)?;
             self.grants.may_read(&served, &namespace)?;
             let wanted = view.wanted(fields)?;
@@ -199,22 +206,19 @@ impl RecordedView {
                 Err(Failure::NotFound(_)) => Ok(answer::get(None, &wanted)),
                 Err(failure) => Err(failure),
             }
-        })
-        .await
+        };
+        let answer: Result<Bytes, Failure> = look.await;
+        self.keep(read, answer.map_err(Refused::from))
     }
 
     /// The kinds there are, in discovery order.
-    pub async fn kinds(&self) -> Result<Vec<Served>, Refused> {
-        let bytes = self
-            .noting(Read::Kinds, async |view| {
-                Ok(kinds_answer(&view.cluster.kinds()))
-            })
-            .await?;
+    pub fn kinds(&self) -> Result<Vec<Served>, Refused> {
+        let bytes = self.noting(Read::Kinds, |view| Ok(kinds_answer(&view.cluster.kinds())))?;
         serde_json::from_slice(&bytes).map_err(|error| Failure::internal(error).into())
     }
 
     /// `None` if there is no such object.
-    pub async fn scale(
+    pub fn scale(
         &self,
         kind: &Gvk,
         namespace: &str,
@@ -226,49 +230,21 @@ impl RecordedView {
             namespace: namespace.clone(),
             name: name.clone(),
         };
-        let bytes = self
-            .noting(read, async |view| {
-                // Pinned first: what changes from here on is seen by the subscription.
-                let pinned = self.pinned(view, kind, &namespace).await?;
-                if pinned.object(&namespace, &name).is_none() {
-                    return Ok(Bytes::from_static(b"null"));
-                }
-                let target =
-                    Target::new(view.served(kind)?.gvr(), &namespace, &name).subresource("scale");
-                let scale = match view
-                    .cluster
-                    .get(&view.caller, &target, ReadVersion::Any)
-                    .await
-                {
-                    Ok(scale) => scale.value(),
-                    Err(Failure::NotFound(_)) => return Ok(Bytes::from_static(b"null")),
-                    Err(failure) => return Err(failure),
-                };
-                let number = |at: &str| {
-                    scale
-                        .pointer(at)
-                        .and_then(serde_json::Value::as_i64)
-                        .unwrap_or(0) as i32
-                };
-                let text = |at: &str| {
-                    scale
-                        .pointer(at)
-                        .and_then(serde_json::Value::as_str)
-                        .unwrap_or_default()
-                        .into()
-                };
-                let scaling = Scaling {
-                    uid: text("/metadata/uid"),
-                    version: text("/metadata/resourceVersion"),
-                    spec_replicas: number("/spec/replicas"),
-                    status_replicas: number("/status/replicas"),
-                    selector: text("/status/selector"),
-                };
-                serde_json::to_vec(&scaling)
-                    .map(Bytes::from)
-                    .map_err(Failure::internal)
-            })
-            .await?;
+        let bytes = self.noting(read, |view| {
+            let (_, pinned) = self.pinned(view, kind, &namespace)?;
+            let served = view.served(kind)?;
+            if served.subresource("scale").is_none() {
+                return Err(Failure::NoSuchResource {
+                    asked: format!("{}/scale", served.gvr()),
+                });
+            }
+            let scaling = pinned
+                .object(&namespace, &name)
+                .map(|object| scaling(object));
+            serde_json::to_vec(&scaling)
+                .map(Bytes::from)
+                .map_err(Failure::internal)
+        })?;
         serde_json::from_slice(&bytes).map_err(|error| Failure::internal(error).into())
     }
 
@@ -339,7 +315,7 @@ impl RecordedView {
         self.pins.lock().get(kind).cloned()
     }
 
-    async fn ask(&self, kind: &Gvk, which: &Selection, what: What, asked: Asked) -> Answer {
+    fn ask(&self, kind: &Gvk, which: &Selection, what: What, asked: Asked) -> Answer {
         let ask = Ask {
             which: which.clone(),
             what,
@@ -355,59 +331,72 @@ impl RecordedView {
             limit,
             cursor,
         };
-        self.noting(read, async |view| {
-            let pinned = self.pinned(view, kind, &which.namespace).await?;
-            let slot = view.slot(kind).await?;
+        self.noting(read, |view| {
+            let (slot, pinned) = self.pinned(view, kind, &which.namespace)?;
             let (question, kept) = slot.question(&ask, &pinned)?;
             Ok(answer::to(&question, &kept, &pinned, asked).0)
         })
-        .await
     }
 
-    async fn noting(
+    /// Kinds that were asked for and are not filled yet. If there are any, what the call came to is worth nothing: throw
+    /// it away, wait with [`View::fill`], and call again.
+    pub fn unfilled(&self) -> Vec<Gvk> {
+        self.unfilled.lock().clone()
+    }
+
+    fn noting(
         &self,
         read: Read,
-        make: impl AsyncFnOnce(&Arc<View>) -> Result<Bytes, Failure>,
+        make: impl FnOnce(&Arc<View>) -> Result<Bytes, Failure>,
     ) -> Answer {
-        let view = match &self.source {
-            Source::View(view) => view,
-            Source::Replay(left) => {
-                // As when it was recorded: a question asked again is answered from the first time.
-                if let Some(known) = self.noted.lock().known(&read) {
-                    return known;
-                }
-                let answer = next(left, &read);
-                self.noted.lock().add(read, answer.clone());
-                return answer;
-            }
-        };
-        if let Some(known) = self.noted.lock().known(&read) {
-            return known;
+        match self.first_answer(&read) {
+            Ok(answer) => answer,
+            Err(view) => self.keep(read, make(view).map_err(Refused::from)),
         }
-        let answer = make(view).await.map_err(Refused::from);
+    }
+
+    /// The answer this question got before, in this call or in the recorded one; else where to look for one.
+    fn first_answer(&self, read: &Read) -> Result<Answer, &Arc<View>> {
+        if let Some(known) = self.noted.lock().known(read) {
+            return Ok(known);
+        }
+        match &self.source {
+            Source::View(view) => Err(view),
+            Source::Replay(left) => Ok(self.keep(read.clone(), next(left, read))),
+        }
+    }
+
+    fn keep(&self, read: Read, answer: Answer) -> Answer {
         self.noted.lock().add(read, answer.clone());
         answer
     }
 
     /// The kind as this call sees it, if the call may.
-    async fn pinned(
+    fn pinned(
         &self,
         view: &Arc<View>,
         kind: &Gvk,
         namespace: &str,
-    ) -> Result<Arc<Frozen>, Failure> {
+    ) -> Result<(Arc<Slot>, Arc<Frozen>), Failure> {
         let served = view.served(kind)?;
         self.grants.may_read(&served, namespace)?;
+        let slot = view.start(kind)?;
         if let Some(pinned) = self.pin(kind) {
-            return Ok(pinned);
+            return Ok((slot, pinned));
         }
-        let slot = view.slot(kind).await?;
-        Ok(self
+        if !slot.progress.borrow().synced {
+            self.unfilled.lock().push(kind.clone());
+            return Err(Failure::Timeout(format!(
+                "the view of {kind} is being filled; the call is made again after that"
+            )));
+        }
+        let pinned = self
             .pins
             .lock()
             .entry(kind.clone())
             .or_insert_with(|| slot.frozen())
-            .clone())
+            .clone();
+        Ok((slot, pinned))
     }
 }
 
@@ -439,6 +428,45 @@ fn next(left: &Mutex<std::collections::VecDeque<(Read, Answer)>>, read: &Read) -
             "the replay asked {read:?} after the recording's end"
         ))
         .into()),
+    }
+}
+
+/// What the `scale` subresource says of an object of the usual shape: replicas in `spec` and `status`, the selector as a
+/// `LabelSelector`, a plain map, or text in `status`.
+fn scaling(object: &Object) -> Scaling {
+    let document = object.value();
+    let number = |at: &str| {
+        document
+            .pointer(at)
+            .and_then(serde_json::Value::as_i64)
+            .unwrap_or(0) as i32
+    };
+    let selector = match (
+        document.pointer("/status/selector"),
+        document.pointer("/spec/selector"),
+    ) {
+        (Some(serde_json::Value::String(text)), _) => text.clone(),
+        (_, Some(spec))
+            if spec.get("matchLabels").is_some() || spec.get("matchExpressions").is_some() =>
+        {
+            model::Selector::from_json(spec)
+                .map(|selector| selector.to_string())
+                .unwrap_or_default()
+        }
+        (_, Some(serde_json::Value::Object(map))) => {
+            let pairs = map
+                .iter()
+                .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        _ => String::new(),
+    };
+    Scaling {
+        uid: object.uid.to_string(),
+        version: object.version.to_string(),
+        spec_replicas: number("/spec/replicas"),
+        status_replicas: number("/status/replicas"),
+        selector,
     }
 }
 

@@ -80,6 +80,25 @@ impl From<Failure> for Refused {
     }
 }
 
+impl From<Refused> for Failure {
+    /// As near as a sentence comes: what a guest is told of it stays the same.
+    fn from(refused: Refused) -> Self {
+        let Refused { reason, message } = refused;
+        match reason.as_str() {
+            "not-found" => Failure::NoSuchResource { asked: message },
+            "forbidden" => Failure::Unauthorized(message),
+            "bad-request" | "invalid" => Failure::BadRequest(message),
+            "expired" => Failure::Expired(message),
+            "timeout" => Failure::Timeout(message),
+            "too-many-requests" => Failure::TooManyRequests {
+                reason: message,
+                retry_after: std::time::Duration::from_secs(1),
+            },
+            _ => Failure::Internal(message),
+        }
+    }
+}
+
 /// A call: what it was given, what it asked in which order, what it was told.
 ///
 /// As bytes: `"rec1"`, then the request, the time (i64), the number of reads (u32), and for each the question as JSON, a

@@ -79,8 +79,6 @@ pub(crate) struct Progress {
     pub(crate) synced: bool,
     /// Why the last attempt to list or watch failed, if it did.
     pub(crate) trouble: Option<String>,
-    /// The cluster does not serve this kind, or not to us.
-    pub(crate) refused: bool,
     /// Lists taken in so far.
     pub(crate) lists: u64,
 }
