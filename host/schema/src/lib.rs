@@ -1,1 +1,25 @@
 //! What a kind is made of: the table of facts, and decoding, defaulting, pruning, patches and apply on it. No IO.
+//!
+//! Start at [`Schema`]: one kind, built in ([`Table`]) or compiled from a custom resource definition ([`Schema::from_crd`]).
+//! Everything that is done to objects goes through it and asks nowhere which of the two it has.
+//!
+//! Does not know: HTTP, the store, who is asking, what a pod is.
+
+mod custom;
+mod decode;
+mod duration;
+mod form;
+mod json;
+mod merge;
+mod patch;
+mod place;
+mod rules;
+mod schema;
+pub mod strategic;
+mod table;
+
+pub use form::{Member, Relation, Scalar, Type};
+pub use merge::json_merge;
+pub use patch::json_patch;
+pub use schema::{Decoded, Schema};
+pub use table::Table;

@@ -1,0 +1,172 @@
+//! A kind's schema, and what is done with objects by it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use model::{Cause, Failure, Gvk};
+use serde_json::Value;
+
+use crate::form::{Form, Node, Type};
+use crate::{decode, json, rules};
+
+/// One kind. Cheap to clone.
+#[derive(Clone)]
+pub struct Schema {
+    form: Arc<Form>,
+    root: u32,
+    gvk: Gvk,
+}
+
+/// What came of decoding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// As it would be stored: pruned and canonical, not yet defaulted.
+    pub value: Value,
+    /// `unknown field "spec.foo"`, `duplicate field "spec.replicas"`: refused ([`Schema::strict`]), warned of, or ignored,
+    /// as the request's `fieldValidation` says.
+    pub problems: Vec<String>,
+}
+
+impl Schema {
+    pub(crate) fn new(form: Arc<Form>, root: u32, gvk: Gvk) -> Self {
+        Self { form, root, gvk }
+    }
+
+    pub fn gvk(&self) -> &Gvk {
+        &self.gvk
+    }
+
+    pub fn root(&self) -> Type<'_> {
+        Type {
+            form: &self.form,
+            id: self.root,
+        }
+    }
+
+    /// A request's body. Reads JSON, checks types, prunes, and writes everything in its canonical form.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] for what is not JSON or has the wrong type, in kube-apiserver's words with the field's path.
+    pub fn decode(&self, body: &[u8]) -> Result<Decoded, Failure> {
+        let (mut value, mut problems) = json::parse(body)
+            .map_err(|error| self.refused(format!("json parse error: {error}")))?;
+        problems.extend(self.conform(&mut value)?);
+        Ok(Decoded { value, problems })
+    }
+
+    /// Brings a value that was just patched into the form [`Schema::decode`] would have given it. Answers its problems.
+    ///
+    /// # Errors
+    /// [`Failure::BadRequest`] when a field has the wrong type.
+    pub fn conform(&self, value: &mut Value) -> Result<Vec<String>, Failure> {
+        let mut unknown = Vec::new();
+        decode::conform(self.root(), value, &mut unknown)
+            .map_err(|mistake| self.refused(mistake))?;
+        Ok(unknown)
+    }
+
+    /// The refusal that `fieldValidation=Strict` makes of problems.
+    pub fn strict(&self, problems: &[String]) -> Failure {
+        self.refused(format!("strict decoding error: {}", problems.join(", ")))
+    }
+
+    fn refused(&self, why: String) -> Failure {
+        let Gvk { version, kind, .. } = &self.gvk;
+        Failure::BadRequest(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
+    }
+
+    /// Removes members that no schema knows of. Types are not looked at.
+    pub fn prune(&self, value: &mut Value) {
+        prune(self.root(), value);
+    }
+
+    /// Fills in the declared defaults, wherever the struct around them is there.
+    pub fn default(&self, value: &mut Value) {
+        default(self.root(), value);
+    }
+
+    /// What a custom kind's schema demands of the value (built-in kinds demand nothing here). Empty: it fits.
+    pub fn validate(&self, value: &Value) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        rules::check(self.root(), value, "", &mut causes);
+        causes
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Schema({})", self.gvk)
+    }
+}
+
+fn prune(of: Type<'_>, value: &mut Value) {
+    match (of.node(), value) {
+        (Node::Struct(shape), Value::Object(members)) => {
+            if !shape.open {
+                members.retain(|key, _| of.member(key).is_some());
+            }
+            for (key, value) in members.iter_mut() {
+                if let Some(member) = of.member(key) {
+                    prune(member.of(), value);
+                }
+            }
+        }
+        (Node::Map { .. }, Value::Object(members)) => {
+            if let Some(values) = of.values() {
+                members.values_mut().for_each(|value| prune(values, value));
+            }
+        }
+        (Node::List(_), Value::Array(list)) => {
+            if let Some(item) = of.item() {
+                list.iter_mut().for_each(|value| prune(item, value));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn default(of: Type<'_>, value: &mut Value) {
+    match (of.node(), value) {
+        (Node::Struct(_), Value::Object(members)) => {
+            for member in of.members() {
+                let default_value = || {
+                    member
+                        .default_json()
+                        .and_then(|json| serde_json::from_str(json).ok())
+                };
+                match members.get_mut(member.name()) {
+                    // A null that the schema does not allow stands for "not given".
+                    Some(Value::Null) if !rules::nullable(member.of()) => {
+                        if let Some(value) = default_value() {
+                            members.insert(member.name().to_owned(), value);
+                        }
+                    }
+                    Some(_) => {}
+                    None => {
+                        if let Some(value) = default_value() {
+                            members.insert(member.name().to_owned(), value);
+                        }
+                    }
+                }
+                if let Some(value) = members.get_mut(member.name()) {
+                    default(member.of(), value);
+                }
+            }
+        }
+        (Node::Map { .. }, Value::Object(members)) => {
+            if let Some(values) = of.values() {
+                members
+                    .values_mut()
+                    .for_each(|value| default(values, value));
+            }
+        }
+        (Node::List(_), Value::Array(list)) => {
+            if let Some(item) = of.item() {
+                list.iter_mut().for_each(|value| default(item, value));
+            }
+        }
+        _ => {}
+    }
+}
