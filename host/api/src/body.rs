@@ -1,0 +1,117 @@
+//! Bodies: requests read up to a limit, and answers made of pieces that are shared with everyone else.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::Failure;
+use serde_json::Value;
+
+use crate::negotiate::Format;
+
+/// Kubernetes' own limit for a request body.
+pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+
+/// Reads a whole body. A body that says it is too long is refused before a byte of it is read.
+///
+/// # Errors
+/// `TooLarge`, or `BadRequest` if it broke off.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Failure> {
+    if http_body::Body::size_hint(&body).lower() > LIMIT as u64 {
+        return Err(Failure::TooLarge { limit: LIMIT });
+    }
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge { limit: LIMIT }),
+        Err(error) => Err(Failure::BadRequest(format!("the body could not be read to its end: {error}"))),
+    }
+}
+
+/// A body as JSON. JSON stays as it is, to the byte: the registry reports what is wrong in it by its place.
+///
+/// # Errors
+/// `BadRequest` for YAML that does not parse.
+pub(crate) fn json(body: Bytes, format: Format) -> Result<Bytes, Failure> {
+    // Apply patches are called YAML and are nearly always JSON.
+    if format == Format::Json || body.first() == Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
+        return Ok(body);
+    }
+    let value: Value = serde_yaml_ng::from_slice(&body)
+        .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
+    Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
+}
+
+/// JSON as YAML text.
+///
+/// # Errors
+/// `Internal` if the bytes are not JSON.
+pub(crate) fn yaml(json: &[u8]) -> Result<String, Failure> {
+    let value: Value = serde_json::from_slice(json).map_err(Failure::internal)?;
+    serde_yaml_ng::to_string(&value).map_err(Failure::internal)
+}
+
+/// Pieces sent one after the other, none copied. Its length is known, so clients get a `Content-Length`.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl Joined {
+    pub(crate) fn push(&mut self, piece: impl Into<Bytes>) {
+        let piece = piece.into();
+        if !piece.is_empty() {
+            self.left += piece.len() as u64;
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// One buffer; for the few answers that must be rewritten.
+    pub(crate) fn concat(self) -> Vec<u8> {
+        self.pieces.into_iter().fold(Vec::with_capacity(self.left as usize), |mut all, piece| {
+            all.extend_from_slice(&piece);
+            all
+        })
+    }
+}
+
+/// Small pieces are gathered into frames of about this size: a frame costs more than the copy of a few bytes.
+const FRAME: usize = 64 * 1024;
+
+impl http_body::Body for Joined {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(first) = self.pieces.pop_front() else { return Poll::Ready(None) };
+        let frame = if first.len() >= FRAME || self.pieces.is_empty() {
+            first
+        } else {
+            let mut frame = Vec::with_capacity(FRAME);
+            frame.extend_from_slice(&first);
+            while let Some(next) = self.pieces.front() {
+                if frame.len() + next.len() > FRAME {
+                    break;
+                }
+                frame.extend_from_slice(next);
+                self.pieces.pop_front();
+            }
+            frame.into()
+        };
+        self.left -= frame.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,180 @@
+//! Objects and lists on their way out: whole, as metadata only, or as a table; JSON or YAML.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use client::List;
+use http::{HeaderValue, StatusCode, header};
+use model::{Failure, Kind, Object};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::App;
+use crate::body::{self, Joined};
+use crate::negotiate::{Accepted, Format, MetaVersion, View};
+use crate::options::Query;
+
+/// One object, or what a subresource answers.
+///
+/// # Errors
+/// `Internal` if stored bytes are not what they ought to be.
+pub(crate) fn object(app: &App, kind: &Kind, object: &Arc<Object>, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
+    match accepted.view {
+        View::Whole => json_or_yaml(accepted.format, object.json.clone()),
+        View::Metadata(version) => json_or_yaml(accepted.format, metadata(&object.json, version)?.into()),
+        View::Table(version) => {
+            let head = json!({"resourceVersion": object.version.to_string()});
+            let table = table(app, kind, std::slice::from_ref(object), head, version, query, true)?;
+            json_or_yaml(accepted.format, table.into())
+        }
+    }
+}
+
+/// A list. Whole items are sent as they are stored: an envelope around their bytes.
+///
+/// # Errors
+/// As [`object`].
+pub(crate) fn list(app: &App, kind: &Kind, list: &List, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
+    let mut head = json!({"resourceVersion": list.version.to_string()});
+    if !list.continue_token.is_empty() {
+        head["continue"] = list.continue_token.as_str().into();
+    }
+    if let Some(remaining) = list.remaining {
+        head["remainingItemCount"] = remaining.into();
+    }
+    if let View::Table(version) = accepted.view {
+        return json_or_yaml(accepted.format, table(app, kind, &list.items, head, version, query, true)?.into());
+    }
+    let (kind, api_version) = match accepted.view {
+        View::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.api_version().to_owned()),
+        _ => (kind.list_kind(), kind.gvk.api_version()),
+    };
+    let mut whole = Joined::default();
+    whole.push(format!(
+        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{head},\"items\":[",
+        json!(kind),
+        json!(api_version)
+    ));
+    for (i, item) in list.items.iter().enumerate() {
+        if i > 0 {
+            whole.push(Bytes::from_static(b","));
+        }
+        match accepted.view {
+            View::Metadata(version) => whole.push(metadata(&item.json, version)?),
+            _ => whole.push(item.json.clone()),
+        }
+    }
+    whole.push(Bytes::from_static(b"]}"));
+    match accepted.format {
+        Format::Json => Ok(as_json(Body::new(whole))),
+        Format::Yaml => json_or_yaml(Format::Yaml, whole.concat().into()),
+    }
+}
+
+/// `PartialObjectMetadata` around an object's own metadata bytes.
+///
+/// # Errors
+/// `Internal` if the document has no metadata.
+pub(crate) fn metadata(object: &[u8], version: MetaVersion) -> Result<String, Failure> {
+    let metadata = raw_metadata(object)?;
+    let version = version.api_version();
+    Ok(format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}"))
+}
+
+fn raw_metadata(object: &[u8]) -> Result<&str, Failure> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let head: Head<'_> = serde_json::from_slice(object).map_err(Failure::internal)?;
+    Ok(head.metadata.get())
+}
+
+/// `meta.k8s.io Table`. `columns` is false in the later frames of a watch.
+///
+/// # Errors
+/// `BadRequest` for an `includeObject` that does not exist.
+pub(crate) fn table(
+    app: &App,
+    kind: &Kind,
+    objects: &[Arc<Object>],
+    head: Value,
+    version: MetaVersion,
+    query: &Query,
+    columns: bool,
+) -> Result<String, Failure> {
+    let printer = app.tables.printer(&kind.gvr());
+    let definitions = if columns { printer.definitions() } else { Vec::new() };
+    let api_version = version.api_version();
+    let mut text = format!("{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{head},\"columnDefinitions\":");
+    text += &if columns { Value::from(definitions).to_string() } else { "null".into() };
+    text += ",\"rows\":[";
+    for (i, object) in objects.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let cells = Value::from(printer.row(object));
+        text += &format!("{comma}{{\"cells\":{cells},\"object\":");
+        match query.get("includeObject") {
+            "" | "Metadata" => text += &metadata(&object.json, version)?,
+            "Object" => text += std::str::from_utf8(&object.json).map_err(Failure::internal)?,
+            "None" => text += "null",
+            other => return Err(Failure::BadRequest(format!("unrecognized includeObject value: \"{other}\""))),
+        }
+        text.push('}');
+    }
+    text += "]}";
+    Ok(text)
+}
+
+/// A document as JSON or YAML, 200.
+///
+/// # Errors
+/// `Internal` if the bytes are not JSON.
+pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Failure> {
+    Ok(match format {
+        Format::Json => as_json(Body::from(json)),
+        Format::Yaml => {
+            let mut response = as_json(Body::from(body::yaml(&json)?));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+            response
+        }
+    })
+}
+
+pub(crate) fn as_json(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Adds `Warning: 299 - "…"` headers (RFC 7234 section 5.5): kubectl prints each once.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let quoted: String = warning
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+pub(crate) fn with_code(mut response: Response, code: StatusCode) -> Response {
+    *response.status_mut() = code;
+    response
+}
+
+pub(crate) fn plain_text(text: String) -> Response {
+    let mut response = Response::new(text.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

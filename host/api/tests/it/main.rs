@@ -1,0 +1,5 @@
+//! The door as clients meet it: real TLS, real kubectl, a registry on a memory store behind it.
+
+mod http;
+mod kubectl;
+mod support;
