@@ -22,8 +22,14 @@ use crate::plan::plan;
 #[test]
 fn cases_have_the_answers_they_should() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
-    let mut cases: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let mut cases: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    cases.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
     cases.sort();
     assert!(cases.len() >= 10, "the cases are in {}", folder.display());
     let bless = std::env::var_os("BLESS").is_some();
@@ -37,7 +43,11 @@ fn cases_have_the_answers_they_should() {
             wrong.push(format!("{}:\n{said}", case.display()));
         }
     }
-    assert!(wrong.is_empty(), "not as the .out files say (BLESS=1 rewrites them):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "not as the .out files say (BLESS=1 rewrites them):\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[derive(Default)]
@@ -56,16 +66,28 @@ fn tell(text: &str) -> String {
     for document in serde_yaml_ng::Deserializer::from_str(text) {
         let document = Value::deserialize(document).unwrap();
         let word = |path: &[&str]| {
-            path.iter().try_fold(&document, |at, key| at.get(key)).and_then(Value::as_str).unwrap_or("").to_owned()
+            path.iter()
+                .try_fold(&document, |at, key| at.get(key))
+                .and_then(Value::as_str)
+                .unwrap_or("")
+                .to_owned()
         };
         let kind = word(&["kind"]);
         match kind.as_str() {
             "Here" => story.here(&document),
             "Then" => story.step(),
             "Ask" => story.questions = list(&document, "questions"),
-            "Gone" => drop(story.objects.remove(&(word(&["of"]), word(&["namespace"]), word(&["name"])))),
+            "Gone" => drop(story.objects.remove(&(
+                word(&["of"]),
+                word(&["namespace"]),
+                word(&["name"]),
+            ))),
             _ => {
-                let key = (kind, word(&["metadata", "namespace"]), word(&["metadata", "name"]));
+                let key = (
+                    kind,
+                    word(&["metadata", "namespace"]),
+                    word(&["metadata", "name"]),
+                );
                 story.objects.insert(key, document);
             }
         }
@@ -76,16 +98,25 @@ fn tell(text: &str) -> String {
 
 impl Story {
     fn here(&mut self, document: &Value) {
-        self.node = document.get("node").and_then(Value::as_str).unwrap_or("").to_owned();
+        self.node = document
+            .get("node")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned();
         self.settings.pod_cidrs = list(document, "podCIDRs");
         self.settings.node_port_addresses = list(document, "nodePortAddresses");
         self.reverse = list(document, "reverse");
     }
 
     fn world(&self) -> World {
-        fn all<T: DeserializeOwned>(objects: &BTreeMap<(String, String, String), Value>, kind: &str) -> Vec<Arc<T>> {
+        fn all<T: DeserializeOwned>(
+            objects: &BTreeMap<(String, String, String), Value>,
+            kind: &str,
+        ) -> Vec<Arc<T>> {
             let of_kind = objects.iter().filter(|(key, _)| key.0 == kind);
-            of_kind.map(|(_, object)| Arc::new(serde_yaml_ng::from_value(object.clone()).unwrap())).collect()
+            of_kind
+                .map(|(_, object)| Arc::new(serde_yaml_ng::from_value(object.clone()).unwrap()))
+                .collect()
         }
         World {
             services: all(&self.objects, "Service"),
@@ -101,7 +132,12 @@ impl Story {
             for question in &self.questions {
                 let (kind, name) = question.split_once(' ').unwrap();
                 let kind: RecordType = kind.parse().unwrap();
-                writeln!(self.said, "? {question}\n{}", lookup.told(&Name::from_ascii(name).unwrap(), kind)).unwrap();
+                writeln!(
+                    self.said,
+                    "? {question}\n{}",
+                    lookup.told(&Name::from_ascii(name).unwrap(), kind)
+                )
+                .unwrap();
             }
             return;
         }
@@ -112,6 +148,12 @@ impl Story {
 }
 
 fn list<T: std::str::FromStr<Err: std::fmt::Debug>>(document: &Value, key: &str) -> Vec<T> {
-    let texts = document.get(key).and_then(Value::as_sequence).into_iter().flatten();
-    texts.map(|text| text.as_str().unwrap().parse().unwrap()).collect()
+    let texts = document
+        .get(key)
+        .and_then(Value::as_sequence)
+        .into_iter()
+        .flatten();
+    texts
+        .map(|text| text.as_str().unwrap().parse().unwrap())
+        .collect()
 }

@@ -33,7 +33,11 @@ impl Candidate<'_> {
 
     /// Higher is better, for two slices that tell of the same address.
     fn rank(&self) -> u8 {
-        if self.ready() { 2 } else { u8::from(self.leaving()) }
+        if self.ready() {
+            2
+        } else {
+            u8::from(self.leaving())
+        }
     }
 }
 
@@ -46,16 +50,36 @@ pub struct Choice {
 
 /// Every endpoint the slices give for `port`, in order of address. An endpoint moving between slices may stand in both
 /// for a while: the better word counts.
-pub fn candidates<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, family: Family) -> Vec<Candidate<'a>> {
+pub fn candidates<'a>(
+    slices: &[&'a EndpointSlice],
+    port: &ServicePort,
+    family: Family,
+) -> Vec<Candidate<'a>> {
     let mut found: BTreeMap<Backend, Candidate<'a>> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| family_of(slice) == Some(family)) {
-        let target = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
-        let Some(target) = target.and_then(|p| p.port).filter(|port| *port != 0) else { continue };
+    for slice in slices
+        .iter()
+        .filter(|slice| family_of(slice) == Some(family))
+    {
+        let target = slice
+            .ports
+            .iter()
+            .find(|p| p.name == port.name && p.protocol == port.protocol);
+        let Some(target) = target.and_then(|p| p.port).filter(|port| *port != 0) else {
+            continue;
+        };
         for endpoint in &slice.endpoints {
             // The API: all addresses of an endpoint are interchangeable; use the first.
-            let address = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok());
-            let Some(address) = address.filter(|ip| Family::of(*ip) == family) else { continue };
-            let candidate = Candidate { at: Backend(SocketAddr::new(address, target)), of: endpoint };
+            let address = endpoint
+                .addresses
+                .first()
+                .and_then(|ip| ip.parse::<IpAddr>().ok());
+            let Some(address) = address.filter(|ip| Family::of(*ip) == family) else {
+                continue;
+            };
+            let candidate = Candidate {
+                at: Backend(SocketAddr::new(address, target)),
+                of: endpoint,
+            };
             match found.get(&candidate.at) {
                 Some(known) if known.rank() >= candidate.rank() => {}
                 Some(_) | None => drop(found.insert(candidate.at, candidate)),
@@ -77,10 +101,17 @@ fn family_of(slice: &EndpointSlice) -> Option<Family> {
 pub fn anywhere(candidates: &[Candidate<'_>], here: Here<'_>, distribution: &str) -> Choice {
     let ready: Vec<_> = candidates.iter().filter(|c| c.ready()).collect();
     let endpoints = match ready.is_empty() {
-        true => candidates.iter().filter(|c| c.leaving()).map(|c| c.at).collect(),
+        true => candidates
+            .iter()
+            .filter(|c| c.leaving())
+            .map(|c| c.at)
+            .collect(),
         false => near(&ready, here, distribution).map(|c| c.at).collect(),
     };
-    Choice { endpoints, elsewhere: false }
+    Choice {
+        endpoints,
+        elsewhere: false,
+    }
 }
 
 /// Policy `Local`: the same, of this node's own. Hints do not matter here.
@@ -91,7 +122,10 @@ pub fn local(candidates: &[Candidate<'_>], here: Here<'_>) -> Choice {
         endpoints = own().filter(|c| c.leaving()).map(|c| c.at).collect();
     }
     let elsewhere = candidates.iter().any(|c| c.ready() || c.leaving());
-    Choice { elsewhere: elsewhere && endpoints.is_empty(), endpoints }
+    Choice {
+        elsewhere: elsewhere && endpoints.is_empty(),
+        endpoints,
+    }
 }
 
 /// Hints count only if every ready endpoint has one and at least one is for here: a half-written set of hints must not
@@ -102,7 +136,9 @@ fn near<'c, 'a>(
     distribution: &str,
 ) -> impl Iterator<Item = &'c Candidate<'a>> {
     let for_node = |c: &Candidate<'_>| c.of.hints.for_nodes.iter().any(|n| n.name == here.node);
-    let for_zone = |c: &Candidate<'_>| !here.zone.is_empty() && c.of.hints.for_zones.iter().any(|z| z.name == here.zone);
+    let for_zone = |c: &Candidate<'_>| {
+        !here.zone.is_empty() && c.of.hints.for_zones.iter().any(|z| z.name == here.zone)
+    };
     let by_node = distribution == "PreferSameNode"
         && ready.iter().all(|c| !c.of.hints.for_nodes.is_empty())
         && ready.iter().any(|c| for_node(c));

@@ -56,7 +56,11 @@ pub struct ServiceSpec {
 impl ServiceSpec {
     /// The cluster IPs as texts, also for an object written before `clusterIPs` existed.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        let old = self.cluster_ips.is_empty().then_some(self.cluster_ip.as_str()).filter(|ip| !ip.is_empty());
+        let old = self
+            .cluster_ips
+            .is_empty()
+            .then_some(self.cluster_ip.as_str())
+            .filter(|ip| !ip.is_empty());
         self.cluster_ips.iter().map(String::as_str).chain(old)
     }
 
@@ -130,7 +134,9 @@ pub struct ClientIpAffinity {
 impl Default for ClientIpAffinity {
     /// Three hours, as the API defaults it.
     fn default() -> Self {
-        Self { timeout_seconds: 10_800 }
+        Self {
+            timeout_seconds: 10_800,
+        }
     }
 }
 
@@ -177,7 +183,10 @@ pub struct EndpointSlice {
 impl EndpointSlice {
     /// The Service it belongs to; empty for a slice of somebody else.
     pub fn service(&self) -> &str {
-        self.metadata.labels.get("kubernetes.io/service-name").map_or("", String::as_str)
+        self.metadata
+            .labels
+            .get("kubernetes.io/service-name")
+            .map_or("", String::as_str)
     }
 }
 
@@ -255,7 +264,10 @@ pub struct Node {
 impl Node {
     /// Empty when the node is in no zone.
     pub fn zone(&self) -> &str {
-        self.metadata.labels.get("topology.kubernetes.io/zone").map_or("", String::as_str)
+        self.metadata
+            .labels
+            .get("topology.kubernetes.io/zone")
+            .map_or("", String::as_str)
     }
 }
 
@@ -284,10 +296,19 @@ mod tests {
     #[test]
     fn an_empty_slice_and_an_old_service_are_read() {
         let slice: EndpointSlice =
-            serde_json::from_str(r#"{"addressType":"IPv4","endpoints":null,"ports":null}"#).unwrap();
+            serde_json::from_str(r#"{"addressType":"IPv4","endpoints":null,"ports":null}"#)
+                .unwrap();
         assert!(slice.endpoints.is_empty() && slice.ports.is_empty());
-        let service: Service = serde_json::from_str(r#"{"spec":{"clusterIP":"10.0.0.1"}}"#).unwrap();
+        let service: Service =
+            serde_json::from_str(r#"{"spec":{"clusterIP":"10.0.0.1"}}"#).unwrap();
         assert_eq!(service.spec.addresses().collect::<Vec<_>>(), ["10.0.0.1"]);
-        assert_eq!(service.spec.session_affinity_config.client_ip.timeout_seconds, 10_800);
+        assert_eq!(
+            service
+                .spec
+                .session_affinity_config
+                .client_ip
+                .timeout_seconds,
+            10_800
+        );
     }
 }

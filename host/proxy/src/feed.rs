@@ -28,14 +28,29 @@ pub struct Feed {
 
 impl Feed {
     /// Starts to read as `caller`. With `node`, that Node is read too.
-    pub fn start(cluster: Arc<dyn Cluster>, caller: &Caller, node: Option<&str>, stop: &CancellationToken) -> Self {
+    pub fn start(
+        cluster: Arc<dyn Cluster>,
+        caller: &Caller,
+        node: Option<&str>,
+        stop: &CancellationToken,
+    ) -> Self {
         let (changed, changes) = watch::channel(0);
         let stop = stop.child_token();
-        let source = Source { cluster, caller: caller.clone(), changed, stop: stop.clone() };
+        let source = Source {
+            cluster,
+            caller: caller.clone(),
+            changed,
+            stop: stop.clone(),
+        };
         Self {
             services: source.mirror(Gvr::new("", "v1", "services"), String::new()),
-            slices: source.mirror(Gvr::new("discovery.k8s.io", "v1", "endpointslices"), String::new()),
-            node: node.map(|name| source.mirror(Gvr::new("", "v1", "nodes"), format!("metadata.name={name}"))),
+            slices: source.mirror(
+                Gvr::new("discovery.k8s.io", "v1", "endpointslices"),
+                String::new(),
+            ),
+            node: node.map(|name| {
+                source.mirror(Gvr::new("", "v1", "nodes"), format!("metadata.name={name}"))
+            }),
             changes,
             stop,
         }
@@ -60,7 +75,11 @@ impl Feed {
             Some(node) => node.all()?.pop(),
             None => None,
         };
-        Some(World { services: self.services.all()?, slices: self.slices.all()?, node })
+        Some(World {
+            services: self.services.all()?,
+            slices: self.slices.all()?,
+            node,
+        })
     }
 }
 
@@ -79,7 +98,10 @@ struct Source {
 
 impl Source {
     fn mirror<T: Mirrored>(&self, gvr: Gvr, fields: String) -> Arc<Mirror<T>> {
-        let mirror = Arc::new(Mirror { objects: Mutex::new(None), changed: self.changed.clone() });
+        let mirror = Arc::new(Mirror {
+            objects: Mutex::new(None),
+            changed: self.changed.clone(),
+        });
         let reader = Reader {
             cluster: self.cluster.clone(),
             caller: self.caller.clone(),
@@ -104,7 +126,9 @@ struct Mirror<T> {
 
 impl<T: Mirrored> Mirror<T> {
     fn all(&self) -> Option<Vec<Arc<T>>> {
-        self.lock().as_ref().map(|objects| objects.values().cloned().collect())
+        self.lock()
+            .as_ref()
+            .map(|objects| objects.values().cloned().collect())
     }
 
     /// Puts a whole list in place of what was known.
@@ -160,7 +184,11 @@ impl<T: Mirrored> Reader<T> {
             }
             // A source that ends every watch at once must not make us spin.
             let was_good = (from.is_some() && from != before) || began.elapsed() > LONGEST_PAUSE;
-            pause = if was_good { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if was_good {
+                FIRST_PAUSE
+            } else {
+                (pause * 2).min(LONGEST_PAUSE)
+            };
             tokio::time::sleep(pause).await;
         }
     }
@@ -172,9 +200,16 @@ impl<T: Mirrored> Reader<T> {
             None => self.list().await?,
         };
         *from = Some(start);
-        let options =
-            WatchOptions { fields: self.fields.clone(), from: Some(start), bookmarks: true, ..WatchOptions::default() };
-        let mut events = self.cluster.watch(&self.caller, &self.collection, &options).await?;
+        let options = WatchOptions {
+            fields: self.fields.clone(),
+            from: Some(start),
+            bookmarks: true,
+            ..WatchOptions::default()
+        };
+        let mut events = self
+            .cluster
+            .watch(&self.caller, &self.collection, &options)
+            .await?;
         while let Some(event) = events.next().await {
             let version = match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -201,8 +236,14 @@ impl<T: Mirrored> Reader<T> {
             ..ListOptions::default()
         };
         loop {
-            let page = self.cluster.list(&self.caller, &self.collection, &options).await?;
-            let read = page.items.iter().filter_map(|object| Some((object.key.clone(), self.read(object)?)));
+            let page = self
+                .cluster
+                .list(&self.caller, &self.collection, &options)
+                .await?;
+            let read = page
+                .items
+                .iter()
+                .filter_map(|object| Some((object.key.clone(), self.read(object)?)));
             objects.extend(read);
             if page.continue_token.is_empty() {
                 self.mirror.replace(objects);

@@ -5,6 +5,8 @@
 //!
 //! Does not know: HTTP, the store, how endpoints come into an EndpointSlice, where pods run.
 
+#[cfg(test)]
+mod cases;
 pub mod dns;
 mod endpoints;
 mod engine;
@@ -13,8 +15,6 @@ mod feed;
 pub mod nftables;
 pub mod plan;
 mod run;
-#[cfg(test)]
-mod cases;
 pub mod userspace;
 
 pub use dns::{DnsConfig, serve_dns};

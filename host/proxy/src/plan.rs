@@ -22,7 +22,13 @@ pub struct PortName {
 
 impl fmt::Display for PortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { namespace, service, port, protocol, .. } = self;
+        let Self {
+            namespace,
+            service,
+            port,
+            protocol,
+            ..
+        } = self;
         write!(f, "{namespace}/{service}/{}/{port}", protocol.as_str())
     }
 }
@@ -35,7 +41,11 @@ pub enum Family {
 
 impl Family {
     pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+        if address.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
     }
 }
 
@@ -72,7 +82,9 @@ pub struct PortPlan {
 impl PortPlan {
     /// Has any door but the cluster IP.
     pub fn has_external(&self) -> bool {
-        self.node_port.is_some() || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
+        self.node_port.is_some()
+            || !self.external_ips.is_empty()
+            || !self.load_balancer_ips.is_empty()
     }
 }
 
@@ -125,9 +137,16 @@ pub fn plan(world: &World, node: &str) -> Plan {
     let here = endpoints::Here { node, zone };
     let mut plan = Plan::default();
     for service in world.services.iter().filter(|service| is_ours(service)) {
-        let owner = (service.metadata.namespace.as_str(), service.metadata.name.as_str());
+        let owner = (
+            service.metadata.namespace.as_str(),
+            service.metadata.name.as_str(),
+        );
         let slices = slices.get(&owner).map_or(&[][..], Vec::as_slice);
-        for cluster_ip in service.spec.addresses().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+        for cluster_ip in service
+            .spec
+            .addresses()
+            .filter_map(|ip| ip.parse::<IpAddr>().ok())
+        {
             for port in &service.spec.ports {
                 let name = PortName {
                     namespace: service.metadata.namespace.clone(),
@@ -137,7 +156,10 @@ pub fn plan(world: &World, node: &str) -> Plan {
                     family: Family::of(cluster_ip),
                 };
                 let candidates = endpoints::candidates(slices, port, name.family);
-                plan.ports.insert(name, port_plan(service, port, cluster_ip, &candidates, here));
+                plan.ports.insert(
+                    name,
+                    port_plan(service, port, cluster_ip, &candidates, here),
+                );
             }
         }
     }
@@ -148,7 +170,10 @@ pub fn plan(world: &World, node: &str) -> Plan {
 fn is_ours(service: &Service) -> bool {
     service.spec.kind != ServiceType::ExternalName
         && !service.spec.headless()
-        && !service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name")
+        && !service
+            .metadata
+            .labels
+            .contains_key("service.kubernetes.io/service-proxy-name")
 }
 
 fn port_plan(
@@ -167,18 +192,34 @@ fn port_plan(
         TrafficPolicy::Local => Backends::of(&local),
     };
     let balancers = service.status.load_balancer.ingress.iter();
-    let balancers = balancers.filter(|at| at.ip_mode != "Proxy").map(|at| at.ip.as_str());
+    let balancers = balancers
+        .filter(|at| at.ip_mode != "Proxy")
+        .map(|at| at.ip.as_str());
     let is_balanced = spec.kind == ServiceType::LoadBalancer;
     PortPlan {
         cluster_ip,
         port: port.port,
-        node_port: (port.node_port != 0 && spec.kind != ServiceType::ClusterIP).then_some(port.node_port),
+        node_port: (port.node_port != 0 && spec.kind != ServiceType::ClusterIP)
+            .then_some(port.node_port),
         external_ips: addresses(spec.external_ips.iter().map(String::as_str), family),
-        load_balancer_ips: if is_balanced { addresses(balancers, family) } else { BTreeSet::new() },
-        source_ranges: if is_balanced { ranges(&spec.load_balancer_source_ranges, family) } else { BTreeSet::new() },
+        load_balancer_ips: if is_balanced {
+            addresses(balancers, family)
+        } else {
+            BTreeSet::new()
+        },
+        source_ranges: if is_balanced {
+            ranges(&spec.load_balancer_source_ranges, family)
+        } else {
+            BTreeSet::new()
+        },
         affinity: match spec.session_affinity {
             Affinity::None => None,
-            Affinity::ClientIP => Some(spec.session_affinity_config.client_ip.timeout_seconds.max(1)),
+            Affinity::ClientIP => Some(
+                spec.session_affinity_config
+                    .client_ip
+                    .timeout_seconds
+                    .max(1),
+            ),
         },
         internal: by_policy(spec.internal_traffic_policy),
         external: by_policy(spec.external_traffic_policy),
@@ -188,13 +229,23 @@ fn port_plan(
 }
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a str>, family: Family) -> BTreeSet<IpAddr> {
-    texts.filter_map(|text| text.parse().ok()).filter(|ip| Family::of(*ip) == family).collect()
+    texts
+        .filter_map(|text| text.parse().ok())
+        .filter(|ip| Family::of(*ip) == family)
+        .collect()
 }
 
 /// `loadBalancerSourceRanges`. When ranges were given but none is of this family, nobody of this family may come in.
 fn ranges(texts: &[String], family: Family) -> BTreeSet<IpNet> {
-    let given: Vec<IpNet> = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
-    let ours: Vec<IpNet> = given.iter().filter(|net| Family::of(net.addr()) == family).copied().collect();
+    let given: Vec<IpNet> = texts
+        .iter()
+        .filter_map(|text| text.trim().parse().ok())
+        .collect();
+    let ours: Vec<IpNet> = given
+        .iter()
+        .filter(|net| Family::of(net.addr()) == family)
+        .copied()
+        .collect();
     // Overlapping ones become one: nftables takes no set of overlapping ranges.
     let ours: BTreeSet<IpNet> = IpNet::aggregate(&ours).into_iter().collect();
     if !given.is_empty() && ours.is_empty() {
@@ -231,7 +282,11 @@ impl fmt::Display for Plan {
             }
             writeln!(f, "  from inside: {}", port.internal)?;
             if port.has_external() {
-                let how = if port.keeps_source { "keeping the source" } else { "masqueraded" };
+                let how = if port.keeps_source {
+                    "keeping the source"
+                } else {
+                    "masqueraded"
+                };
                 writeln!(f, "  from outside, {how}: {}", port.external)?;
                 if port.keeps_source {
                     writeln!(f, "  from pods to external addresses: {}", port.anywhere)?;

@@ -71,16 +71,26 @@ pub async fn run(
                 None
             }
             Err(error) => {
-                let pause = retry.map_or(Duration::from_millis(500), |(_, last)| (last * 2).min(Duration::from_secs(30)));
+                let pause = retry.map_or(Duration::from_millis(500), |(_, last)| {
+                    (last * 2).min(Duration::from_secs(30))
+                });
                 tracing::warn!(error = %with_source(&error), ?pause, "Services are not all served as they should be");
                 Some((Instant::now() + pause, pause))
             }
         };
-        if stop.run_until_cancelled(tokio::time::sleep(config.sync_gap)).await.is_none() {
+        if stop
+            .run_until_cancelled(tokio::time::sleep(config.sync_gap))
+            .await
+            .is_none()
+        {
             break;
         }
     }
-    if config.cleanup { engine.cleanup().await } else { Ok(()) }
+    if config.cleanup {
+        engine.cleanup().await
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits for the time to try again; for ever if nothing failed.

@@ -27,7 +27,10 @@ impl Lab {
     fn new(settings: Settings) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let number = (std::process::id() as u16 % 64) * 128 + NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { engine: Userspace::new(settings), number }
+        Self {
+            engine: Userspace::new(settings),
+            number,
+        }
     }
 
     /// A cluster IP of this test.
@@ -43,7 +46,10 @@ impl Lab {
 
     async fn sync(&mut self, text: &str) {
         let plan = plan(&world(text), "node");
-        self.engine.sync(&plan).await.unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
+        self.engine
+            .sync(&plan)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
     }
 }
 
@@ -70,7 +76,9 @@ impl Pod {
         tokio::spawn(async move {
             let serve = async {
                 loop {
-                    let Ok((mut stream, _)) = listener.accept().await else { continue };
+                    let Ok((mut stream, _)) = listener.accept().await else {
+                        continue;
+                    };
                     let said = said.clone();
                     tokio::spawn(async move {
                         stream.write_all(format!("{said}\n").as_bytes()).await?;
@@ -83,9 +91,13 @@ impl Pod {
             let answer = async {
                 let mut datagram = [0; 2048];
                 loop {
-                    let Ok((length, peer)) = socket.recv_from(&mut datagram).await else { continue };
+                    let Ok((length, peer)) = socket.recv_from(&mut datagram).await else {
+                        continue;
+                    };
                     let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
-                    let _ = socket.send_to(format!("{said} {text}").as_bytes(), peer).await;
+                    let _ = socket
+                        .send_to(format!("{said} {text}").as_bytes(), peer)
+                        .await;
                 }
             };
             tokio::select! {
@@ -108,7 +120,9 @@ async fn ask(at: &str, text: &str) -> io::Result<(String, String)> {
         let (who, rest) = said.split_once('\n').ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok((who.to_owned(), rest.to_owned()))
     };
-    tokio::time::timeout(PATIENCE, talk).await.map_err(|_| io::ErrorKind::TimedOut)?
+    tokio::time::timeout(PATIENCE, talk)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 async fn who(at: &str) -> io::Result<String> {
@@ -126,7 +140,9 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 #[tokio::test]
@@ -135,17 +151,31 @@ async fn endpoints_take_turns_and_bytes_pass_both_ways() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name])).await;
+    lab.sync(&service(
+        "web",
+        &spec,
+        TARGET,
+        &[&pods[0].name, &pods[1].name],
+    ))
+    .await;
     let at = format!("{vip}:8000");
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..4 {
         seen.push(who(&at).await.unwrap());
     }
     seen.sort();
-    assert_eq!(seen, [&pods[0].name, &pods[0].name, &pods[1].name, &pods[1].name].map(String::as_str));
+    assert_eq!(
+        seen,
+        [&pods[0].name, &pods[0].name, &pods[1].name, &pods[1].name].map(String::as_str)
+    );
     let long = "0123456789".repeat(100_000);
     let (_, back) = ask(&at, &long).await.unwrap();
-    assert!(back == long, "{} of {} bytes came back", back.len(), long.len());
+    assert!(
+        back == long,
+        "{} of {} bytes came back",
+        back.len(),
+        long.len()
+    );
 }
 
 #[tokio::test]
@@ -169,7 +199,13 @@ async fn a_dead_endpoint_is_passed_over() {
     let pod = Pod::start(&lab.pod(1)).await;
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service("web", &spec, TARGET, &[&pod.name, &lab.pod(7), &lab.pod(8)])).await;
+    lab.sync(&service(
+        "web",
+        &spec,
+        TARGET,
+        &[&pod.name, &lab.pod(7), &lab.pod(8)],
+    ))
+    .await;
     for _ in 0..9 {
         assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), pod.name);
     }
@@ -181,11 +217,15 @@ async fn what_runs_may_finish_after_its_endpoint_and_its_service_left() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name])).await;
+    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name]))
+        .await;
     let mut running = TcpStream::connect(format!("{vip}:8000")).await.unwrap();
     let mut line = vec![0; pods[0].name.len() + 1];
     running.read_exact(&mut line).await.unwrap();
-    for text in [service("web", &spec, TARGET, &[&pods[1].name]), String::new()] {
+    for text in [
+        service("web", &spec, TARGET, &[&pods[1].name]),
+        String::new(),
+    ] {
         lab.sync(&text).await;
         running.write_all(b"still here?").await.unwrap();
         let mut back = [0; 11];
@@ -193,7 +233,11 @@ async fn what_runs_may_finish_after_its_endpoint_and_its_service_left() {
         assert_eq!(&back, b"still here?");
     }
     lab.engine.cleanup().await.unwrap();
-    assert!(running.read(&mut [0; 1]).await.is_ok_and(|n| n == 0) || running.write_all(b"x").await.is_err(), "the end is the end");
+    assert!(
+        running.read(&mut [0; 1]).await.is_ok_and(|n| n == 0)
+            || running.write_all(b"x").await.is_err(),
+        "the end is the end"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,7 +246,13 @@ async fn a_rolling_update_fails_no_request() {
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
     let mut pods = vec![Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
-    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name])).await;
+    lab.sync(&service(
+        "web",
+        &spec,
+        TARGET,
+        &[&pods[0].name, &pods[1].name],
+    ))
+    .await;
     let stop = CancellationToken::new();
     let done = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..3)
@@ -223,14 +273,20 @@ async fn a_rolling_update_fails_no_request() {
         .collect();
     for round in 3..20 {
         let before = done.load(Ordering::Relaxed);
-        eventually("requests go on", async || done.load(Ordering::Relaxed) > before + 10).await;
+        eventually("requests go on", async || {
+            done.load(Ordering::Relaxed) > before + 10
+        })
+        .await;
         // A new pod comes, the oldest leaves the Service, and stops once what was on its way to it is done.
         pods.push(Pod::start(&lab.pod(round)).await);
         let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
         lab.sync(&service("web", &spec, TARGET, &names)).await;
         lab.sync(&service("web", &spec, TARGET, &names[1..])).await;
         let before = done.load(Ordering::Relaxed);
-        eventually("requests go on", async || done.load(Ordering::Relaxed) > before + 10).await;
+        eventually("requests go on", async || {
+            done.load(Ordering::Relaxed) > before + 10
+        })
+        .await;
         drop(pods.remove(0));
     }
     stop.cancel();
@@ -238,7 +294,10 @@ async fn a_rolling_update_fails_no_request() {
         let failed = client.await.unwrap();
         assert!(failed.is_empty(), "{failed:?}");
     }
-    eprintln!("{} requests during 17 replaced pods", done.load(Ordering::Relaxed));
+    eprintln!(
+        "{} requests during 17 replaced pods",
+        done.load(Ordering::Relaxed)
+    );
 }
 
 #[tokio::test]
@@ -246,14 +305,22 @@ async fn a_client_stays_where_it_was() {
     let mut lab = Lab::new(Settings::default());
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
-    let spec = format!("{{clusterIPs: [{vip}], sessionAffinity: ClientIP, ports: [{{port: 8000}}]}}");
-    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name])).await;
+    let spec =
+        format!("{{clusterIPs: [{vip}], sessionAffinity: ClientIP, ports: [{{port: 8000}}]}}");
+    lab.sync(&service(
+        "web",
+        &spec,
+        TARGET,
+        &[&pods[0].name, &pods[1].name],
+    ))
+    .await;
     let first = who(&format!("{vip}:8000")).await.unwrap();
     for _ in 0..6 {
         assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), first);
     }
     let other = pods.iter().find(|pod| pod.name != first).unwrap();
-    lab.sync(&service("web", &spec, TARGET, &[&other.name])).await;
+    lab.sync(&service("web", &spec, TARGET, &[&other.name]))
+        .await;
     assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), other.name);
 }
 
@@ -263,7 +330,13 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{name: u, port: 5300, protocol: UDP}}]}}");
-    lab.sync(&service("dns", &spec, TARGET, &[&pods[0].name, &pods[1].name])).await;
+    lab.sync(&service(
+        "dns",
+        &spec,
+        TARGET,
+        &[&pods[0].name, &pods[1].name],
+    ))
+    .await;
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(format!("{vip}:5300")).await.unwrap();
     let ask = async |text: &str| {
@@ -271,9 +344,14 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
         // Datagrams may be lost around a change: ask again.
         for _ in 0..5 {
             client.send(text.as_bytes()).await.unwrap();
-            if let Ok(Ok(length)) = tokio::time::timeout(Duration::from_secs(2), client.recv(&mut answer)).await {
+            if let Ok(Ok(length)) =
+                tokio::time::timeout(Duration::from_secs(2), client.recv(&mut answer)).await
+            {
                 let said = String::from_utf8_lossy(&answer[..length]).into_owned();
-                return said.split_once(' ').map(|(who, text)| (who.to_owned(), text.to_owned())).unwrap();
+                return said
+                    .split_once(' ')
+                    .map(|(who, text)| (who.to_owned(), text.to_owned()))
+                    .unwrap();
             }
         }
         panic!("no answer to {text}");
@@ -284,7 +362,8 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
         assert_eq!(ask("again").await.0, first);
     }
     let other = pods.iter().find(|pod| pod.name != first).unwrap();
-    lab.sync(&service("dns", &spec, TARGET, &[&other.name])).await;
+    lab.sync(&service("dns", &spec, TARGET, &[&other.name]))
+        .await;
     assert_eq!(ask("now").await.0, other.name);
     // The largest datagram that loopback carries whole in one piece of ours.
     assert_eq!(ask(&"x".repeat(1400)).await.1.len(), 1400);
@@ -292,7 +371,11 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
 
 #[tokio::test]
 async fn flows_end_and_make_room() {
-    let settings = Settings { flows: 1, flow_timeout: Duration::from_millis(100), ..Settings::default() };
+    let settings = Settings {
+        flows: 1,
+        flow_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
     let mut lab = Lab::new(settings);
     let pod = Pod::start(&lab.pod(1)).await;
     let vip = lab.vip();
@@ -306,26 +389,51 @@ async fn flows_end_and_make_room() {
     let (first, second) = (client().await, client().await);
     let hears = async |socket: &UdpSocket| {
         socket.send(b"?").await.unwrap();
-        tokio::time::timeout(Duration::from_millis(300), socket.recv(&mut [0; 64])).await.is_ok()
+        tokio::time::timeout(Duration::from_millis(300), socket.recv(&mut [0; 64]))
+            .await
+            .is_ok()
     };
     eventually("the first is answered", async || hears(&first).await).await;
-    eventually("the second gets the place of the first once that is silent", async || hears(&second).await).await;
+    eventually(
+        "the second gets the place of the first once that is silent",
+        async || hears(&second).await,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn node_ports_and_busy_addresses() {
-    let mut lab = Lab::new(Settings { node_port_addresses: vec![IpAddr::from([127, 0, 0, 1])], ..Settings::default() });
+    let mut lab = Lab::new(Settings {
+        node_port_addresses: vec![IpAddr::from([127, 0, 0, 1])],
+        ..Settings::default()
+    });
     let pod = Pod::start(&lab.pod(1)).await;
     let vip = lab.vip();
     // A free port, taken again by the proxy a moment later.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let spec = format!("{{type: NodePort, clusterIPs: [{vip}], ports: [{{port: 8000, nodePort: {port}}}]}}");
-    let blocker = TcpListener::bind(SocketAddr::new(vip.parse().unwrap(), 8000)).await.unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let spec = format!(
+        "{{type: NodePort, clusterIPs: [{vip}], ports: [{{port: 8000, nodePort: {port}}}]}}"
+    );
+    let blocker = TcpListener::bind(SocketAddr::new(vip.parse().unwrap(), 8000))
+        .await
+        .unwrap();
     let wanted = plan(&world(&service("web", &spec, TARGET, &[&pod.name])), "node");
     let error = lab.engine.sync(&wanted).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains(&format!("{vip}:8000/tcp for test/web/tcp/")), "{source}");
-    assert_eq!(who(&format!("127.0.0.1:{port}")).await.unwrap(), pod.name, "one busy address stops no other");
+    assert!(
+        source.contains(&format!("{vip}:8000/tcp for test/web/tcp/")),
+        "{source}"
+    );
+    assert_eq!(
+        who(&format!("127.0.0.1:{port}")).await.unwrap(),
+        pod.name,
+        "one busy address stops no other"
+    );
     drop(blocker);
     lab.engine.sync(&wanted).await.unwrap();
     assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), pod.name);

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
+use super::answer::Answer;
 use super::server::code;
-use super::zone::Answer;
 
 /// Questions under way at one time. More are answered SERVFAIL, so that a dead resolver cannot fill our memory.
 const MOST_QUESTIONS: usize = 1024;
@@ -27,21 +27,34 @@ impl Forwarder {
     /// `None` when nobody is left to ask. Our own addresses are left out: asking ourselves would never end.
     pub fn new(servers: Vec<SocketAddr>, own: &[SocketAddr]) -> Option<Self> {
         let is_own = |server: &SocketAddr| {
-            own.iter().any(|own| own.port() == server.port() && (own.ip() == server.ip() || own.ip().is_unspecified()))
+            own.iter().any(|own| {
+                own.port() == server.port()
+                    && (own.ip() == server.ip() || own.ip().is_unspecified())
+            })
         };
-        let servers: Vec<SocketAddr> = servers.into_iter().filter(|server| !is_own(server)).collect();
-        (!servers.is_empty()).then(|| Self { servers, room: Semaphore::new(MOST_QUESTIONS) })
+        let servers: Vec<SocketAddr> = servers
+            .into_iter()
+            .filter(|server| !is_own(server))
+            .collect();
+        (!servers.is_empty()).then(|| Self {
+            servers,
+            room: Semaphore::new(MOST_QUESTIONS),
+        })
     }
 
     /// Asks one server after the other, in the order of resolv.conf, until one answers.
     pub async fn ask(&self, name: &Name, kind: RecordType, tcp: bool) -> Answer {
-        let Ok(_room) = self.room.try_acquire() else { return code(ResponseCode::ServFail) };
+        let Ok(_room) = self.room.try_acquire() else {
+            return code(ResponseCode::ServFail);
+        };
         for server in &self.servers {
             match tokio::time::timeout(PATIENCE, ask(*server, name, kind, tcp)).await {
                 // Another server may know better.
                 Ok(Ok(reply)) if reply.metadata.response_code == ResponseCode::ServFail => {}
                 Ok(Ok(reply)) => return answer(reply),
-                Ok(Err(error)) => tracing::debug!(%server, %name, %error, "an upstream resolver failed"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%server, %name, %error, "an upstream resolver failed")
+                }
                 Err(_) => tracing::debug!(%server, %name, "an upstream resolver does not answer"),
             }
         }
@@ -50,8 +63,15 @@ impl Forwarder {
 }
 
 fn answer(reply: Message) -> Answer {
-    let soa = reply.authorities.into_iter().find(|record| record.record_type() == RecordType::SOA);
-    Answer { records: reply.answers, soa, ..code(reply.metadata.response_code) }
+    let soa = reply
+        .authorities
+        .into_iter()
+        .find(|record| record.record_type() == RecordType::SOA);
+    Answer {
+        records: reply.answers,
+        soa,
+        ..code(reply.metadata.response_code)
+    }
 }
 
 /// By UDP, and again by TCP where the answer was cut short. A fresh socket and a random number for each question, and the
@@ -72,7 +92,9 @@ async fn ask(server: SocketAddr, name: &Name, kind: RecordType, tcp: bool) -> io
     }
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
+    stream
+        .write_all(&[&length.to_be_bytes()[..], &bytes].concat())
+        .await?;
     let length = stream.read_u16().await?;
     let mut reply = vec![0; length.into()];
     stream.read_exact(&mut reply).await?;
@@ -80,7 +102,11 @@ async fn ask(server: SocketAddr, name: &Name, kind: RecordType, tcp: bool) -> io
 }
 
 async fn ask_udp(server: SocketAddr, query: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let any = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any = if server.is_ipv4() {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(bytes).await?;
@@ -107,7 +133,9 @@ pub fn nameservers(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let (keyword, address) = (words.next()?, words.next()?);
-        let address: IpAddr = (keyword == "nameserver").then(|| address.parse().ok()).flatten()?;
+        let address: IpAddr = (keyword == "nameserver")
+            .then(|| address.parse().ok())
+            .flatten()?;
         Some(SocketAddr::new(address, 53))
     };
     text.lines().filter_map(server).collect()
@@ -120,15 +148,30 @@ mod tests {
     #[test]
     fn resolv_conf_is_read_as_the_manual_says() {
         let text = "# nameserver 9.9.9.9\nsearch a.b\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 x\nnameserver fe80::1%eth0\n";
-        let found: Vec<String> = nameservers(text).iter().map(SocketAddr::to_string).collect();
+        let found: Vec<String> = nameservers(text)
+            .iter()
+            .map(SocketAddr::to_string)
+            .collect();
         assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53"]);
     }
 
     #[test]
     fn nobody_asks_himself() {
-        let servers = vec!["127.0.0.1:53".parse().unwrap(), "192.0.2.1:53".parse().unwrap()];
+        let servers = vec![
+            "127.0.0.1:53".parse().unwrap(),
+            "192.0.2.1:53".parse().unwrap(),
+        ];
         let all: SocketAddr = "0.0.0.0:53".parse().unwrap();
-        assert!(Forwarder::new(servers.clone(), &[all]).is_none(), "we listen on every address");
-        assert_eq!(Forwarder::new(servers, &["127.0.0.1:53".parse().unwrap()]).unwrap().servers.len(), 1);
+        assert!(
+            Forwarder::new(servers.clone(), &[all]).is_none(),
+            "we listen on every address"
+        );
+        assert_eq!(
+            Forwarder::new(servers, &["127.0.0.1:53".parse().unwrap()])
+                .unwrap()
+                .servers
+                .len(),
+            1
+        );
     }
 }

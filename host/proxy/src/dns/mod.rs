@@ -1,5 +1,6 @@
 //! The cluster's DNS: names of Services and endpoints, after the Kubernetes DNS specification 1.1.0.
 
+mod answer;
 mod forward;
 mod server;
 mod zone;
@@ -18,9 +19,10 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
+use answer::Domain;
 use forward::Forwarder;
 use server::Handler;
-use zone::{Domain, Zone};
+use zone::Zone;
 
 /// How long an idle TCP client is kept.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -67,7 +69,11 @@ impl DnsConfig {
 ///
 /// # Errors
 /// `BadRequest` for a bad domain, `Unavailable` when an address cannot be bound.
-pub async fn serve_dns(config: DnsConfig, cluster: Arc<dyn Cluster>, stop: CancellationToken) -> Result<(), Failure> {
+pub async fn serve_dns(
+    config: DnsConfig,
+    cluster: Arc<dyn Cluster>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     Dns::bind(config).await?.serve(cluster, stop).await
 }
 
@@ -86,8 +92,14 @@ impl Dns {
     /// # Errors
     /// As [`serve_dns`].
     pub async fn bind(config: DnsConfig) -> Result<Self, Failure> {
-        let name = Name::from_ascii(format!("{}.", config.domain.trim_end_matches('.')))
-            .map_err(|error| Failure::BadRequest(format!("the cluster domain {:?} is no DNS name: {error}", config.domain)))?;
+        let name = Name::from_ascii(format!("{}.", config.domain.trim_end_matches('.'))).map_err(
+            |error| {
+                Failure::BadRequest(format!(
+                    "the cluster domain {:?} is no DNS name: {error}",
+                    config.domain
+                ))
+            },
+        )?;
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
         for at in &config.listen {
@@ -110,8 +122,17 @@ impl Dns {
             }
         };
         let forwarder = Forwarder::new(servers, &addresses);
-        let domain = Domain { name, reverse: config.reverse.clone() };
-        Ok(Self { config, domain, forwarder, sockets, addresses })
+        let domain = Domain {
+            name,
+            reverse: config.reverse.clone(),
+        };
+        Ok(Self {
+            config,
+            domain,
+            forwarder,
+            sockets,
+            addresses,
+        })
     }
 
     /// Where it listens, in the order of [`DnsConfig::listen`].
@@ -123,7 +144,11 @@ impl Dns {
     ///
     /// # Errors
     /// `Internal` if a socket is lost.
-    pub async fn serve(self, cluster: Arc<dyn Cluster>, stop: CancellationToken) -> Result<(), Failure> {
+    pub async fn serve(
+        self,
+        cluster: Arc<dyn Cluster>,
+        stop: CancellationToken,
+    ) -> Result<(), Failure> {
         let mut feed = Feed::start(cluster, &self.config.caller, None, &stop);
         let zone = Arc::new(std::sync::RwLock::new(None));
         let handler = Handler::new(self.domain, zone.clone(), self.forwarder);
@@ -135,14 +160,19 @@ impl Dns {
         let follow = async {
             while let Some(world) = feed.next().await {
                 let next = Arc::new(Zone::new(&world));
-                *zone.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(next);
+                *zone
+                    .write()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(next);
             }
         };
         tokio::select! {
             () = follow => {}
             lost = server.block_until_done() => return lost.map_err(Failure::internal),
         }
-        server.shutdown_gracefully().await.map_err(Failure::internal)
+        server
+            .shutdown_gracefully()
+            .await
+            .map_err(Failure::internal)
     }
 }
 
@@ -171,16 +201,28 @@ pub(crate) struct Lookup {
 impl Lookup {
     pub(crate) fn new(domain: &str, reverse: &[IpNet], world: &crate::facts::World) -> Self {
         let name = Name::from_ascii(format!("{domain}.")).unwrap();
-        Self { domain: Domain { name, reverse: reverse.to_vec() }, zone: Zone::new(world) }
+        Self {
+            domain: Domain {
+                name,
+                reverse: reverse.to_vec(),
+            },
+            zone: Zone::new(world),
+        }
     }
 
     /// The answer as `dig` would show it.
     pub(crate) fn told(&self, name: &Name, kind: hickory_proto::rr::RecordType) -> String {
         let mut name = name.clone();
         name.set_fqdn(true);
-        let Some(answer) = self.domain.answer(&self.zone, &name, kind) else { return "not ours\n".into() };
+        let Some(answer) = self.domain.answer(&self.zone, &name, kind) else {
+            return "not ours\n".into();
+        };
         let mut text = format!("{:?}\n", answer.code);
-        let sections = [("", answer.records), ("also ", answer.additionals), ("until ", answer.soa.into_iter().collect())];
+        let sections = [
+            ("", answer.records),
+            ("also ", answer.additionals),
+            ("until ", answer.soa.into_iter().collect()),
+        ];
         for (prefix, records) in sections {
             for record in records {
                 text.push_str(&format!("{prefix}{record}\n"));

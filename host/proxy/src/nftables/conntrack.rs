@@ -21,35 +21,73 @@ pub struct Stale {
 /// What a change of plans leaves behind.
 pub fn stale(before: &Plan, next: &Plan) -> BTreeSet<Stale> {
     let mut stale = BTreeSet::new();
-    for (name, old) in before.ports.iter().filter(|(name, _)| name.protocol == Protocol::Udp) {
+    for (name, old) in before
+        .ports
+        .iter()
+        .filter(|(name, _)| name.protocol == Protocol::Udp)
+    {
         let new = next.ports.get(name);
         let kept: BTreeSet<&Backend> = new.into_iter().flat_map(endpoints).collect();
-        let gone: BTreeSet<IpAddr> = endpoints(old).filter(|at| !kept.contains(at)).map(|at| at.0.ip()).collect();
+        let gone: BTreeSet<IpAddr> = endpoints(old)
+            .filter(|at| !kept.contains(at))
+            .map(|at| at.0.ip())
+            .collect();
         for endpoint in gone {
-            stale.extend(doors(old).map(|(address, port)| Stale { family: name.family, address, port, endpoint: Some(endpoint) }));
+            stale.extend(doors(old).map(|(address, port)| Stale {
+                family: name.family,
+                address,
+                port,
+                endpoint: Some(endpoint),
+            }));
         }
-        let served_at_last = matches!(old.internal, Backends::Refuse | Backends::Drop) && new.is_some_and(|new| endpoints(new).next().is_some());
+        let served_at_last = matches!(old.internal, Backends::Refuse | Backends::Drop)
+            && new.is_some_and(|new| endpoints(new).next().is_some());
         if served_at_last {
-            stale.extend(doors(old).map(|(address, port)| Stale { family: name.family, address, port, endpoint: None }));
+            stale.extend(doors(old).map(|(address, port)| Stale {
+                family: name.family,
+                address,
+                port,
+                endpoint: None,
+            }));
         }
     }
     stale
 }
 
 fn endpoints(port: &PortPlan) -> impl Iterator<Item = &Backend> {
-    port.internal.endpoints().chain(port.external.endpoints()).chain(port.anywhere.endpoints())
+    port.internal
+        .endpoints()
+        .chain(port.external.endpoints())
+        .chain(port.anywhere.endpoints())
 }
 
 fn doors(port: &PortPlan) -> impl Iterator<Item = (Option<IpAddr>, u16)> {
-    let addresses = [port.cluster_ip].into_iter().chain(port.external_ips.iter().chain(&port.load_balancer_ips).copied());
-    addresses.map(|ip| (Some(ip), port.port)).chain(port.node_port.map(|port| (None, port)))
+    let addresses = [port.cluster_ip].into_iter().chain(
+        port.external_ips
+            .iter()
+            .chain(&port.load_balancer_ips)
+            .copied(),
+    );
+    addresses
+        .map(|ip| (Some(ip), port.port))
+        .chain(port.node_port.map(|port| (None, port)))
 }
 
 /// Without the `conntrack` tool the flows end by their own timeout, 30 to 120 s after the client falls silent.
 pub async fn forget(within: &[String], stale: &BTreeSet<Stale>) {
     for flow in stale {
         let port = flow.port.to_string();
-        let mut arguments = vec!["-D", "-f", if flow.family == Family::V4 { "ipv4" } else { "ipv6" }, "-p", "udp"];
+        let mut arguments = vec![
+            "-D",
+            "-f",
+            if flow.family == Family::V4 {
+                "ipv4"
+            } else {
+                "ipv6"
+            },
+            "-p",
+            "udp",
+        ];
         let address = flow.address.map(|ip| ip.to_string());
         let endpoint = flow.endpoint.map(|ip| ip.to_string());
         for (option, value) in [("--orig-dst", &address), ("--dst-nat", &endpoint)] {

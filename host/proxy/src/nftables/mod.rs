@@ -33,7 +33,12 @@ pub struct Nftables {
 
 impl Nftables {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, within: Vec::new(), held: None, plan: Plan::default() }
+        Self {
+            settings,
+            within: Vec::new(),
+            held: None,
+            plan: Plan::default(),
+        }
     }
 
     /// Works in a network namespace made by `ip netns add`.
@@ -47,7 +52,8 @@ impl Nftables {
     /// # Errors
     /// [`Failure::Unavailable`].
     pub async fn check(&self) -> Result<(), Failure> {
-        self.nft("add table ip pilotis-proxy-check\ndelete table ip pilotis-proxy-check\n".into()).await
+        self.nft("add table ip pilotis-proxy-check\ndelete table ip pilotis-proxy-check\n".into())
+            .await
     }
 
     async fn nft(&self, script: String) -> Result<(), Failure> {
@@ -57,7 +63,10 @@ impl Nftables {
             false => {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let said: Vec<&str> = said.lines().take(6).collect();
-                Err(unavailable(format!("nft refused the rules: {}", said.join(" | "))))
+                Err(unavailable(format!(
+                    "nft refused the rules: {}",
+                    said.join(" | ")
+                )))
             }
         }
     }
@@ -94,16 +103,29 @@ impl Engine for Nftables {
     async fn cleanup(&mut self) -> Result<(), Failure> {
         self.held = None;
         self.plan = Plan::default();
-        self.nft(format!("{}{}", transaction::remove("ip"), transaction::remove("ip6"))).await
+        self.nft(format!(
+            "{}{}",
+            transaction::remove("ip"),
+            transaction::remove("ip6")
+        ))
+        .await
     }
 }
 
 /// The tables for a plan. A machine without IPv6 Services gets no IPv6 table, unless it has one already.
-fn tables(plan: &Plan, settings: &Settings, held: Option<&BTreeMap<Family, Ruleset>>) -> BTreeMap<Family, Ruleset> {
+fn tables(
+    plan: &Plan,
+    settings: &Settings,
+    held: Option<&BTreeMap<Family, Ruleset>>,
+) -> BTreeMap<Family, Ruleset> {
     let wants_v6 = plan.ports.keys().any(|name| name.family == Family::V6)
         || held.is_some_and(|held| held.contains_key(&Family::V6));
-    let families = [Family::V4].into_iter().chain(wants_v6.then_some(Family::V6));
-    families.map(|family| (family, ruleset(plan, family, settings))).collect()
+    let families = [Family::V4]
+        .into_iter()
+        .chain(wants_v6.then_some(Family::V6));
+    families
+        .map(|family| (family, ruleset(plan, family, settings)))
+        .collect()
 }
 
 /// From `held` to `next`. A table that is not held is written whole.
@@ -123,8 +145,18 @@ fn word(family: Family) -> &'static str {
 }
 
 /// Runs a tool with `input`, inside `within`, and waits for its end.
-async fn run(within: &[String], tool: &str, arguments: &[&str], input: String) -> Result<std::process::Output, Failure> {
-    let words: Vec<&str> = within.iter().map(String::as_str).chain([tool]).chain(arguments.iter().copied()).collect();
+async fn run(
+    within: &[String],
+    tool: &str,
+    arguments: &[&str],
+    input: String,
+) -> Result<std::process::Output, Failure> {
+    let words: Vec<&str> = within
+        .iter()
+        .map(String::as_str)
+        .chain([tool])
+        .chain(arguments.iter().copied())
+        .collect();
     let mut child = Command::new(words[0])
         .args(&words[1..])
         .stdin(Stdio::piped())
@@ -141,16 +173,19 @@ async fn run(within: &[String], tool: &str, arguments: &[&str], input: String) -
     );
     let output = output.map_err(|error| unavailable(format!("{tool} was lost: {error}")))?;
     if let (Err(error), true) = (written, output.status.success()) {
-        return Err(unavailable(format!("{tool} did not read its input: {error}")));
+        return Err(unavailable(format!(
+            "{tool} did not read its input: {error}"
+        )));
     }
     Ok(output)
 }
 
 fn unavailable(reason: String) -> Failure {
-    Failure::Unavailable { what: "the packet filter (nftables)", source: reason.into() }
+    Failure::Unavailable {
+        what: "the packet filter (nftables)",
+        source: reason.into(),
+    }
 }
-
-
 
 /// For golden tests: the scripts that a series of plans leads to.
 #[cfg(test)]

@@ -54,7 +54,11 @@ pub struct Set {
 
 /// Writes the ruleset of one family.
 pub fn ruleset(plan: &Plan, family: Family, settings: &Settings) -> Ruleset {
-    let mut writer = Writer { words: Words::of(family), ruleset: Ruleset::default(), settings };
+    let mut writer = Writer {
+        words: Words::of(family),
+        ruleset: Ruleset::default(),
+        settings,
+    };
     writer.frame();
     for (name, port) in plan.ports.iter().filter(|(name, _)| name.family == family) {
         writer.port(name, port);
@@ -73,8 +77,18 @@ struct Words {
 impl Words {
     fn of(family: Family) -> Self {
         match family {
-            Family::V4 => Self { family, ip: "ip", address: "ipv4_addr", loopback: "127.0.0.0/8" },
-            Family::V6 => Self { family, ip: "ip6", address: "ipv6_addr", loopback: "::1" },
+            Family::V4 => Self {
+                family,
+                ip: "ip",
+                address: "ipv4_addr",
+                loopback: "127.0.0.0/8",
+            },
+            Family::V6 => Self {
+                family,
+                ip: "ip6",
+                address: "ipv6_addr",
+                loopback: "::1",
+            },
         }
     }
 }
@@ -91,34 +105,79 @@ impl Writer<'_> {
         let Words { ip, address, .. } = self.words;
         let by_address = format!("type {address} . inet_proto . inet_service : verdict ;");
         for map in ["service-ips", "unserved-ips", "firewall-ips"] {
-            self.ruleset.sets.insert(map.into(), Set { is_map: true, spec: by_address.clone(), ..Set::default() });
+            self.ruleset.sets.insert(
+                map.into(),
+                Set {
+                    is_map: true,
+                    spec: by_address.clone(),
+                    ..Set::default()
+                },
+            );
         }
         for map in ["service-nodeports", "unserved-nodeports"] {
             let spec = "type inet_proto . inet_service : verdict ;".into();
-            self.ruleset.sets.insert(map.into(), Set { is_map: true, spec, ..Set::default() });
+            self.ruleset.sets.insert(
+                map.into(),
+                Set {
+                    is_map: true,
+                    spec,
+                    ..Set::default()
+                },
+            );
         }
-        let set = |spec| Set { spec, ..Set::default() };
-        self.ruleset.sets.insert("cluster-ips".into(), set(format!("type {address} ;")));
-        self.ruleset.sets.insert("hairpins".into(), set(format!("type {address} . {address} ;")));
+        let set = |spec| Set {
+            spec,
+            ..Set::default()
+        };
+        self.ruleset
+            .sets
+            .insert("cluster-ips".into(), set(format!("type {address} ;")));
+        self.ruleset.sets.insert(
+            "hairpins".into(),
+            set(format!("type {address} . {address} ;")),
+        );
 
         let lookup = format!("{ip} daddr . meta l4proto . th dport vmap");
         let to_node = self.to_node();
-        self.chain("services", [
-            format!("{lookup} @service-ips"),
-            format!("{to_node} meta l4proto . th dport vmap @service-nodeports"),
-        ]);
+        self.chain(
+            "services",
+            [
+                format!("{lookup} @service-ips"),
+                format!("{to_node} meta l4proto . th dport vmap @service-nodeports"),
+            ],
+        );
         // After translation: whatever still has a Service's address met no endpoint, or no such port.
-        self.chain("unserved", [
-            format!("{lookup} @unserved-ips"),
-            format!("{ip} daddr @cluster-ips goto refuse"),
-            format!("{to_node} meta l4proto . th dport vmap @unserved-nodeports"),
-        ]);
+        self.chain(
+            "unserved",
+            [
+                format!("{lookup} @unserved-ips"),
+                format!("{ip} daddr @cluster-ips goto refuse"),
+                format!("{to_node} meta l4proto . th dport vmap @unserved-nodeports"),
+            ],
+        );
         self.chain("firewall", [format!("{lookup} @firewall-ips")]);
-        self.chain("refuse", ["meta l4proto tcp reject with tcp reset".into(), "reject".into()]);
-        self.chain("mark-for-masquerade", [format!("meta mark set meta mark or {MASQUERADE_MARK}")]);
+        self.chain(
+            "refuse",
+            [
+                "meta l4proto tcp reject with tcp reset".into(),
+                "reject".into(),
+            ],
+        );
+        self.chain(
+            "mark-for-masquerade",
+            [format!("meta mark set meta mark or {MASQUERADE_MARK}")],
+        );
 
-        self.hook("nat-prerouting", "type nat hook prerouting priority -100 ;", ["jump services".into()]);
-        self.hook("nat-output", "type nat hook output priority -100 ;", ["jump services".into()]);
+        self.hook(
+            "nat-prerouting",
+            "type nat hook prerouting priority -100 ;",
+            ["jump services".into()],
+        );
+        self.hook(
+            "nat-output",
+            "type nat hook output priority -100 ;",
+            ["jump services".into()],
+        );
         self.hook("nat-postrouting", "type nat hook postrouting priority 100 ;", [
             // Off again, so that a packet that is encapsulated and sent once more is not masqueraded twice.
             format!("meta mark and {MASQUERADE_MARK} != 0 meta mark set meta mark xor {MASQUERADE_MARK} masquerade fully-random"),
@@ -126,16 +185,41 @@ impl Writer<'_> {
         ]);
         let new = |chain| [format!("ct state new jump {chain}")];
         // Before translation, while the address asked for can still be seen.
-        self.hook("filter-prerouting-before", "type filter hook prerouting priority -110 ;", new("firewall"));
-        self.hook("filter-output-before", "type filter hook output priority -110 ;", new("firewall"));
-        self.hook("filter-prerouting-after", "type filter hook prerouting priority -90 ;", new("unserved"));
-        self.hook("filter-output-after", "type filter hook output priority -90 ;", new("unserved"));
+        self.hook(
+            "filter-prerouting-before",
+            "type filter hook prerouting priority -110 ;",
+            new("firewall"),
+        );
+        self.hook(
+            "filter-output-before",
+            "type filter hook output priority -110 ;",
+            new("firewall"),
+        );
+        self.hook(
+            "filter-prerouting-after",
+            "type filter hook prerouting priority -90 ;",
+            new("unserved"),
+        );
+        self.hook(
+            "filter-output-after",
+            "type filter hook output priority -90 ;",
+            new("unserved"),
+        );
     }
 
     /// Matches a packet to an address where node ports answer.
     fn to_node(&self) -> String {
-        let Words { ip, loopback, family, .. } = self.words;
-        let ours = self.settings.node_port_addresses.iter().filter(|at| Family::of(**at) == family);
+        let Words {
+            ip,
+            loopback,
+            family,
+            ..
+        } = self.words;
+        let ours = self
+            .settings
+            .node_port_addresses
+            .iter()
+            .filter(|at| Family::of(**at) == family);
         let ours: Vec<String> = ours.map(IpAddr::to_string).collect();
         match ours.is_empty() {
             true => format!("fib daddr type local {ip} daddr != {loopback}"),
@@ -150,22 +234,37 @@ impl Writer<'_> {
 
         let internal = self.internal(name, port);
         match port.internal {
-            Backends::To(_) => self.element("service-ips", key(&port.cluster_ip), &format!("goto {internal}")),
+            Backends::To(_) => self.element(
+                "service-ips",
+                key(&port.cluster_ip),
+                &format!("goto {internal}"),
+            ),
             Backends::Refuse | Backends::Drop => {
-                self.element("unserved-ips", key(&port.cluster_ip), silence(&port.internal));
+                self.element(
+                    "unserved-ips",
+                    key(&port.cluster_ip),
+                    silence(&port.internal),
+                );
             }
         }
         if port.has_external() {
             self.external(name, port);
         }
-        for Backend(at) in port.internal.endpoints().chain(port.external.endpoints()).chain(port.anywhere.endpoints()) {
+        for Backend(at) in port
+            .internal
+            .endpoints()
+            .chain(port.external.endpoints())
+            .chain(port.anywhere.endpoints())
+        {
             self.element("hairpins", format!("{0} . {0}", at.ip()), "");
         }
     }
 
     /// The chain for clients that use the cluster IP; masquerades those who are no pods.
     fn internal(&mut self, name: &PortName, port: &PortPlan) -> String {
-        let Backends::To(_) = port.internal else { return String::new() };
+        let Backends::To(_) = port.internal else {
+            return String::new();
+        };
         let target = self.balance(name, port, &port.internal, &port.anywhere);
         let ip = self.words.ip;
         let pods = self.pods();
@@ -183,7 +282,8 @@ impl Writer<'_> {
     fn external(&mut self, name: &PortName, port: &PortPlan) {
         let protocol = name.protocol.as_str();
         let ip = self.words.ip;
-        let reaches_someone = matches!(port.external, Backends::To(_)) || (port.keeps_source && matches!(port.anywhere, Backends::To(_)));
+        let reaches_someone = matches!(port.external, Backends::To(_))
+            || (port.keeps_source && matches!(port.anywhere, Backends::To(_)));
         let mut rules = Vec::new();
         if port.keeps_source {
             if let Backends::To(_) = port.anywhere {
@@ -211,7 +311,10 @@ impl Writer<'_> {
         let guarded = !port.source_ranges.is_empty() && !port.load_balancer_ips.is_empty();
         if guarded {
             let ranges: Vec<String> = port.source_ranges.iter().map(IpNet::to_string).collect();
-            self.chain(&format!("firewall-{name}"), [format!("{ip} saddr != {{ {} }} drop", ranges.join(" , "))]);
+            self.chain(
+                &format!("firewall-{name}"),
+                [format!("{ip} saddr != {{ {} }} drop", ranges.join(" , "))],
+            );
         }
         for at in &port.load_balancer_ips {
             if guarded {
@@ -240,8 +343,18 @@ impl Writer<'_> {
     }
 
     /// The chain that picks one of `among`. Chains are named for who is in them: all of `anywhere`, or this node's.
-    fn balance(&mut self, name: &PortName, port: &PortPlan, among: &Backends, anywhere: &Backends) -> String {
-        let chain = if among == anywhere { format!("cluster-{name}") } else { format!("local-{name}") };
+    fn balance(
+        &mut self,
+        name: &PortName,
+        port: &PortPlan,
+        among: &Backends,
+        anywhere: &Backends,
+    ) -> String {
+        let chain = if among == anywhere {
+            format!("cluster-{name}")
+        } else {
+            format!("local-{name}")
+        };
         if self.ruleset.chains.contains_key(&chain) {
             return chain;
         }
@@ -260,22 +373,51 @@ impl Writer<'_> {
         let mut rules = Vec::new();
         let mut verdicts = Vec::new();
         for (i, at) in endpoints.iter().enumerate() {
-            let of = format!("{name}__{}/{}", at.ip().to_string().replace(':', "."), at.port());
+            let of = format!(
+                "{name}__{}/{}",
+                at.ip().to_string().replace(':', "."),
+                at.port()
+            );
             let (chain, set) = (format!("endpoint-{of}"), format!("affinity-{of}"));
-            let spec = format!("type {address} ; flags dynamic,timeout ; timeout {seconds}s ; size 65535 ;");
-            self.ruleset.sets.insert(set.clone(), Set { spec, ..Set::default() });
-            self.chain(&chain, [format!("update @{set} {{ {ip} saddr }}"), dnat(ip, name.protocol, &[*at])]);
+            let spec = format!(
+                "type {address} ; flags dynamic,timeout ; timeout {seconds}s ; size 65535 ;"
+            );
+            self.ruleset.sets.insert(
+                set.clone(),
+                Set {
+                    spec,
+                    ..Set::default()
+                },
+            );
+            self.chain(
+                &chain,
+                [
+                    format!("update @{set} {{ {ip} saddr }}"),
+                    dnat(ip, name.protocol, &[*at]),
+                ],
+            );
             rules.push(format!("{ip} saddr @{set} goto {chain}"));
             verdicts.push(format!("{i} : goto {chain}"));
         }
-        rules.push(format!("numgen random mod {} vmap {{ {} }}", endpoints.len(), verdicts.join(" , ")));
+        rules.push(format!(
+            "numgen random mod {} vmap {{ {} }}",
+            endpoints.len(),
+            verdicts.join(" , ")
+        ));
         rules
     }
 
     /// The pods' networks of this family as a set.
     fn pods(&self) -> Option<String> {
-        let ours = self.settings.pod_cidrs.iter().filter(|net| Family::of(net.addr()) == self.words.family);
-        let ours: Vec<String> = IpNet::aggregate(&ours.copied().collect()).iter().map(IpNet::to_string).collect();
+        let ours = self
+            .settings
+            .pod_cidrs
+            .iter()
+            .filter(|net| Family::of(net.addr()) == self.words.family);
+        let ours: Vec<String> = IpNet::aggregate(&ours.copied().collect())
+            .iter()
+            .map(IpNet::to_string)
+            .collect();
         (!ours.is_empty()).then(|| format!("{{ {} }}", ours.join(" , ")))
     }
 
@@ -284,13 +426,25 @@ impl Writer<'_> {
     }
 
     fn hook(&mut self, name: &str, hook: &'static str, rules: impl IntoIterator<Item = String>) {
-        self.ruleset.chains.insert(name.into(), Chain { hook, rules: rules.into_iter().collect() });
+        self.ruleset.chains.insert(
+            name.into(),
+            Chain {
+                hook,
+                rules: rules.into_iter().collect(),
+            },
+        );
     }
 
     /// The first of two Services that claim one address and port keeps it, as the order of names decides.
     fn element(&mut self, set: &str, key: String, verdict: &str) {
-        let set = self.ruleset.sets.get_mut(set).expect("the frame made every set that holds elements");
-        set.elements.entry(key).or_insert_with(|| verdict.to_owned());
+        let set = self
+            .ruleset
+            .sets
+            .get_mut(set)
+            .expect("the frame made every set that holds elements");
+        set.elements
+            .entry(key)
+            .or_insert_with(|| verdict.to_owned());
     }
 }
 
@@ -307,8 +461,11 @@ fn dnat(ip: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> String {
     match endpoints {
         [one] => format!("meta l4proto {protocol} dnat to {one}"),
         many => {
-            let many: Vec<String> =
-                many.iter().enumerate().map(|(i, at)| format!("{i} : {} . {}", at.ip(), at.port())).collect();
+            let many: Vec<String> = many
+                .iter()
+                .enumerate()
+                .map(|(i, at)| format!("{i} : {} . {}", at.ip(), at.port()))
+                .collect();
             let (n, map) = (many.len(), many.join(" , "));
             format!("meta l4proto {protocol} dnat {ip} to numgen random mod {n} map {{ {map} }}")
         }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::doors::Route;
@@ -22,7 +22,11 @@ pub struct Balancer {
 
 impl Balancer {
     pub fn new(route: Route) -> Self {
-        Self { route: RwLock::new(Arc::new(route)), turn: AtomicUsize::new(0), clients: Mutex::default() }
+        Self {
+            route: RwLock::new(Arc::new(route)),
+            turn: AtomicUsize::new(0),
+            clients: Mutex::default(),
+        }
     }
 
     /// New connections follow `route` from now on.
@@ -34,19 +38,30 @@ impl Balancer {
     }
 
     pub fn route(&self) -> Arc<Route> {
-        self.route.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.route
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The endpoints to try for `client`, best first.
     pub fn order(&self, client: IpAddr, now: Instant) -> Vec<SocketAddr> {
         let route = self.route();
-        let known = route.affinity.and_then(|timeout| self.known(client, timeout, now));
-        order(&route.endpoints, self.turn.fetch_add(1, Ordering::Relaxed), known)
+        let known = route
+            .affinity
+            .and_then(|timeout| self.known(client, timeout, now));
+        order(
+            &route.endpoints,
+            self.turn.fetch_add(1, Ordering::Relaxed),
+            known,
+        )
     }
 
     /// `endpoint` took a connection of `client`: with affinity, its next ones go there too.
     pub fn served(&self, client: IpAddr, endpoint: SocketAddr, now: Instant) {
-        let Some(timeout) = self.route().affinity else { return };
+        let Some(timeout) = self.route().affinity else {
+            return;
+        };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= MOST_CLIENTS && !clients.contains_key(&client) {
             clients.retain(|_, (_, last)| now.duration_since(*last) < timeout);
@@ -69,7 +84,11 @@ fn order(endpoints: &[SocketAddr], turn: usize, known: Option<SocketAddr>) -> Ve
     let start = turn % endpoints.len().max(1);
     let (before, after) = endpoints.split_at(start);
     let known = known.filter(|at| endpoints.contains(at));
-    let others = after.iter().chain(before).copied().filter(|at| Some(*at) != known);
+    let others = after
+        .iter()
+        .chain(before)
+        .copied()
+        .filter(|at| Some(*at) != known);
     known.into_iter().chain(others).take(MOST_TRIES).collect()
 }
 
@@ -87,7 +106,11 @@ mod tests {
         assert_eq!(order(&all, 0, None), [at(1), at(2), at(3)]);
         assert_eq!(order(&all, 4, None), [at(2), at(3), at(1)]);
         assert_eq!(order(&all, 0, Some(at(3))), [at(3), at(1), at(2)]);
-        assert_eq!(order(&all, 1, Some(at(9))), [at(2), at(3), at(1)], "one that is gone is not tried");
+        assert_eq!(
+            order(&all, 1, Some(at(9))),
+            [at(2), at(3), at(1)],
+            "one that is gone is not tried"
+        );
         assert!(order(&[], 7, None).is_empty());
     }
 
@@ -104,9 +127,16 @@ mod tests {
         let start = Instant::now();
         balancer.served(client, at(2), start);
         for _ in 0..4 {
-            assert_eq!(balancer.order(client, start + Duration::from_secs(9))[0], at(2));
+            assert_eq!(
+                balancer.order(client, start + Duration::from_secs(9))[0],
+                at(2)
+            );
         }
         let later = start + Duration::from_secs(10);
-        assert_ne!(balancer.order(client, later)[0], balancer.order(client, later)[0], "turns again");
+        assert_ne!(
+            balancer.order(client, later)[0],
+            balancer.order(client, later)[0],
+            "turns again"
+        );
     }
 }

@@ -51,9 +51,19 @@ pub fn doors(plan: &Plan, node_port_addresses: &[IpAddr]) -> BTreeMap<Door, Rout
             if endpoints.is_empty() {
                 return;
             }
-            let door = Door { protocol: name.protocol, at: SocketAddr::new(ip, number) };
-            let affinity = port.affinity.map(|seconds| Duration::from_secs(seconds.into()));
-            let route = Route { service: name.to_string(), endpoints, affinity, open_to };
+            let door = Door {
+                protocol: name.protocol,
+                at: SocketAddr::new(ip, number),
+            };
+            let affinity = port
+                .affinity
+                .map(|seconds| Duration::from_secs(seconds.into()));
+            let route = Route {
+                service: name.to_string(),
+                endpoints,
+                affinity,
+                open_to,
+            };
             // The first of two Services that claim one address keeps it, as the order of names decides.
             doors.entry(door).or_insert(route);
         };
@@ -63,11 +73,25 @@ pub fn doors(plan: &Plan, node_port_addresses: &[IpAddr]) -> BTreeMap<Door, Rout
             open(*ip, port.port, &port.anywhere, Vec::new());
         }
         for ip in port.load_balancer_ips.iter().filter(|ip| ip.is_loopback()) {
-            open(*ip, port.port, &port.anywhere, port.source_ranges.iter().copied().collect());
+            open(
+                *ip,
+                port.port,
+                &port.anywhere,
+                port.source_ranges.iter().copied().collect(),
+            );
         }
-        let Some(node_port) = port.node_port else { continue };
-        for ip in node_port_addresses.iter().filter(|ip| Family::of(**ip) == name.family) {
-            let backends = if ip.is_loopback() { &port.anywhere } else { &port.external };
+        let Some(node_port) = port.node_port else {
+            continue;
+        };
+        for ip in node_port_addresses
+            .iter()
+            .filter(|ip| Family::of(**ip) == name.family)
+        {
+            let backends = if ip.is_loopback() {
+                &port.anywhere
+            } else {
+                &port.external
+            };
             open(*ip, node_port, backends, Vec::new());
         }
     }

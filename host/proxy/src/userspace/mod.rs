@@ -95,7 +95,12 @@ impl Userspace {
             running: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        Self { settings, open: BTreeMap::new(), forbidden: BTreeSet::new(), shared }
+        Self {
+            settings,
+            open: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
+            shared,
+        }
     }
 
     fn bind(&self, door: Door, balancer: Arc<Balancer>) -> io::Result<Listener> {
@@ -111,7 +116,10 @@ impl Userspace {
             }
             Protocol::Sctp => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Listener { balancer, task: task.abort_handle() })
+        Ok(Listener {
+            balancer,
+            task: task.abort_handle(),
+        })
     }
 }
 
@@ -132,7 +140,12 @@ impl Engine for Userspace {
             match self.bind(door, Arc::new(Balancer::new(route))) {
                 Ok(listener) => drop(self.open.insert(door, listener)),
                 // Trying again does not help here; people can.
-                Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+                    ) =>
+                {
                     if self.forbidden.insert(door) {
                         tracing::warn!(%service, %door, %error, "not served: {}", advice(error.kind()));
                     }
@@ -145,7 +158,10 @@ impl Engine for Userspace {
         }
         let (count, first) = (failed.len(), failed.swap_remove(0));
         let source = format!("{count} cannot be listened on; the first is {first}").into();
-        Err(Failure::Unavailable { what: "an address of a Service", source })
+        Err(Failure::Unavailable {
+            what: "an address of a Service",
+            source,
+        })
     }
 
     async fn cleanup(&mut self) -> Result<(), Failure> {
@@ -172,6 +188,3 @@ fn advice(kind: io::ErrorKind) -> &'static str {
         _ => "the userspace proxy passes on TCP and UDP only; use the nftables proxy",
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,11 @@ use super::balance::Balancer;
 const BACKLOG: u32 = 1024;
 
 pub fn bind(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if at.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     // Connections of a listener that was here before may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
@@ -35,12 +39,23 @@ pub async fn accept(listener: TcpListener, balancer: Arc<Balancer>, shared: Arc<
         if !balancer.route().admits(from.ip()) {
             continue;
         }
+        if shared.connections.available_permits() == 0 {
+            tracing::warn!(service = %balancer.route().service, "every connection allowed is in use; new ones wait");
+        }
         // Waiting here, with one connection in hand, leaves the others in the kernel's queue.
-        let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
+        let Ok(permit) = shared.connections.clone().acquire_owned().await else {
+            return;
+        };
         let (balancer, shared_by) = (balancer.clone(), shared.clone());
         let stop = shared.stop.clone();
         shared.running.spawn(async move {
-            stop.run_until_cancelled(serve(client, from.ip(), &balancer, shared_by.connect_timeout)).await;
+            stop.run_until_cancelled(serve(
+                client,
+                from.ip(),
+                &balancer,
+                shared_by.connect_timeout,
+            ))
+            .await;
             drop(permit);
         });
     }
@@ -54,7 +69,10 @@ async fn serve(mut client: TcpStream, from: IpAddr, balancer: &Balancer, timeout
     // Bytes are passed on as they come; Nagle's wait would only be added twice.
     let _ = client.set_nodelay(true);
     let _ = endpoint.set_nodelay(true);
-    if tokio::io::copy_bidirectional(&mut client, &mut endpoint).await.is_err() {
+    if tokio::io::copy_bidirectional(&mut client, &mut endpoint)
+        .await
+        .is_err()
+    {
         // A side that broke off must not look to the other like one that has said everything.
         reset(&client);
         reset(&endpoint);

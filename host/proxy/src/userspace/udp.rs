@@ -67,23 +67,48 @@ pub async fn pass(socket: UdpSocket, balancer: Arc<Balancer>, shared: Arc<Shared
             continue;
         }
         // A flow whose endpoint left starts anew elsewhere: in UDP nothing is half-said.
-        let stays = flows.get_mut(&client).is_some_and(|flow| flow.stays(&route));
+        let stays = flows
+            .get_mut(&client)
+            .is_some_and(|flow| flow.stays(&route));
         if !stays {
             flows.remove(&client);
-            let Ok(permit) = shared.flows.clone().try_acquire_owned() else { continue };
-            let Some(endpoint) = balancer.order(client.ip(), Instant::now()).first().copied() else { continue };
-            let Ok(upstream) = connect(endpoint).await.map(Arc::new) else { continue };
+            let Ok(permit) = shared.flows.clone().try_acquire_owned() else {
+                continue;
+            };
+            let Some(endpoint) = balancer.order(client.ip(), Instant::now()).first().copied()
+            else {
+                continue;
+            };
+            let Ok(upstream) = connect(endpoint).await.map(Arc::new) else {
+                continue;
+            };
             balancer.served(client.ip(), endpoint, Instant::now());
             started += 1;
             let last = Arc::new(Mutex::new(Instant::now()));
-            let back = Back { socket: socket.clone(), client, upstream: upstream.clone(), last: last.clone() };
+            let back = Back {
+                socket: socket.clone(),
+                client,
+                upstream: upstream.clone(),
+                last: last.clone(),
+            };
             let (done, number, idle) = (done.clone(), started, shared.flow_timeout);
             let answers = tokio::spawn(async move {
                 back.pass(idle).await;
                 let _ = done.send((client, number)).await;
             });
             let answers = answers.abort_handle();
-            flows.insert(client, Flow { number, endpoint, route, upstream, last, answers, _permit: permit });
+            flows.insert(
+                client,
+                Flow {
+                    number,
+                    endpoint,
+                    route,
+                    upstream,
+                    last,
+                    answers,
+                    _permit: permit,
+                },
+            );
         }
         if let Some(flow) = flows.get(&client) {
             touch(&flow.last);
@@ -130,8 +155,14 @@ impl Back {
     async fn pass(&self, idle: Duration) {
         let mut answer = vec![0; LARGEST];
         loop {
-            let quiet = self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-            let Some(left) = idle.checked_sub(quiet).filter(|left| !left.is_zero()) else { return };
+            let quiet = self
+                .last
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .elapsed();
+            let Some(left) = idle.checked_sub(quiet).filter(|left| !left.is_zero()) else {
+                return;
+            };
             match tokio::time::timeout(left, self.upstream.recv(&mut answer)).await {
                 Ok(Ok(length)) => {
                     touch(&self.last);
