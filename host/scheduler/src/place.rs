@@ -119,7 +119,9 @@ impl Chain {
             let verdict = link.filter(pod, &left, true).await?;
             for reason in verdict.reasons {
                 let text = verdict.texts.get(usize::from(reason)).map_or("node(s) were rejected without a reason", String::as_str);
-                *why.reasons.entry(text.to_owned()).or_default() += 1;
+                for line in text.lines() {
+                    *why.reasons.entry(line.to_owned()).or_default() += 1;
+                }
             }
             left = verdict.passed;
         }

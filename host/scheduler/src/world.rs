@@ -164,6 +164,14 @@ impl World {
         }
     }
 
+    /// [`World::know`], from the document.
+    ///
+    /// # Errors
+    /// `Internal` when the pod does not read as one, `BadRequest` for a request that is not a quantity.
+    pub fn know_object(&mut self, object: &Object) -> Result<PodRef, Failure> {
+        self.know(&object.uid, &Pod::read(object)?)
+    }
+
     /// The pod's class and id, for a pod that is waiting or on a node. A pod whose wishes changed is a new class.
     pub(crate) fn know(&mut self, uid: &Uid, pod: &Pod) -> Result<PodRef, Failure> {
         let mut taker = Taker { texts: &mut self.texts, log: &mut self.log, used: Vec::new() };
