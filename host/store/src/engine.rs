@@ -61,6 +61,9 @@ pub(crate) trait Journal: Send {
     fn tend(&mut self, shared: &Arc<Shared>);
 
     fn path(&self) -> &Path;
+
+    /// How often it synced.
+    fn syncs(&self) -> u64;
 }
 
 /// What the readers and the writer thread have in common.
@@ -138,7 +141,12 @@ impl LocalStore {
         })
     }
 
-    /// How often the log was synced to the disk since the store was opened, as of the last group commit.
+    /// What the history that is kept for watchers weighs, in bytes; at most [`History::bytes`] once a write is answered.
+    pub fn history_bytes(&self) -> usize {
+        self.shared.hub.weight()
+    }
+
+    /// How often the log was synced to the disk since the store was opened: once for each group of writes.
     pub fn log_syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
     }
@@ -541,7 +549,11 @@ impl Writer {
 
     fn append(&mut self, records: &[Record], last: Revision) -> Result<(), AppendError> {
         match &mut self.journal {
-            Some(journal) => journal.append(records, last),
+            Some(journal) => {
+                let appended = journal.append(records, last);
+                self.shared.syncs.store(journal.syncs(), Ordering::Relaxed);
+                appended
+            }
             None => Ok(()),
         }
     }

@@ -134,6 +134,10 @@ impl Hub {
         upto
     }
 
+    pub(crate) fn weight(&self) -> usize {
+        self.inner.read().weight
+    }
+
     pub(crate) fn floor(&self) -> Revision {
         self.inner.read().floor
     }

@@ -283,7 +283,6 @@ impl Journal for DiskJournal {
     }
 
     fn tend(&mut self, shared: &Arc<Shared>) {
-        shared.syncs.store(self.log.syncs, Ordering::Relaxed);
         if self.snapshot.as_ref().is_some_and(JoinHandle::is_finished) {
             let done = self.snapshot.take().map(JoinHandle::join);
             if let Some(Ok(Err(error))) = done {
@@ -305,6 +304,10 @@ impl Journal for DiskJournal {
 
     fn path(&self) -> &Path {
         self.log.path()
+    }
+
+    fn syncs(&self) -> u64 {
+        self.log.syncs
     }
 }
 
