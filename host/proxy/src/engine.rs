@@ -16,7 +16,7 @@ pub trait Engine: Send + 'static {
     ///
     /// # Errors
     /// [`Failure::Unavailable`] with what could not be done and what to do about it.
-    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure>;
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure>;
 
     /// Removes all that this engine, or one before it on this machine, has put there.
     ///
@@ -40,8 +40,8 @@ impl Fake {
 
 #[async_trait]
 impl Engine for Fake {
-    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
-        self.seen.send_replace(Arc::new(plan.clone()));
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
+        self.seen.send_replace(plan.clone());
         Ok(())
     }
 

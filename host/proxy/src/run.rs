@@ -28,7 +28,7 @@ impl ProxyConfig {
     pub fn new(node: &str) -> Self {
         Self {
             node: node.into(),
-            caller: Caller::component("system:kube-proxy", &["system:node-proxier"]),
+            caller: Caller::component("system:kube-proxy", &[]),
             sync_gap: Duration::from_millis(50),
             cleanup: true,
         }
@@ -46,7 +46,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let mut feed = Feed::start(cluster, &config.caller, Some(&config.node), &stop);
-    let mut wanted = Plan::default();
+    let mut wanted: Arc<Plan> = Arc::default();
     let mut retry: Option<(Instant, Duration)> = None;
     let mut done_once = false;
     loop {
@@ -58,11 +58,14 @@ pub async fn run(
             () = at(retry) => None,
         };
         if let Some(world) = world {
-            let next = plan(&world, &config.node);
-            if done_once && retry.is_none() && next == wanted {
+            // Beside the runtime: with thousands of Services this takes some tens of milliseconds.
+            let node = config.node.clone();
+            let next = tokio::task::spawn_blocking(move || plan(&world, &node));
+            let next = next.await.map_err(Failure::internal)?;
+            if done_once && retry.is_none() && next == *wanted {
                 continue;
             }
-            wanted = next;
+            wanted = Arc::new(next);
         }
         // Not cut short by `stop`: a half-applied change is worse than a late end, and engines are quick.
         retry = match engine.sync(&wanted).await {

@@ -73,12 +73,12 @@ async fn plans_follow_the_cluster_through_its_failures() {
 /// Refuses every first sync of a plan.
 struct Stubborn {
     inner: Fake,
-    refused: Plan,
+    refused: Arc<Plan>,
 }
 
 #[async_trait]
 impl Engine for Stubborn {
-    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
         if self.refused == *plan {
             return self.inner.sync(plan).await;
         }
@@ -102,7 +102,7 @@ async fn a_failed_sync_is_tried_again_without_another_change() {
     let stop = CancellationToken::new();
     let engine = Stubborn {
         inner,
-        refused: Plan::default(),
+        refused: Arc::default(),
     };
     let running = tokio::spawn(run(
         ProxyConfig::new("node"),

@@ -45,7 +45,7 @@ impl Lab {
     }
 
     async fn sync(&mut self, text: &str) {
-        let plan = plan(&world(text), "node");
+        let plan = Arc::new(plan(&world(text), "node"));
         self.engine
             .sync(&plan)
             .await
@@ -232,11 +232,15 @@ async fn what_runs_may_finish_after_its_endpoint_and_its_service_left() {
         running.read_exact(&mut back).await.unwrap();
         assert_eq!(&back, b"still here?");
     }
+    let again = service("web", &spec, TARGET, &[&pods[1].name]);
     lab.engine.cleanup().await.unwrap();
-    assert!(
-        running.read(&mut [0; 1]).await.is_ok_and(|n| n == 0)
-            || running.write_all(b"x").await.is_err(),
-        "the end is the end"
+    let end = running.read(&mut [0; 1]).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "the end is the end: {end:?}");
+    lab.sync(&again).await;
+    assert_eq!(
+        who(&format!("{vip}:8000")).await.unwrap(),
+        pods[1].name,
+        "and may be a beginning"
     );
 }
 
@@ -422,7 +426,10 @@ async fn node_ports_and_busy_addresses() {
     let blocker = TcpListener::bind(SocketAddr::new(vip.parse().unwrap(), 8000))
         .await
         .unwrap();
-    let wanted = plan(&world(&service("web", &spec, TARGET, &[&pod.name])), "node");
+    let wanted = Arc::new(plan(
+        &world(&service("web", &spec, TARGET, &[&pod.name])),
+        "node",
+    ));
     let error = lab.engine.sync(&wanted).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(

@@ -147,7 +147,7 @@ impl Lab {
 
     async fn sync(&mut self, text: &str) {
         self.engine
-            .sync(&plan(&world(text), "node"))
+            .sync(&Arc::new(plan(&world(text), "node")))
             .await
             .unwrap_or_else(|error| {
                 panic!("{error}: {:?}\n{text}", std::error::Error::source(&error))
@@ -633,7 +633,7 @@ async fn a_thousand_services_cost_little_to_change() {
     let planning = start.elapsed();
     assert_eq!(planned.ports.len(), 1000);
     text.push_str(&one(1000, &[POD1]));
-    let next = plan(&common::world(&text), "node");
+    let next = Arc::new(plan(&common::world(&text), "node"));
     let start = Instant::now();
     lab.engine.sync(&next).await.unwrap();
     eprintln!(

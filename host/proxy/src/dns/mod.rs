@@ -8,7 +8,7 @@ mod zone;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use client::Cluster;
@@ -26,6 +26,8 @@ use zone::Zone;
 
 /// How long an idle TCP client is kept.
 const TCP_IDLE: Duration = Duration::from_secs(10);
+/// The shortest time between two indexes.
+const GAP: Duration = Duration::from_millis(20);
 /// Answers that may wait for one TCP client.
 const TCP_ANSWERS: usize = 32;
 
@@ -38,7 +40,7 @@ pub struct DnsConfig {
     /// Networks whose reverse names are ours alone: the Services', the pods'. Names of addresses outside are forwarded.
     pub reverse: Vec<IpNet>,
     pub upstream: Upstream,
-    /// Who reads Services and EndpointSlices.
+    /// Who reads Services and EndpointSlices. (The default role of `system:kube-dns` dates from before EndpointSlices.)
     pub caller: Caller,
 }
 
@@ -59,7 +61,7 @@ impl DnsConfig {
             domain: "cluster.local".into(),
             reverse: Vec::new(),
             upstream: Upstream::ResolvConf("/etc/resolv.conf".into()),
-            caller: Caller::component("system:kube-dns", &[]),
+            caller: Caller::component("system:kube-proxy", &[]),
         }
     }
 }
@@ -150,7 +152,7 @@ impl Dns {
         stop: CancellationToken,
     ) -> Result<(), Failure> {
         let mut feed = Feed::start(cluster, &self.config.caller, None, &stop);
-        let zone = Arc::new(std::sync::RwLock::new(None));
+        let zone = Arc::new(RwLock::new(None));
         let handler = Handler::new(self.domain, zone.clone(), self.forwarder);
         let mut server = hickory_server::Server::new(handler);
         for (udp, tcp) in self.sockets {
@@ -159,10 +161,12 @@ impl Dns {
         }
         let follow = async {
             while let Some(world) = feed.next().await {
-                let next = Arc::new(Zone::new(&world));
-                *zone
-                    .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(next);
+                let Ok(next) = tokio::task::spawn_blocking(move || Zone::new(&world)).await else {
+                    continue;
+                };
+                *zone.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(next));
+                // Many changes in a row become one index.
+                tokio::time::sleep(GAP).await;
             }
         };
         tokio::select! {

@@ -7,6 +7,10 @@ use super::run;
 use crate::facts::Protocol;
 use crate::plan::{Backend, Backends, Family, Plan, PortPlan};
 
+/// Above so many endpoints gone at once, all flows of the Service are forgotten: each call of the tool is a process. Flows
+/// of endpoints that stay are translated anew with their next datagram.
+const MOST_ENDPOINTS: usize = 16;
+
 /// Flows to forget: those to this address and port that were translated to this endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stale {
@@ -14,7 +18,7 @@ pub struct Stale {
     /// `None` for a node port, which answers on every address.
     address: Option<IpAddr>,
     port: u16,
-    /// `None`: whatever they were translated to. For a port that had no endpoint until now and left flows untranslated.
+    /// `None`: whatever they were translated to.
     endpoint: Option<IpAddr>,
 }
 
@@ -32,23 +36,25 @@ pub fn stale(before: &Plan, next: &Plan) -> BTreeSet<Stale> {
             .filter(|at| !kept.contains(at))
             .map(|at| at.0.ip())
             .collect();
-        for endpoint in gone {
-            stale.extend(doors(old).map(|(address, port)| Stale {
-                family: name.family,
+        let family = name.family;
+        let forget = |endpoint| {
+            doors(old).map(move |(address, port)| Stale {
+                family,
                 address,
                 port,
-                endpoint: Some(endpoint),
-            }));
+                endpoint,
+            })
+        };
+        if gone.len() > MOST_ENDPOINTS {
+            stale.extend(forget(None));
+        } else {
+            stale.extend(gone.into_iter().flat_map(|endpoint| forget(Some(endpoint))));
         }
+        // Until now its flows went untranslated, and conntrack remembers that too.
         let served_at_last = matches!(old.internal, Backends::Refuse | Backends::Drop)
             && new.is_some_and(|new| endpoints(new).next().is_some());
         if served_at_last {
-            stale.extend(doors(old).map(|(address, port)| Stale {
-                family: name.family,
-                address,
-                port,
-                endpoint: None,
-            }));
+            stale.extend(forget(None));
         }
     }
     stale

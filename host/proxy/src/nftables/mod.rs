@@ -9,6 +9,8 @@ mod transaction;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::Failure;
@@ -19,7 +21,13 @@ pub use ruleset::{Settings, TABLE};
 
 use crate::engine::Engine;
 use crate::plan::{Family, Plan};
+use crate::run::with_source;
 use ruleset::{Ruleset, ruleset};
+
+type Tables = BTreeMap<Family, Ruleset>;
+
+/// How long a tool may take before it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keeps the tables `ip pilotis-proxy` and `ip6 pilotis-proxy`. Needs CAP_NET_ADMIN.
 pub struct Nftables {
@@ -27,8 +35,8 @@ pub struct Nftables {
     /// What runs before `nft` and `conntrack`: `ip netns exec NAME` in tests.
     within: Vec<String>,
     /// What the kernel holds; `None` until the first transaction, and after one that failed.
-    held: Option<BTreeMap<Family, Ruleset>>,
-    plan: Plan,
+    held: Option<Arc<Tables>>,
+    plan: Arc<Plan>,
 }
 
 impl Nftables {
@@ -37,7 +45,7 @@ impl Nftables {
             settings,
             within: Vec::new(),
             held: None,
-            plan: Plan::default(),
+            plan: Arc::default(),
         }
     }
 
@@ -74,24 +82,28 @@ impl Nftables {
 
 #[async_trait]
 impl Engine for Nftables {
-    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
-        let next = tables(plan, &self.settings, self.held.as_ref());
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
         let held = self.held.take();
-        let update = held.as_ref().map(|held| script(held, &next));
+        let (next, update) = self.render(plan, held.clone()).await?;
         let done = match update {
             Some(script) if script.is_empty() => true,
             Some(script) => match self.nft(script).await {
                 Ok(()) => true,
                 Err(error) => {
                     // Somebody else changed our table. The kernel took nothing of the script: write all of it.
-                    tracing::warn!(error = %crate::run::with_source(&error), "the rules are not as we left them");
+                    tracing::warn!(error = %with_source(&error), "the rules are not as we left them");
                     false
                 }
             },
-            None => false,
+            None => {
+                if !next.contains_key(&Family::V6) {
+                    self.remove_v6().await;
+                }
+                false
+            }
         };
         if !done {
-            self.nft(script(&BTreeMap::new(), &next)).await?;
+            self.nft(script(&Tables::new(), &next)).await?;
         }
         self.held = Some(next);
         let stale = conntrack::stale(&self.plan, plan);
@@ -102,22 +114,42 @@ impl Engine for Nftables {
 
     async fn cleanup(&mut self) -> Result<(), Failure> {
         self.held = None;
-        self.plan = Plan::default();
-        self.nft(format!(
-            "{}{}",
-            transaction::remove("ip"),
-            transaction::remove("ip6")
-        ))
-        .await
+        self.plan = Arc::default();
+        self.nft(transaction::remove("ip")).await?;
+        self.remove_v6().await;
+        Ok(())
+    }
+}
+
+impl Nftables {
+    /// The tables for `plan`, and the script that leads there from `held`. On a thread of its own: with thousands of
+    /// Services this takes some tens of milliseconds.
+    async fn render(
+        &self,
+        plan: &Arc<Plan>,
+        held: Option<Arc<Tables>>,
+    ) -> Result<(Arc<Tables>, Option<String>), Failure> {
+        let (plan, settings) = (plan.clone(), self.settings.clone());
+        let render = move || {
+            let next = tables(&plan, &settings, held.as_deref());
+            let update = held.as_deref().map(|held| script(held, &next));
+            (Arc::new(next), update)
+        };
+        tokio::task::spawn_blocking(render)
+            .await
+            .map_err(Failure::internal)
+    }
+
+    /// Takes away what an earlier proxy may have left. A kernel without IPv6 has nothing to take away.
+    async fn remove_v6(&self) {
+        if let Err(error) = self.nft(transaction::remove("ip6")).await {
+            tracing::debug!(error = %with_source(&error), "no IPv6 table to remove");
+        }
     }
 }
 
 /// The tables for a plan. A machine without IPv6 Services gets no IPv6 table, unless it has one already.
-fn tables(
-    plan: &Plan,
-    settings: &Settings,
-    held: Option<&BTreeMap<Family, Ruleset>>,
-) -> BTreeMap<Family, Ruleset> {
+fn tables(plan: &Plan, settings: &Settings, held: Option<&Tables>) -> Tables {
     let wants_v6 = plan.ports.keys().any(|name| name.family == Family::V6)
         || held.is_some_and(|held| held.contains_key(&Family::V6));
     let families = [Family::V4]
@@ -129,7 +161,7 @@ fn tables(
 }
 
 /// From `held` to `next`. A table that is not held is written whole.
-fn script(held: &BTreeMap<Family, Ruleset>, next: &BTreeMap<Family, Ruleset>) -> String {
+fn script(held: &Tables, next: &Tables) -> String {
     let of = |(family, ruleset): (&Family, &Ruleset)| match held.get(family) {
         Some(held) => transaction::update(word(*family), held, ruleset),
         None => transaction::rewrite(word(*family), ruleset),
@@ -167,10 +199,15 @@ async fn run(
         .map_err(|error| unavailable(format!("cannot run {tool} (install the package it comes in, or use the userspace proxy): {error}")))?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // Both at once: a tool that answers before it has read all would otherwise wait for us, and we for it.
-    let (written, output) = tokio::join!(
-        async move { stdin.write_all(input.as_bytes()).await },
-        child.wait_with_output()
-    );
+    let both = async {
+        tokio::join!(
+            async move { stdin.write_all(input.as_bytes()).await },
+            child.wait_with_output()
+        )
+    };
+    let both = tokio::time::timeout(PATIENCE, both).await;
+    let (written, output) =
+        both.map_err(|_| unavailable(format!("{tool} did not end within {PATIENCE:?}")))?;
     let output = output.map_err(|error| unavailable(format!("{tool} was lost: {error}")))?;
     if let (Err(error), true) = (written, output.status.success()) {
         return Err(unavailable(format!(
@@ -191,7 +228,7 @@ fn unavailable(reason: String) -> Failure {
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Shown {
-    held: BTreeMap<Family, Ruleset>,
+    held: Tables,
     plan: Plan,
 }
 

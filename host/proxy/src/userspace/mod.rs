@@ -73,6 +73,19 @@ struct Shared {
     stop: CancellationToken,
 }
 
+impl Shared {
+    fn new(settings: &Settings) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Arc::new(Semaphore::new(settings.connections)),
+            flows: Arc::new(Semaphore::new(settings.flows)),
+            connect_timeout: settings.connect_timeout,
+            flow_timeout: settings.flow_timeout,
+            running: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+}
+
 struct Listener {
     balancer: Arc<Balancer>,
     task: AbortHandle,
@@ -87,14 +100,7 @@ impl Drop for Listener {
 impl Userspace {
     /// Must be called on a Tokio runtime.
     pub fn new(settings: Settings) -> Self {
-        let shared = Arc::new(Shared {
-            connections: Arc::new(Semaphore::new(settings.connections)),
-            flows: Arc::new(Semaphore::new(settings.flows)),
-            connect_timeout: settings.connect_timeout,
-            flow_timeout: settings.flow_timeout,
-            running: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        });
+        let shared = Shared::new(&settings);
         Self {
             settings,
             open: BTreeMap::new(),
@@ -125,7 +131,7 @@ impl Userspace {
 
 #[async_trait]
 impl Engine for Userspace {
-    async fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
         let wanted = doors(plan, &self.settings.node_port_addresses);
         // First close: a node port may have moved from one Service to another.
         self.open.retain(|door, _| wanted.contains_key(door));
@@ -169,6 +175,7 @@ impl Engine for Userspace {
         self.shared.stop.cancel();
         self.shared.running.close();
         self.shared.running.wait().await;
+        self.shared = Shared::new(&self.settings);
         Ok(())
     }
 }
