@@ -1,5 +1,6 @@
 //! What carries a plan out on this machine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,11 +19,24 @@ pub trait Engine: Send + 'static {
     /// [`Failure::Unavailable`] with what could not be done and what to do about it.
     async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure>;
 
+    /// What the last sync left out for good, because only people can mend it.
+    fn unserved(&self) -> BTreeSet<Unserved> {
+        BTreeSet::new()
+    }
+
     /// Removes all that this engine, or one before it on this machine, has put there.
     ///
     /// # Errors
     /// As [`Engine::sync`].
     async fn cleanup(&mut self) -> Result<(), Failure>;
+}
+
+/// A Service that cannot be served on this machine as it is, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unserved {
+    pub namespace: String,
+    pub service: String,
+    pub why: String,
 }
 
 /// Does nothing but remember: stands in for a machine in tests and where the runtime is fake.

@@ -19,6 +19,7 @@ pub struct World {
 pub struct Metadata {
     pub namespace: String,
     pub name: String,
+    pub uid: String,
     pub labels: BTreeMap<String, String>,
 }
 

@@ -10,6 +10,7 @@ mod cases;
 pub mod dns;
 mod endpoints;
 mod engine;
+mod events;
 pub mod facts;
 mod feed;
 pub mod nftables;
@@ -18,6 +19,6 @@ mod run;
 pub mod userspace;
 
 pub use dns::{DnsConfig, serve_dns};
-pub use engine::{Engine, Fake};
+pub use engine::{Engine, Fake, Unserved};
 pub use plan::{Plan, plan};
 pub use run::{ProxyConfig, run};

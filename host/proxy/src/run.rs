@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::events::Teller;
+use crate::facts::World;
 use crate::feed::Feed;
 use crate::plan::{Plan, plan};
 
@@ -45,6 +47,8 @@ pub async fn run(
     mut engine: Box<dyn Engine>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let mut teller = Teller::new(cluster.clone(), &config.caller, &config.node);
+    let mut seen: Arc<World> = Arc::default();
     let mut feed = Feed::start(cluster, &config.caller, Some(&config.node), &stop);
     let mut wanted: Arc<Plan> = Arc::default();
     let mut retry: Option<(Instant, Duration)> = None;
@@ -60,6 +64,8 @@ pub async fn run(
         if let Some(world) = world {
             // Beside the runtime: with thousands of Services this takes some tens of milliseconds.
             let node = config.node.clone();
+            seen = Arc::new(world);
+            let world = seen.clone();
             let next = tokio::task::spawn_blocking(move || plan(&world, &node));
             let next = next.await.map_err(Failure::internal)?;
             if done_once && retry.is_none() && next == *wanted {
@@ -81,6 +87,12 @@ pub async fn run(
                 Some((Instant::now() + pause, pause))
             }
         };
+        let told = stop
+            .run_until_cancelled(teller.tell(engine.unserved(), &seen))
+            .await;
+        if told.is_none() {
+            break;
+        }
         if stop
             .run_until_cancelled(tokio::time::sleep(config.sync_gap))
             .await

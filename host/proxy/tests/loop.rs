@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{Moody, service};
 use model::Failure;
-use proxy::{Engine, Fake, Plan, ProxyConfig, run};
+use proxy::{Engine, Fake, Plan, ProxyConfig, Unserved, run};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -116,4 +117,72 @@ async fn a_failed_sync_is_tried_again_without_another_change() {
     .await;
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// Serves all but Services at one address.
+struct Picky(Fake, Arc<Plan>);
+
+#[async_trait]
+impl Engine for Picky {
+    async fn sync(&mut self, plan: &Arc<Plan>) -> Result<(), Failure> {
+        self.1 = plan.clone();
+        self.0.sync(plan).await
+    }
+
+    fn unserved(&self) -> BTreeSet<Unserved> {
+        let bad = self
+            .1
+            .ports
+            .iter()
+            .filter(|(_, port)| port.cluster_ip.to_string() == "10.96.0.10");
+        bad.map(|(name, _)| Unserved {
+            namespace: name.namespace.clone(),
+            service: name.service.clone(),
+            why: "the test does not like its address".into(),
+        })
+        .collect()
+    }
+
+    async fn cleanup(&mut self) -> Result<(), Failure> {
+        self.0.cleanup().await
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_served_is_told_so_once() {
+    let cluster = Moody::new();
+    cluster.apply(&service("web", SPEC, 8080, &["10.1.1.1"]));
+    let (inner, mut look) = Fake::new();
+    let stop = CancellationToken::new();
+    let config = ProxyConfig {
+        sync_gap: Duration::from_millis(1),
+        ..ProxyConfig::new("node")
+    };
+    let engine = Box::new(Picky(inner, Arc::default()));
+    let running = tokio::spawn(run(config, cluster.clone(), engine, stop.clone()));
+    let written = cluster
+        .fake
+        .until(|fake| !fake.objects("events").is_empty());
+    tokio::time::timeout(PATIENCE, written)
+        .await
+        .expect("an Event is written");
+    // More changes, more syncs, the same trouble.
+    for ip in ["10.1.1.2", "10.1.1.3"] {
+        cluster.apply(&service("web", SPEC, 8080, &[ip]));
+        until(&mut look, "the change", |plan| plan.contains(ip)).await;
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let events = cluster.fake.objects("events");
+    let [event] = &events[..] else {
+        panic!("{} events", events.len())
+    };
+    let event = event.value();
+    let service = cluster.fake.objects("services")[0].uid.0.to_string();
+    assert_eq!(
+        event["involvedObject"]["uid"],
+        service.as_str(),
+        "kubectl describe looks by uid"
+    );
+    assert_eq!(event["message"], "the test does not like its address");
 }

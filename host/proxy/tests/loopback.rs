@@ -445,3 +445,33 @@ async fn node_ports_and_busy_addresses() {
     lab.engine.sync(&wanted).await.unwrap();
     assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), pod.name);
 }
+
+#[tokio::test]
+async fn what_cannot_be_served_is_said_and_stops_no_other() {
+    let mut lab = Lab::new(Settings::default());
+    let pod = Pod::start(&lab.pod(1)).await;
+    let vip = lab.vip();
+    let spec = format!(
+        "{{clusterIPs: [{vip}], ports: [{{port: 8000}}, {{name: s, port: 8001, protocol: SCTP}}]}}"
+    );
+    let text = service("web", &spec, TARGET, &[&pod.name]);
+    let with_sctp = format!("{{name: s, port: {TARGET}, protocol: SCTP}}, {{port: {TARGET}}}");
+    lab.sync(&text.replace(&format!("{{port: {TARGET}}}"), &with_sctp))
+        .await;
+    assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), pod.name);
+    let unserved = lab.engine.unserved();
+    let [only] = &unserved.iter().collect::<Vec<_>>()[..] else {
+        panic!("{unserved:?}")
+    };
+    assert_eq!(
+        (only.namespace.as_str(), only.service.as_str()),
+        ("test", "web")
+    );
+    assert!(
+        only.why.contains(&format!("{vip}:8001/sctp")) && only.why.contains("TCP and UDP only"),
+        "{}",
+        only.why
+    );
+    lab.sync(&text).await;
+    assert!(lab.engine.unserved().is_empty(), "mended");
+}

@@ -95,6 +95,8 @@ fn order(endpoints: &[SocketAddr], turn: usize, known: Option<SocketAddr>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Protocol;
+    use crate::plan::{Family, PortName};
 
     fn at(last: u8) -> SocketAddr {
         SocketAddr::from(([127, 1, 0, last], 80))
@@ -117,7 +119,13 @@ mod tests {
     #[test]
     fn affinity_ends_after_its_timeout() {
         let route = Route {
-            service: "ns/web/tcp/".into(),
+            service: PortName {
+                namespace: "ns".into(),
+                service: "web".into(),
+                port: String::new(),
+                protocol: Protocol::Tcp,
+                family: Family::V4,
+            },
             endpoints: vec![at(1), at(2)],
             affinity: Some(Duration::from_secs(10)),
             open_to: Vec::new(),

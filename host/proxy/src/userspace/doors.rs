@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::facts::Protocol;
-use crate::plan::{Backend, Backends, Family, Plan};
+use crate::plan::{Backend, Backends, Family, Plan, PortName};
 
 /// One address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +26,8 @@ impl fmt::Display for Door {
 /// What is behind a door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// `namespace/service/protocol/port`, for messages.
-    pub service: String,
+    /// For messages.
+    pub service: PortName,
     /// Never empty, in order of address.
     pub endpoints: Vec<SocketAddr>,
     pub affinity: Option<Duration>,
@@ -59,7 +59,7 @@ pub fn doors(plan: &Plan, node_port_addresses: &[IpAddr]) -> BTreeMap<Door, Rout
                 .affinity
                 .map(|seconds| Duration::from_secs(seconds.into()));
             let route = Route {
-                service: name.to_string(),
+                service: name.clone(),
                 endpoints,
                 affinity,
                 open_to,

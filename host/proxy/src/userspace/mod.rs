@@ -21,9 +21,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Unserved};
 use crate::facts::Protocol;
-use crate::plan::Plan;
+use crate::plan::{Plan, PortName};
 use balance::Balancer;
 use doors::{Door, doors};
 
@@ -57,8 +57,8 @@ impl Default for Settings {
 pub struct Userspace {
     settings: Settings,
     open: BTreeMap<Door, Listener>,
-    /// Doors that this user may never open; told once each.
-    forbidden: BTreeSet<Door>,
+    /// Doors that this user may not open, whatever we do.
+    forbidden: BTreeMap<Door, Unserved>,
     shared: Arc<Shared>,
 }
 
@@ -104,7 +104,7 @@ impl Userspace {
         Self {
             settings,
             open: BTreeMap::new(),
-            forbidden: BTreeSet::new(),
+            forbidden: BTreeMap::new(),
             shared,
         }
     }
@@ -135,7 +135,7 @@ impl Engine for Userspace {
         let wanted = doors(plan, &self.settings.node_port_addresses);
         // First close: a node port may have moved from one Service to another.
         self.open.retain(|door, _| wanted.contains_key(door));
-        self.forbidden.retain(|door| wanted.contains_key(door));
+        self.forbidden.retain(|door, _| wanted.contains_key(door));
         let mut failed = Vec::new();
         for (door, route) in wanted {
             if let Some(listener) = self.open.get(&door) {
@@ -152,9 +152,8 @@ impl Engine for Userspace {
                         io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
                     ) =>
                 {
-                    if self.forbidden.insert(door) {
-                        tracing::warn!(%service, %door, %error, "not served: {}", advice(error.kind()));
-                    }
+                    self.forbidden
+                        .insert(door, unserved(&service, door, &error));
                 }
                 Err(error) => failed.push(format!("{door} for {service}: {error}")),
             }
@@ -170,6 +169,10 @@ impl Engine for Userspace {
         })
     }
 
+    fn unserved(&self) -> BTreeSet<Unserved> {
+        self.forbidden.values().cloned().collect()
+    }
+
     async fn cleanup(&mut self) -> Result<(), Failure> {
         self.open.clear();
         self.shared.stop.cancel();
@@ -183,6 +186,17 @@ impl Engine for Userspace {
 impl Drop for Userspace {
     fn drop(&mut self) {
         self.shared.stop.cancel();
+    }
+}
+
+fn unserved(service: &PortName, door: Door, error: &io::Error) -> Unserved {
+    Unserved {
+        namespace: service.namespace.clone(),
+        service: service.service.clone(),
+        why: format!(
+            "cannot listen on {door} ({error}): {}",
+            advice(error.kind())
+        ),
     }
 }
 
