@@ -1,0 +1,121 @@
+//! After a restart of the kubelet: a pod's state from what the runtime still holds and what the API server was told.
+//!
+//! The runtime is believed where it knows; the status only fills in what the runtime has forgotten (ended containers
+//! that were removed, a machine that was switched off).
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::state::{Ended, Phase, PodState, Role, Sandbox};
+use crate::runtime::{ContainerFacts, ContainerState, Exit, PodFacts};
+
+pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
+    let told = pod.pod.status.clone();
+    if let Some(start) = time(&told["startTime"]) {
+        pod.start_time = start;
+    }
+    for (name, since, held) in conditions(&told) {
+        pod.conditions.insert(name, (held, since));
+    }
+    if told["reason"] == "DeadlineExceeded" {
+        pod.failed = Some(("DeadlineExceeded", told["message"].as_str().unwrap_or_default().into()));
+    }
+    if let Some(facts) = facts {
+        if facts.sandbox_ready {
+            pod.sandbox = Sandbox::Ready(facts.sandbox.clone());
+        }
+        pod.sandbox_attempt = 1;
+    }
+    let now = pod.now;
+    let begun = pod.start_time;
+    for at in 0..pod.containers.len() {
+        let name = pod.containers[at].name.clone();
+        let list = if pod.containers[at].role == Role::Main { "containerStatuses" } else { "initContainerStatuses" };
+        let said = told[list].as_array().into_iter().flatten().find(|s| s["name"] == name.as_str());
+        let held = facts.into_iter().flat_map(|f| &f.containers).filter(|c| c.name == name);
+        let newest = held.max_by_key(|c| c.attempt);
+        let c = &mut pod.containers[at];
+        if let Some(said) = said {
+            c.attempt = said["restartCount"].as_u64().unwrap_or(0) as u32;
+            c.last = ended(&said["lastState"]["terminated"], begun);
+            c.started = said["started"].as_bool().unwrap_or(false);
+            c.ready = said["ready"].as_bool().unwrap_or(false);
+        }
+        match newest {
+            Some(held) => adopt(c, held, now),
+            None => {
+                let Some(said) = said else { continue };
+                if let Some(ended) = ended(&said["state"]["terminated"], begun) {
+                    c.end(ended);
+                } else if !said["state"]["running"].is_null() {
+                    let started = time(&said["state"]["running"]["startedAt"]).unwrap_or(begun);
+                    let id = text(&said["containerID"]);
+                    let exit = Exit {
+                        code: 137,
+                        reason: "ContainerStatusUnknown".into(),
+                        message: "The container could not be located when the pod was taken up again. \
+                                  It was running before."
+                            .into(),
+                        started,
+                        finished: now,
+                    };
+                    c.end(Ended { id: without_scheme(&id), exit });
+                    // Nobody saw it crash: it is started at once.
+                    c.not_before = now;
+                }
+            }
+        }
+    }
+}
+
+fn adopt(c: &mut super::state::Container, held: &ContainerFacts, now: Timestamp) {
+    // An instance that the API server was told of less than is a newer one: it was started just before we stopped.
+    let fresh = held.attempt != c.attempt;
+    c.attempt = held.attempt;
+    match &held.state {
+        ContainerState::Running { started } => {
+            if fresh {
+                (c.started, c.ready) = (false, false);
+            }
+            c.phase = Phase::Running { id: held.id.clone(), since: *started };
+            c.image_id = Some(held.image_id.clone());
+        }
+        ContainerState::Exited(exit) => c.end(Ended { id: held.id.clone(), exit: exit.clone() }),
+        // It never ran; the next start makes another.
+        ContainerState::Created => c.not_before = now,
+    }
+}
+
+fn conditions(told: &Value) -> Vec<(&'static str, Timestamp, bool)> {
+    let list = told["conditions"].as_array().into_iter().flatten();
+    list.filter_map(|condition| {
+        let name = super::status::CONDITIONS.iter().find(|name| condition["type"] == **name)?;
+        Some((*name, time(&condition["lastTransitionTime"])?, condition["status"] == "True"))
+    })
+    .collect()
+}
+
+fn ended(terminated: &Value, begun: Timestamp) -> Option<Ended> {
+    terminated.as_object()?;
+    let exit = Exit {
+        code: terminated["exitCode"].as_i64().unwrap_or(0) as i32,
+        reason: text(&terminated["reason"]),
+        message: text(&terminated["message"]),
+        started: time(&terminated["startedAt"]).unwrap_or(begun),
+        finished: time(&terminated["finishedAt"]).unwrap_or(begun),
+    };
+    Some(Ended { id: without_scheme(&text(&terminated["containerID"])), exit })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+/// `containerd://abc` → `abc`.
+fn without_scheme(id: &str) -> String {
+    id.split_once("://").map_or(id, |(_, id)| id).to_owned()
+}

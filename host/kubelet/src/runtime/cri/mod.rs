@@ -1,0 +1,1 @@
+//! containerd or CRI-O over its socket.
