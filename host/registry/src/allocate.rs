@@ -56,6 +56,10 @@ impl Cidr {
         if self.v6 { IpAddr::V6(value.into()) } else { IpAddr::V4((value as u32).into()) }
     }
 
+    pub(crate) fn is_v6(self) -> bool {
+        self.v6
+    }
+
     fn contains(self, address: IpAddr) -> bool {
         let (value, width) = number(address);
         let n = value.wrapping_sub(self.base).wrapping_sub(1);

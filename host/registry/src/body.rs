@@ -4,72 +4,162 @@ use bytes::Bytes;
 use client::{FieldValidation, PatchKind};
 use jiff::Timestamp;
 use model::{Cause, Failure, Gvk};
-use serde_json::Value;
+use schema::{Schema, Table};
+use serde_json::{Map, Value};
 
+use crate::meta;
 use crate::resource::Resource;
 
+/// A body of the resource's own kind: read, pruned, canonical, with the declared defaults.
 pub(crate) fn decode(resource: &Resource, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
-    decode_as(&resource.kind.gvk, body, validation, warnings)
+    read(&resource.schema, body, validation, warnings)
 }
 
-pub(crate) fn decode_as(_gvk: &Gvk, body: &Bytes, _validation: FieldValidation, _warnings: &mut Vec<String>) -> Result<Value, Failure> {
-    serde_json::from_slice(body).map_err(|e| Failure::BadRequest(e.to_string()))
+/// A body of another built-in kind (`v1/Binding`, `autoscaling/v1/Scale`).
+pub(crate) fn decode_as(gvk: &Gvk, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+    read(&schema_of(gvk), body, validation, warnings)
 }
 
-pub(crate) fn default(_resource: &Resource, _new: &mut Value) {}
+pub(crate) fn schema_of(gvk: &Gvk) -> Schema {
+    Table::builtin().schema(gvk).unwrap_or_else(|| Schema::untyped(gvk.clone()))
+}
 
-pub(crate) fn validate(_resource: &Resource, _new: &Value, _old: Option<&Value>, _wrong: &mut Vec<Cause>) {}
+fn read(schema: &Schema, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+    let decoded = schema.decode(body)?;
+    if !decoded.value.is_object() {
+        let kind = &schema.gvk().kind;
+        return Err(Failure::BadRequest(format!("the body of the request is not a {kind}: a JSON object is expected")));
+    }
+    judge(schema, decoded.problems, validation, warnings)?;
+    let mut value = decoded.value;
+    schema.default(&mut value);
+    Ok(value)
+}
 
-pub(crate) fn track(_resource: &Resource, _old: Option<&Value>, _new: &mut Value, _manager: &str, _subresource: &str, _now: Timestamp) -> Result<(), Failure> {
-    Ok(())
+/// What the request wants done about unknown and doubled fields.
+fn judge(schema: &Schema, problems: Vec<String>, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<(), Failure> {
+    match validation {
+        _ if problems.is_empty() => Ok(()),
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            warnings.extend(problems);
+            Ok(())
+        }
+        FieldValidation::Strict => Err(schema.strict(&problems)),
+    }
+}
+
+pub(crate) fn default(resource: &Resource, new: &mut Value) {
+    resource.schema.default(new);
+}
+
+/// What a custom kind's schema demands. An update is forgiven what its old state broke already.
+pub(crate) fn validate(resource: &Resource, new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    if !resource.checked {
+        return;
+    }
+    let causes = resource.schema.validate(new);
+    let before = match (causes.is_empty(), old) {
+        (false, Some(old)) => resource.schema.validate(old),
+        _ => Vec::new(),
+    };
+    wrong.extend(causes.into_iter().filter(|cause| !before.contains(cause)));
 }
 
 /// Whether two states differ in nothing but bookkeeping.
 pub(crate) fn same(new: &Value, old: &Value) -> bool {
-    new == old
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };
+    let alike = |new: &Map<String, Value>, old: &Map<String, Value>, apart: &str| {
+        let but = |m: &Map<String, Value>| m.len() - usize::from(m.contains_key(apart));
+        but(new) == but(old) && new.iter().all(|(k, v)| k == apart || old.get(k) == Some(v))
+    };
+    if !alike(new, old, "metadata") {
+        return false;
+    }
+    let empty = Map::new();
+    let metadata = |m: &'_ Map<String, Value>| m.get("metadata").and_then(Value::as_object).cloned().unwrap_or_else(|| empty.clone());
+    let (new, old) = (metadata(new), metadata(old));
+    if !alike(&new, &old, "managedFields") {
+        return false;
+    }
+    // The time of a manager's last write says nothing by itself.
+    let books = |m: &Map<String, Value>| -> Vec<Value> {
+        let mut entries = m.get("managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+        for entry in &mut entries {
+            meta::put(entry, "time", None);
+        }
+        entries
+    };
+    books(&new) == books(&old)
 }
 
+/// Notes in `metadata.managedFields` that `manager` wrote what differs between the two states.
+pub(crate) fn track(_resource: &Resource, old: Option<&Value>, new: &mut Value, _manager: &str, _subresource: &str, _now: Timestamp) -> Result<(), Failure> {
+    let books = old.and_then(|o| o.pointer("/metadata/managedFields")).cloned();
+    let fields = meta::fields(new);
+    match books {
+        Some(books) => fields.insert("managedFields".into(), books),
+        None => fields.remove("managedFields"),
+    };
+    Ok(())
+}
+
+/// A patch as it was read, to be put on as many old states as it takes.
 pub(crate) struct Patch {
+    schema: Schema,
     kind: PatchKind,
-    body: Bytes,
+    patch: Value,
+    validation: FieldValidation,
 }
 
 impl Patch {
-    pub(crate) fn read(_resource: &Resource, kind: PatchKind, body: &Bytes, _validation: FieldValidation, _warnings: &mut Vec<String>) -> Result<Self, Failure> {
-        Ok(Self { kind, body: body.clone() })
+    /// # Errors
+    /// `BadRequest` for what is no JSON, `UnsupportedMediaType` for a strategic merge of a custom kind.
+    pub(crate) fn read(resource: &Resource, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+        if resource.custom && kind == PatchKind::Strategic {
+            return Err(Failure::UnsupportedMediaType(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml".into(),
+            ));
+        }
+        Self::with(resource.schema.clone(), kind, body, validation)
     }
 
-    pub(crate) fn read_as(_gvk: &Gvk, kind: PatchKind, body: &Bytes, _validation: FieldValidation, _warnings: &mut Vec<String>) -> Result<Self, Failure> {
-        Ok(Self { kind, body: body.clone() })
+    pub(crate) fn read_as(gvk: &Gvk, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+        Self::with(schema_of(gvk), kind, body, validation)
     }
 
-    pub(crate) fn apply(&self, old: &Value, _manager: &str, _subresource: &str, _now: Timestamp, _warnings: &mut Vec<String>) -> Result<Value, Failure> {
-        let patch: Value = serde_json::from_slice(&self.body).map_err(|e| Failure::BadRequest(e.to_string()))?;
+    fn with(schema: Schema, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+        let patch = serde_json::from_slice(body)
+            .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
+        Ok(Self { schema, kind, patch, validation })
+    }
+
+    /// The new state for an old one.
+    pub(crate) fn apply(&self, old: &Value, _manager: &str, _subresource: &str, _now: Timestamp, warnings: &mut Vec<String>) -> Result<Value, Failure> {
         let mut new = old.clone();
         match self.kind {
-            PatchKind::Merge => merge(&mut new, &patch),
-            _ => return Err(Failure::UnsupportedMediaType("not yet".into())),
+            PatchKind::Json => schema::json_patch(&mut new, &self.patch, self.schema.gvk(), meta::text(old, "name"))?,
+            PatchKind::Merge => schema::json_merge(&mut new, &self.patch),
+            PatchKind::Strategic => schema::strategic::merge(&self.schema, &mut new, &self.patch)?,
+            PatchKind::Apply { .. } => {
+                return Err(Failure::UnsupportedMediaType("server-side apply is not served".into()));
+            }
         }
+        self.finish(&mut new, warnings)?;
         Ok(new)
     }
 
-    pub(crate) fn apply_to_nothing(&self, _manager: &str, _now: Timestamp) -> Result<Value, Failure> {
-        serde_json::from_slice(&self.body).map_err(|e| Failure::BadRequest(e.to_string()))
-    }
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Default::default());
-    }
-    for (key, value) in patch {
-        match value {
-            Value::Null => drop(target.as_object_mut().map(|t| t.remove(key))),
-            value => merge(&mut target[key], value),
+    fn finish(&self, new: &mut Value, warnings: &mut Vec<String>) -> Result<(), Failure> {
+        if !new.is_object() {
+            return Err(Failure::BadRequest("the patch leaves no object".into()));
         }
+        let problems = self.schema.conform(new)?;
+        judge(&self.schema, problems, self.validation, warnings)?;
+        self.schema.default(new);
+        Ok(())
+    }
+
+    pub(crate) fn apply_to_nothing(&self, _manager: &str, _now: Timestamp) -> Result<Value, Failure> {
+        Err(Failure::UnsupportedMediaType("server-side apply is not served".into()))
     }
 }

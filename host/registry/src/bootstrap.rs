@@ -28,7 +28,7 @@ pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
             "clusterIP": registry.api_service_ip(),
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": registry.inner.options.network.api_port}]},
     });
-    match registry.ensure(&system(), "default", &service).await { Err(Failure::NoSuchResource{..}) => Ok(()), o => o }
+    registry.ensure(&system(), "default", &service).await
 }
 
 impl Registry {

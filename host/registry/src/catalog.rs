@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use model::{Failure, Gvr, Kind};
+use model::{Gvr, Kind};
 
 use crate::resource::Resource;
 use crate::resources;
@@ -18,12 +18,10 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// # Errors
-    /// `Internal` if the schema table lacks a built-in kind: a fault of ours.
-    pub(crate) fn built_in() -> Result<Self, Failure> {
-        let all: Vec<_> = resources::all()?.into_iter().map(Arc::new).collect();
+    pub(crate) fn built_in() -> Self {
+        let all: Vec<_> = resources::all().into_iter().map(Arc::new).collect();
         let built_in = all.len();
-        Ok(Self::of(all, built_in))
+        Self::of(all, built_in)
     }
 
     fn of(all: Vec<Arc<Resource>>, built_in: usize) -> Self {

@@ -129,8 +129,13 @@ fn options(job: &Job<'_>, delete: &DeleteOptions) -> Value {
 fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Failure> {
     let rules = &job.resource.rules;
     let now = job.registry.now();
-    let finalizers = finalizers(old, delete.propagation);
+    let dying = meta::is_dying(old);
     let mut new = old.clone();
+    if !dying {
+        (rules.dying)(&mut new, now);
+    }
+    let asked = new.clone();
+    let finalizers = finalizers(&asked, delete.propagation);
     let changed = finalizers != meta::finalizers(old);
     if changed {
         let list: Vec<Value> = finalizers.iter().map(|f| (*f).into()).collect();
@@ -144,7 +149,6 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
         Deletion::Graceful(grace) => grace(old, delete.grace),
         Deletion::AtOnce | Deletion::Namespace => 0,
     };
-    let dying = meta::is_dying(old);
     let granted = old["metadata"]["deletionGracePeriodSeconds"].as_u64();
     let held = !finalizers.is_empty()
         || match rules.deletion {
@@ -165,12 +169,6 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
         return Ok(Step::Remove);
     }
     mark(&mut new, old, grace, now)?;
-    if matches!(rules.deletion, Deletion::Namespace) {
-        let status = new.as_object_mut().map(|o| o.entry("status").or_insert_with(|| json!({})));
-        if let Some(status) = status {
-            meta::put(status, "phase", Some("Terminating".into()));
-        }
-    }
     if rules.generation && !dying {
         meta::bump_generation(&mut new);
     }

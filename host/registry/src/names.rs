@@ -87,7 +87,7 @@ pub fn validate_meta(meta: &Map<String, Value>, rule: NameRule, namespaced: bool
         wrong.push(Cause::forbidden("metadata.namespace", "not allowed on this type"));
     }
     validate_labels(meta.get("labels"), "metadata.labels", wrong);
-    validate_annotations(meta.get("annotations"), wrong);
+    validate_annotations(meta.get("annotations"), "metadata.annotations", wrong);
     validate_owners(meta.get("ownerReferences"), wrong);
     for (i, finalizer) in meta.get("finalizers").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let finalizer = finalizer.as_str().unwrap_or_default();
@@ -115,17 +115,18 @@ pub fn validate_labels(labels: Option<&Value>, field: &str, wrong: &mut Vec<Caus
     }
 }
 
-fn validate_annotations(annotations: Option<&Value>, wrong: &mut Vec<Cause>) {
+/// Annotation keys, and the size of all together, of a map at `field`.
+pub fn validate_annotations(annotations: Option<&Value>, field: &str, wrong: &mut Vec<Cause>) {
     let mut size = 0;
     for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
         // Annotation keys may be upper case in the prefix, unlike label keys.
         for complaint in text::qualified_name(&key.to_lowercase()) {
-            wrong.push(Cause::invalid("metadata.annotations", format!("{key:?}"), &complaint));
+            wrong.push(Cause::invalid(field, format!("{key:?}"), &complaint));
         }
     }
     if size > ANNOTATIONS_LIMIT {
-        wrong.push(Cause::too_long("metadata.annotations", ANNOTATIONS_LIMIT));
+        wrong.push(Cause::too_long(field, ANNOTATIONS_LIMIT));
     }
 }
 

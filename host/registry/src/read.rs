@@ -24,7 +24,7 @@ pub(crate) async fn get(registry: &Registry, caller: &Caller, target: &Target, a
         "" => figured(registry, &resource, object),
         name => match resource.find_door(name) {
             Some(Door::Part(..)) => figured(registry, &resource, object),
-            Some(Door::Scale(paths)) => crate::scale::of(&resource, &object, paths).map(Arc::new),
+            Some(Door::Scale(paths)) => crate::scale::of(&resource, &object, &paths).map(Arc::new),
             Some(Door::Act(_) | Door::Stream) => {
                 Err(Failure::MethodNotAllowed { verb: "get".into(), resource: resource.kind.group_resource() })
             }

@@ -103,7 +103,7 @@ impl Registry {
         let inner = Inner {
             store,
             options,
-            catalog: ArcSwap::from_pointee(Catalog::built_in()?),
+            catalog: ArcSwap::from_pointee(Catalog::built_in()),
             catalog_changed: watch::Sender::new(0),
             caches: RwLock::default(),
             allocator,

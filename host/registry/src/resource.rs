@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Outcome, Target};
+use compact_str::CompactString;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use model::{Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, Verb};
+use schema::Schema;
 use serde_json::Value;
 
 use crate::Registry;
 use crate::allocate::Claims;
+use crate::body;
 use crate::gates::Notes;
 use crate::names::NameRule;
 use crate::table::Column;
@@ -24,6 +27,14 @@ use crate::write::Job;
 pub struct Resource {
     pub kind: Arc<Kind>,
     pub storage: Storage,
+    /// What its objects are made of.
+    pub schema: Schema,
+    /// Defined by a CustomResourceDefinition.
+    pub custom: bool,
+    /// The schema says what values must be, and objects are checked against it (custom kinds always are).
+    pub(crate) checked: bool,
+    /// No new objects: the definition is going.
+    pub(crate) closed: bool,
     /// What `kubectl get` shows, left to right.
     pub columns: Vec<Column>,
     /// Paths a field selector may name, beside `metadata.name` and `metadata.namespace`.
@@ -72,6 +83,8 @@ pub(crate) struct Rules {
     /// Fills in defaults of the kind that are not in the schema's table, and resets what clients may not set.
     /// Called with the old object for updates.
     pub prepare: fn(&mut Value, Option<&Value>),
+    /// Marks an object that is asked to go for the first time (a phase, a finalizer of the system's own).
+    pub dying: fn(&mut Value, Timestamp),
     /// Everything wrong with a new object, or with a change.
     pub validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
     /// Advice for the caller about an object that is valid.
@@ -106,7 +119,7 @@ pub(crate) enum Deletion {
 }
 
 /// How a subresource is entered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Door {
     /// Shows the whole object and changes one part of it: the function takes the new and the old object and puts back,
     /// in the new one, all that this door may not change. The last function validates instead of the kind's own.
@@ -130,12 +143,23 @@ pub(crate) struct Acting<'a> {
 }
 
 /// Where a kind keeps what `Scale` shows. Dotted, below the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScalePaths {
-    pub replicas: &'static str,
-    pub status_replicas: &'static str,
-    /// A LabelSelector object, or the selector as text.
-    pub selector: &'static str,
+    pub replicas: CompactString,
+    pub status_replicas: CompactString,
+    /// A LabelSelector object, or the selector as text. Empty: there is none.
+    pub selector: CompactString,
+}
+
+impl ScalePaths {
+    /// Where most kinds have them.
+    pub fn usual() -> Self {
+        Self {
+            replicas: "spec.replicas".into(),
+            status_replicas: "status.replicas".into(),
+            selector: "spec.selector".into(),
+        }
+    }
 }
 
 impl Resource {
@@ -157,6 +181,7 @@ impl Resource {
             prefix: format!("/registry/{plural}/"),
             versions: Versions::Alike,
         };
+        let schema = body::schema_of(&gvk);
         let kind = Kind {
             gvk,
             plural: plural.into(),
@@ -170,6 +195,10 @@ impl Resource {
         Self {
             kind: Arc::new(kind),
             storage,
+            schema,
+            custom: false,
+            checked: false,
+            closed: false,
             columns: vec![Column::name(), Column::age()],
             selectable: Vec::new(),
             rules: Rules::default(),
@@ -184,6 +213,10 @@ impl Resource {
 
     pub fn short(self, names: &[&str]) -> Self {
         self.edit(|kind| kind.short_names = names.iter().map(|&n| n.into()).collect())
+    }
+
+    pub(crate) fn singular(self, name: &str) -> Self {
+        self.edit(|kind| kind.singular = name.into())
     }
 
     pub fn categories(self, names: &[&str]) -> Self {
@@ -208,6 +241,18 @@ impl Resource {
 
     pub fn selectable_or(mut self, path: &str, default: &'static str) -> Self {
         self.selectable.push(Selectable { path: path.into(), default });
+        self
+    }
+
+    /// A schema of its own, for a kind that Kubernetes does not have.
+    pub(crate) fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// All columns, for a kind whose first is not the name.
+    pub(crate) fn only_columns(mut self, columns: Vec<Column>) -> Self {
+        self.columns = columns;
         self
     }
 
@@ -237,6 +282,11 @@ impl Resource {
 
     pub(crate) fn validate(mut self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
         self.rules.validate = validate;
+        self
+    }
+
+    pub(crate) fn dying(mut self, dying: fn(&mut Value, Timestamp)) -> Self {
+        self.rules.dying = dying;
         self
     }
 
@@ -311,7 +361,7 @@ impl Resource {
     }
 
     pub(crate) fn find_door(&self, name: &str) -> Option<Door> {
-        self.doors.iter().find(|(door, _)| *door == name).map(|(_, door)| *door)
+        self.doors.iter().find(|(door, _)| *door == name).map(|(_, door)| door.clone())
     }
 
     /// One row of `kubectl get`, a cell per column. `now` is what ages are counted to.
@@ -331,6 +381,7 @@ impl Default for Rules {
         Self {
             name: NameRule::Subdomain,
             prepare: |_, _| {},
+            dying: |_, _| {},
             validate: |_, _, _| {},
             warn: |_, _| {},
             claim: None,

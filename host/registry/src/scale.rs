@@ -21,7 +21,7 @@ pub(crate) enum Change<'a> {
 }
 
 /// The Scale of an object.
-pub(crate) fn of(resource: &Resource, object: &Object, paths: ScalePaths) -> Result<Object, Failure> {
+pub(crate) fn of(resource: &Resource, object: &Object, paths: &ScalePaths) -> Result<Object, Failure> {
     let scale = document(&object.value(), paths);
     let gvk = Arc::new(Gvk::new("autoscaling", "v1", "Scale"));
     let key = object.key.clone();
@@ -30,7 +30,7 @@ pub(crate) fn of(resource: &Resource, object: &Object, paths: ScalePaths) -> Res
     Ok(made)
 }
 
-fn document(object: &Value, paths: ScalePaths) -> Value {
+fn document(object: &Value, paths: &ScalePaths) -> Value {
     let mut metadata = serde_json::Map::new();
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object["metadata"].get(key) {
@@ -38,12 +38,12 @@ fn document(object: &Value, paths: ScalePaths) -> Value {
         }
     }
     let mut spec = json!({});
-    let replicas = int_at(object, paths.replicas);
+    let replicas = int_at(object, &paths.replicas);
     if replicas != 0 {
         spec["replicas"] = replicas.into();
     }
-    let mut status = json!({"replicas": int_at(object, paths.status_replicas)});
-    let selector = match at(object, paths.selector) {
+    let mut status = json!({"replicas": int_at(object, &paths.status_replicas)});
+    let selector = match at(object, &paths.selector) {
         Some(Value::String(text)) => text.clone(),
         Some(selector @ Value::Object(_)) => match selector.get("matchLabels").or(selector.get("matchExpressions")) {
             Some(_) => Selector::from_json(selector).map(|s| s.to_string()).unwrap_or_default(),
@@ -59,7 +59,7 @@ fn document(object: &Value, paths: ScalePaths) -> Value {
 }
 
 /// Writes the number of replicas through the parent's own rules.
-pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: ScalePaths, change: Change<'_>, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
+pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: &ScalePaths, change: Change<'_>, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
     let gvk = Gvk::new("autoscaling", "v1", "Scale");
     let old = job.old(target, preconditions.version).await?;
     let mut asked = preconditions.clone();
@@ -82,7 +82,7 @@ pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: ScalePaths, cha
                 (Some(scale), _) => scale.clone(),
                 (None, Change::Patch(kind, body)) => {
                     warnings.clear();
-                    let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation, &mut warnings)?;
+                    let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
                     let before = document(&old.value, paths);
                     let patched = patch.apply(&before, &manager, "scale", now, &mut warnings)?;
                     if let Some(version) = meta::version(&patched)?.filter(|v| *v != old.object.version) {
@@ -99,7 +99,7 @@ pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: ScalePaths, cha
                 return Err(Failure::Invalid { kind: gvk.clone(), name: target.name.clone(), causes: vec![cause] });
             }
             let mut new = old.value.clone();
-            set(&mut new, paths.replicas, replicas.into());
+            set(&mut new, &paths.replicas, replicas.into());
             Ok(new)
         })
         .await?;

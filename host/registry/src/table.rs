@@ -24,8 +24,8 @@ pub struct Column {
 enum Cell {
     /// The text at a dotted path; a missing one shows as `<none>` or as the text given.
     Path(&'static str, &'static str),
-    /// How long ago the timestamp at a dotted path was.
-    Since(CompactString),
+    /// How long ago the timestamp at a dotted path was; a missing one shows as the text given.
+    Since(&'static str, &'static str),
     Compute(fn(&Value, Timestamp) -> Value),
     /// A CRD's own printer column.
     JsonPath(JsonPath),
@@ -50,8 +50,13 @@ impl Column {
     }
 
     pub fn age() -> Self {
-        Self::new("Age", "string", Cell::Since("metadata.creationTimestamp".into()))
+        Self::new("Age", "string", Cell::Since("metadata.creationTimestamp", "<unknown>"))
             .about("How long ago the object was created.")
+    }
+
+    /// How long ago the timestamp at a dotted path was, `<none>` where it is missing.
+    pub fn since(name: &str, path: &'static str) -> Self {
+        Self::new(name, "string", Cell::Since(path, "<none>"))
     }
 
     /// Text at a dotted path, `<none>` where it is missing.
@@ -88,6 +93,12 @@ impl Column {
         column
     }
 
+    /// A timestamp shown as it is.
+    pub fn date(mut self) -> Self {
+        self.kind = "date".into();
+        self
+    }
+
     pub fn wide(mut self) -> Self {
         self.priority = 1;
         self
@@ -107,7 +118,10 @@ impl Column {
                 Some(Value::String(text)) if text.is_empty() => self.fallback(or),
                 Some(found) => found.clone(),
             },
-            Cell::Since(path) => since(at(object, path), now).into(),
+            Cell::Since(path, or) => match at(object, path) {
+                None | Some(Value::Null) => (*or).into(),
+                then => since(then, now).into(),
+            },
             Cell::Compute(compute) => compute(object, now),
             Cell::JsonPath(path) => {
                 let Some(found) = path.first(object) else { return Value::Null };

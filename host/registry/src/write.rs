@@ -89,22 +89,26 @@ async fn dispatch(registry: &Registry, caller: &Caller, write: &Write, verb: &st
     registry.authorize(caller, verb, target).await?;
     let cache = registry.cache(&resource).await?;
     let job = Job { registry, caller, resource: &resource, cache: &cache, options: &write.options };
-    match (&write.action, door) {
+    match (&write.action, door.clone()) {
+        (Action::Create(_), None) if resource.closed => Err(Failure::MethodNotAllowed {
+            verb: "create".into(),
+            resource: resource.kind.group_resource(),
+        }),
         (Action::Create(body), None) => job.create(target, body, notes).await,
         (Action::Create(body), Some(Door::Act(_))) => job.act(target, body, notes).await,
         (Action::Update { body, preconditions }, None | Some(Door::Part(..))) => {
-            job.update(target, door, body, preconditions, notes).await
+            job.update(target, door.as_ref(), body, preconditions, notes).await
         }
         (Action::Patch { kind, body, preconditions }, None | Some(Door::Part(..))) => {
-            job.patch(target, door, *kind, body, preconditions, notes).await
+            job.patch(target, door.as_ref(), *kind, body, preconditions, notes).await
         }
         (Action::Update { body, preconditions }, Some(Door::Scale(paths))) => {
             let change = crate::scale::Change::Replace(body);
-            crate::scale::write(&job, target, paths, change, preconditions, notes).await
+            crate::scale::write(&job, target, &paths, change, preconditions, notes).await
         }
         (Action::Patch { kind, body, preconditions }, Some(Door::Scale(paths))) => {
             let change = crate::scale::Change::Patch(*kind, body);
-            crate::scale::write(&job, target, paths, change, preconditions, notes).await
+            crate::scale::write(&job, target, &paths, change, preconditions, notes).await
         }
         (Action::Delete(delete), None) => job.delete(target, delete, notes).await,
         (Action::DeleteCollection { delete, labels, fields }, None) => {
@@ -217,7 +221,7 @@ impl Job<'_> {
         }
     }
 
-    async fn update(&self, target: &Target, door: Option<Door>, body: &Bytes, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
+    async fn update(&self, target: &Target, door: Option<&Door>, body: &Bytes, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
         let mut new = body::decode(self.resource, body, self.options.validation, &mut notes.warnings)?;
         meta::address(self.resource, target, &mut new)?;
         if meta::text(&new, "name") != target.name {
@@ -245,9 +249,9 @@ impl Job<'_> {
         self.change(target, door, old, &asked, Origin::Written, notes, &mut |_| Ok(new.clone())).await
     }
 
-    async fn patch(&self, target: &Target, door: Option<Door>, kind: PatchKind, body: &Bytes, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
+    async fn patch(&self, target: &Target, door: Option<&Door>, kind: PatchKind, body: &Bytes, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
         let old = self.old(target, preconditions.version).await?;
-        let patch = body::Patch::read(self.resource, kind, body, self.options.validation, &mut notes.warnings)?;
+        let patch = body::Patch::read(self.resource, kind, body, self.options.validation)?;
         let manager = self.manager();
         if let PatchKind::Apply { .. } = kind {
             if self.options.field_manager.is_empty() {
@@ -281,7 +285,7 @@ impl Job<'_> {
     pub(crate) async fn change(
         &self,
         target: &Target,
-        door: Option<Door>,
+        door: Option<&Door>,
         old: Option<Old>,
         asked: &Preconditions,
         origin: Origin,
@@ -355,7 +359,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// Whatever the gates and the kind's rules say.
-    async fn settle(&self, target: &Target, door: Option<Door>, mut new: Value, old: Option<&Old>, origin: Origin, notes: &mut Notes) -> Result<Settled<'_>, Failure> {
+    async fn settle(&self, target: &Target, door: Option<&Door>, mut new: Value, old: Option<&Old>, origin: Origin, notes: &mut Notes) -> Result<Settled<'_>, Failure> {
         let registry = self.registry;
         let rules = &self.resource.rules;
         let now = registry.now();
@@ -421,7 +425,7 @@ impl Job<'_> {
 
     /// Defaults and resets: everything the system decides about a new state, whoever wrote it. Does the same again when
     /// called again.
-    fn prepare(&self, door: Option<Door>, new: &mut Value, old: Option<&Value>, uid: &str, now: jiff::Timestamp) {
+    fn prepare(&self, door: Option<&Door>, new: &mut Value, old: Option<&Value>, uid: &str, now: jiff::Timestamp) {
         let rules = &self.resource.rules;
         match old {
             None => {

@@ -19,6 +19,7 @@ pub(crate) fn resource() -> Resource {
         .columns(vec![Column::text_or("Status", "status.phase", "").about("The status of the namespace"), Column::age()])
         .selectable(&["status.phase"])
         .deletion(Deletion::Namespace)
+        .dying(|namespace, _| child(namespace, "status")["phase"] = "Terminating".into())
         .prepare(prepare)
         .validate(validate)
         .status()

@@ -1,0 +1,41 @@
+//! DaemonSet: one pod of a template on every node that fits.
+
+use serde_json::{Value, json};
+
+use crate::resource::Resource;
+use crate::resources::common::{child, default};
+use crate::resources::workload;
+use crate::table::{Column, pairs};
+
+pub(crate) fn resource() -> Resource {
+    let mut columns = vec![
+        Column::number("Desired", "status.desiredNumberScheduled").about("Nodes that should run the pod"),
+        Column::number("Current", "status.currentNumberScheduled").about("Nodes that run it and should"),
+        Column::number("Ready", "status.numberReady").about("Nodes on which it is ready"),
+        Column::number("Up-to-date", "status.updatedNumberScheduled").about("Nodes that run the newest template"),
+        Column::number("Available", "status.numberAvailable").about("Nodes on which it is available"),
+        Column::computed("Node Selector", |o: &Value, _| pairs(crate::table::at(o, "spec.template.spec.nodeSelector")).into())
+            .about("A selector which must be true for the pod to fit on a node."),
+        Column::age(),
+    ];
+    columns.extend(workload::wide());
+    Resource::namespaced("apps", "v1", "DaemonSet", "daemonsets")
+        .short(&["ds"])
+        .categories(&["all"])
+        .columns(columns)
+        .prepare(|new, old| {
+            workload::prepare(new, old, &[("revisionHistoryLimit", 10.into())]);
+            if old.is_none() {
+                new["status"] = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
+            }
+            let strategy = child(&mut new["spec"], "updateStrategy");
+            default(strategy, "type", "RollingUpdate");
+            if strategy["type"] == "RollingUpdate" {
+                let rolling = child(strategy, "rollingUpdate");
+                default(rolling, "maxUnavailable", 1);
+                default(rolling, "maxSurge", 0);
+            }
+        })
+        .validate(|new, old, wrong| workload::validate(new, old, &["Always"], wrong))
+        .status()
+}
