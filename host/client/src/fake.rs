@@ -149,15 +149,17 @@ impl Fake {
         self.lock().before_write = Some(Box::new(hook));
     }
 
-    /// From now on watches deliver nothing, as on a slow network; reads and writes go on.
-    pub fn hold_watches(&self) {
+    /// From now on watches of `resource` (`pods`, `deployments.apps`) deliver nothing, as on a slow network; reads and
+    /// writes go on.
+    pub fn hold_watches(&self, resource: &str) {
         let mut state = self.lock();
-        state.held_at = Some(state.version);
+        let version = state.version;
+        state.held_at.insert(resource.to_owned(), version);
     }
 
-    /// Watches deliver what was held back.
-    pub fn release_watches(&self) {
-        self.lock().held_at = None;
+    /// Watches of `resource` deliver what was held back.
+    pub fn release_watches(&self, resource: &str) {
+        self.lock().held_at.remove(resource);
         self.wake();
     }
 

@@ -122,9 +122,9 @@ pub fn pack<'a>(columns: usize, rows: impl IntoIterator<Item = &'a [FieldValue<'
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sdk_columns::{Cell, Columns};
     use model::FieldValue as V;
     use proptest::prelude::*;
-    use sdk::columns::{Cell, Columns};
 
     fn same(cell: Cell<'_>, value: &V<'_>) -> bool {
         match (cell, value) {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::sdk_columns::Columns;
 use bytes::Bytes;
 use model::{Gvk, Kind, Object, ResourceVersion, Scope, Verb};
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use sdk::columns::Columns;
 use serde_json::json;
 
 use crate::answer::{self, Asked};
@@ -234,7 +234,7 @@ fn answer_now(slot: &Slot, frozen: &Frozen, asker: &Asker) -> Bytes {
 
 fn rows(packed: &[u8]) -> Vec<Vec<String>> {
     let columns = Columns::parse(packed).unwrap();
-    let row = |row: sdk::columns::Row<'_>| {
+    let row = |row: crate::sdk_columns::Row<'_>| {
         (0..columns.columns())
             .map(|c| format!("{:?}", row.cell(c)))
             .collect()

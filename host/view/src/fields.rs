@@ -43,7 +43,12 @@ impl Wanted {
     }
 
     pub fn row<'a>(&self, object: &'a Object) -> Vec<FieldValue<'a>> {
-        self.set.read(&object.json)
+        self.read(&object.json)
+    }
+
+    /// The values in a document that is not an object of the cluster yet.
+    pub fn read<'a>(&self, json: &'a [u8]) -> Vec<FieldValue<'a>> {
+        self.set.read(json)
     }
 
     pub(crate) fn owned(&self, object: &Object) -> Row {

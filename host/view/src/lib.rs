@@ -20,6 +20,11 @@ mod order;
 mod question;
 mod read;
 mod record;
+/// The guests' decoder, as it is in the SDK: one file that depends on nothing.
+#[cfg(test)]
+#[path = "../../../sdk/rust/src/columns.rs"]
+#[allow(dead_code)]
+mod sdk_columns;
 mod selection;
 mod slot;
 mod tally;
@@ -44,7 +49,7 @@ pub use fields::Wanted;
 pub use question::{Ask, What};
 pub use read::{RecordedView, Scaling, Served};
 pub use record::{Answer, Read, Recording, Refused};
-pub use selection::Selection;
+pub use selection::{Selection, reads_as};
 pub use slot::Follow;
 pub use timers::{Now, system_time};
 pub use wake::{Wake, Why};

@@ -120,11 +120,12 @@ impl Chosen {
         self.equals
             .iter()
             .zip(&row)
-            .all(|((path, wanted), value)| value_reads(path, value, wanted))
+            .all(|((path, wanted), value)| reads_as(path, value, wanted))
     }
 }
 
-fn value_reads(path: &FieldPath, value: &FieldValue<'_>, wanted: &str) -> bool {
+/// Whether a value, or one of the values of a `[*]` path, reads as this text: what `equals` means.
+pub fn reads_as(path: &FieldPath, value: &FieldValue<'_>, wanted: &str) -> bool {
     if path.is_many() {
         texts(path, value).iter().any(|text| text == wanted)
     } else {

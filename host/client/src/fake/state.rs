@@ -1,6 +1,6 @@
 //! What the fake holds, and how one write changes it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use model::{Caller, Cause, CauseReason, Failure, Gvr, Kind, Object, ObjectKey, Uid};
@@ -23,8 +23,8 @@ pub(super) struct State {
     pub(super) compacted: u64,
     /// Rises when running watches must end.
     pub(super) broken: u64,
-    /// Watches deliver nothing after this version.
-    pub(super) held_at: Option<u64>,
+    /// By resource: watches deliver nothing after this version.
+    pub(super) held_at: HashMap<String, u64>,
     pub(super) refuse_first: bool,
     pub(super) refused: HashSet<(Target, &'static str)>,
     pub(super) before_write: Option<BeforeWrite>,
@@ -50,7 +50,7 @@ impl State {
             log: Vec::new(),
             compacted: 0,
             broken: 0,
-            held_at: None,
+            held_at: HashMap::new(),
             refuse_first: false,
             refused: HashSet::new(),
             before_write: None,

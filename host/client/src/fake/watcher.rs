@@ -47,7 +47,11 @@ impl Watcher {
         if state.broken != self.broken {
             return Some(Err(Failure::Expired("the fake ended its watches".into())));
         }
-        let limit = state.held_at.unwrap_or(u64::MAX);
+        let limit = state
+            .held_at
+            .get(&self.resource.to_string())
+            .copied()
+            .unwrap_or(u64::MAX);
         while let Some(change) = state
             .log
             .get(self.at)
