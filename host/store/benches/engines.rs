@@ -3,7 +3,7 @@
 //! `cargo bench -p store --features peers --bench engines [-- DIR]`. Every engine gets the same load from the same group
 //! commit: 1,000 tasks that each write a 1 KB value and wait until it is on the disk. An engine is asked only to keep
 //! `key, revision → value` durably; what it would need beyond that (reads of the previous version, a log for watchers,
-//! compaction) is left out in favour of the kept crates. Each runs in a process of its own, so that memory and disk
+//! compaction) is left out in favour of the kept crates; `fjall-store` has it, to show what it costs. Each runs in a process of its own, so that memory and disk
 //! traffic are its own. One JSON object a line.
 
 use std::collections::BTreeMap;
@@ -136,6 +136,57 @@ impl Engine for Fjall {
     }
 }
 
+/// fjall with all that the contract asks for: a log that watchers read from, and older versions dropped in time (here at
+/// once, which is the least that compaction can cost). The newest revisions are kept in memory, as a comparison needs.
+struct FjallStore {
+    database: Database,
+    versions: fjall::Keyspace,
+    changes: fjall::Keyspace,
+    newest: BTreeMap<Vec<u8>, u64>,
+}
+
+impl FjallStore {
+    fn open(dir: &Path) -> Fallible<Self> {
+        let database = Database::builder(dir).open()?;
+        let versions = database.keyspace("versions", KeyspaceCreateOptions::default)?;
+        let changes = database.keyspace("changes", KeyspaceCreateOptions::default)?;
+        Ok(Self {
+            database,
+            versions,
+            changes,
+            newest: BTreeMap::new(),
+        })
+    }
+}
+
+impl Engine for FjallStore {
+    fn commit(&mut self, batch: &[Put]) -> Fallible<()> {
+        let mut writes = self
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncData));
+        for put in batch {
+            writes.insert(&self.versions, put.versioned(), put.value.as_slice());
+            writes.insert(
+                &self.changes,
+                put.revision.to_be_bytes(),
+                put.key.as_slice(),
+            );
+            if let Some(old) = self.newest.insert(put.key.clone(), put.revision) {
+                let old_version = Put {
+                    key: put.key.clone(),
+                    revision: old,
+                    value: Vec::new(),
+                }
+                .versioned();
+                writes.remove(&self.versions, old_version);
+                writes.remove(&self.changes, old.to_be_bytes());
+            }
+        }
+        Ok(writes.commit()?)
+    }
+}
+
 struct Redb(redb::Database);
 
 const VERSIONS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("versions");
@@ -195,15 +246,20 @@ fn open(name: &str, dir: &Path) -> Fallible<Box<dyn Engine>> {
     Ok(match name {
         "log" => Box::new(Log::open(dir)?),
         "fjall" => Box::new(Fjall::open(dir)?),
+        "fjall-store" => Box::new(FjallStore::open(dir)?),
         "redb" => Box::new(Redb::open(dir)?),
         "sqlite" => Box::new(Sqlite::open(dir)?),
         _ => return Err(format!("no engine is called {name}").into()),
     })
 }
 
+/// A write and who waits for it.
+type Waiting = (Put, oneshot::Sender<()>);
+
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<(Vec<(Put, oneshot::Sender<()>)>, bool)>,
+    /// And whether there will be no more.
+    waiting: Mutex<(Vec<Waiting>, bool)>,
     filled: Condvar,
 }
 
@@ -234,7 +290,10 @@ fn run(name: &str, dir: &Path) -> Fallible<()> {
                 }
                 engine.commit(&batch)?;
                 commits += 1;
-                senders.into_iter().for_each(|sender| drop(sender.send(())));
+                for sender in senders {
+                    // A writer waits for its answer.
+                    sender.send(()).map_err(|()| "a writer is gone")?;
+                }
             }
         })
     };
@@ -374,7 +433,7 @@ fn main() -> Fallible<()> {
     let parent = arguments
         .first()
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    for name in ["log", "fjall", "redb", "sqlite"] {
+    for name in ["log", "fjall", "fjall-store", "redb", "sqlite"] {
         let dir = tempfile::tempdir_in(&parent)?;
         let status = Command::new(std::env::current_exe()?)
             .args(["run", name])

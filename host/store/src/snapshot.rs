@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -22,8 +23,10 @@ const MAGIC: &[u8; 16] = b"pilotis copy 1\n\0";
 const HEADER: usize = 28;
 const ENTRY_HEADER: usize = 32;
 const BLOCK: usize = 64 << 10;
-/// How much is written between two syncs: one large sync at the end would hold up the log's.
-const SYNC_EVERY: usize = 8 << 20;
+/// How much is written between two syncs. The disk is the log's first: on a journalling file system its syncs wait for
+/// what others have written, so that is kept little, and after each sync the disk is left alone for twice its time.
+const SYNC_EVERY: usize = 1 << 20;
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// The largest block that is believed: one entry of the largest size.
 const LARGEST: usize = BLOCK + crate::MAX_KEY + crate::MAX_VALUE + ENTRY_HEADER;
 
@@ -104,7 +107,9 @@ impl Writer {
         self.block.clear();
         self.in_block = 0;
         if self.unsynced >= SYNC_EVERY {
+            let began = Instant::now();
             self.file.sync_data()?;
+            std::thread::sleep((began.elapsed() * 2).min(LONGEST_REST));
             self.unsynced = 0;
         }
         Ok(())

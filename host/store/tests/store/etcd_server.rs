@@ -7,55 +7,67 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub struct EtcdServer {
+    arguments: Vec<String>,
     child: Child,
     pub endpoint: String,
-    port: u16,
+    /// Where it tells of itself, without TLS.
+    metrics: u16,
 }
 
 impl EtcdServer {
     /// Starts Debian's etcd with its data in `dir`; `None`, with a line that says so, where there is none.
     pub fn start(dir: &Path) -> Option<Self> {
+        Self::start_with(dir, "http", &[])
+    }
+
+    pub fn start_with(dir: &Path, scheme: &str, more: &[String]) -> Option<Self> {
         // Another process may take a port between our finding it and etcd's binding it: then try others.
         for _ in 0..5 {
-            let (client, peer) = (free_port(), free_port());
-            let (client_url, peer_url) = (
-                format!("http://127.0.0.1:{client}"),
-                format!("http://127.0.0.1:{peer}"),
+            let metrics = free_port();
+            let endpoint = format!("{scheme}://127.0.0.1:{}", free_port());
+            let (peer, metrics_url) = (
+                format!("http://127.0.0.1:{}", free_port()),
+                format!("http://127.0.0.1:{metrics}"),
             );
-            let command = Command::new("etcd")
-                .args(["--name", "test", "--log-level", "error"])
-                .arg("--data-dir")
-                .arg(dir)
-                .args([
-                    "--listen-client-urls",
-                    &client_url,
-                    "--advertise-client-urls",
-                    &client_url,
-                ])
-                .args([
-                    "--listen-peer-urls",
-                    &peer_url,
-                    "--initial-advertise-peer-urls",
-                    &peer_url,
-                ])
-                .args(["--initial-cluster", &format!("test={peer_url}")])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn();
-            let Ok(child) = command else {
+            let mut arguments = vec![
+                "--name=test".to_owned(),
+                "--log-level=error".to_owned(),
+                format!("--data-dir={}", dir.display()),
+                format!("--listen-client-urls={endpoint}"),
+                format!("--advertise-client-urls={endpoint}"),
+                format!("--listen-metrics-urls={metrics_url}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster=test={peer}"),
+            ];
+            arguments.extend_from_slice(more);
+            let Ok(child) = spawn(&arguments) else {
                 eprintln!("skipped: etcd is not installed (apt-get install etcd-server)");
                 return None;
             };
             let mut server = Self {
+                arguments,
                 child,
-                endpoint: client_url,
-                port: client,
+                endpoint,
+                metrics,
             };
             if server.is_ready() {
                 return Some(server);
             }
         }
         panic!("etcd does not start in {}", dir.display());
+    }
+
+    /// Kills it and starts it again as it was.
+    #[allow(
+        dead_code,
+        reason = "the bench includes this file and restarts nothing"
+    )]
+    pub fn restart(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+        self.child = spawn(&self.arguments).expect("it was there before");
+        assert!(self.is_ready(), "etcd does not come back");
     }
 
     fn is_ready(&mut self) -> bool {
@@ -77,7 +89,7 @@ impl EtcdServer {
 
     /// The answer to a plain request, head and all: `/health`, `/metrics`.
     pub fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
@@ -91,6 +103,14 @@ impl Drop for EtcdServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(arguments: &[String]) -> std::io::Result<Child> {
+    Command::new("etcd")
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 fn free_port() -> u16 {

@@ -3,6 +3,7 @@
 mod conformance;
 mod crash;
 mod disk;
+mod etcd;
 mod etcd_server;
 mod laws;
 mod slow;

@@ -1,6 +1,7 @@
 //! A reader that does not read: it costs no memory, holds up nobody, and is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use store::etcd::{EtcdOptions, EtcdStore};
@@ -23,25 +24,29 @@ async fn a_slow_one_is_told(store: Arc<dyn Store>) -> Revision {
     let start = store.revision().await.unwrap();
     let mut slow = store.watch("/registry/".into(), start).await.unwrap();
     let mut quick = store.watch("/registry/".into(), start).await.unwrap();
-    let reading = tokio::spawn(async move {
-        let mut count = 0;
-        while count < WRITES {
-            count += quick.next().await.unwrap().events.len();
+    let read = Arc::new(AtomicUsize::new(0));
+    let reading = tokio::spawn({
+        let read = read.clone();
+        async move {
+            while read.load(Ordering::Relaxed) < WRITES {
+                let batch = quick.next().await.unwrap();
+                read.fetch_add(batch.events.len(), Ordering::Relaxed);
+            }
         }
-        quick
     });
-    // Ten at a time, so that the quick one can keep up.
+    // Ten at a time, and no faster than the quick one reads.
     for n in 0..WRITES / 10 {
+        while read.load(Ordering::Relaxed) + 100 < n * 10 {
+            tokio::task::yield_now().await;
+        }
         let writes =
             (0..10).map(|m| store.txn(Txn::put(format!("/registry/{m}"), vec![n as u8; 1000])));
         for done in futures::future::join_all(writes).await {
             assert!(matches!(done.unwrap(), Outcome::Done { .. }));
         }
     }
-    tokio::time::timeout(Duration::from_secs(30), reading)
-        .await
-        .expect("the quick one is not held up")
-        .unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(30), reading).await;
+    read.expect("the quick one is not held up").unwrap();
     match slow.next().await {
         Err(StoreError::Lagged { seen }) => assert_eq!(seen, start),
         other => panic!("{other:?}"),
