@@ -8,6 +8,7 @@
 mod bind;
 mod dice;
 mod feed;
+mod guest;
 mod needs;
 mod nodeset;
 pub mod place;
@@ -21,5 +22,6 @@ mod texts;
 pub mod world;
 
 pub use dice::Dice;
+pub use guest::Guest;
 pub use nodeset::NodeSet;
 pub use run::{Config, Fixed, Policies, run};

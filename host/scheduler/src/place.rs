@@ -49,7 +49,7 @@ struct Link {
 
 impl Chain {
     pub fn new(policies: Vec<Box<dyn Policy>>) -> Self {
-        let links = policies.into_iter().map(|policy| Link { cursor: Cursor::default(), revision: policy.revision(), policy });
+        let links = policies.into_iter().map(|policy| Link { cursor: Cursor::default(), revision: 0, policy });
         Self { links: links.collect() }
     }
 
@@ -131,8 +131,9 @@ impl Chain {
 
 impl Link {
     async fn sync(&mut self, world: &World) -> Result<(), Failure> {
-        if self.policy.revision() != self.revision {
-            self.revision = self.policy.revision();
+        let revision = self.policy.renew().await?;
+        if revision != self.revision {
+            self.revision = revision;
             self.cursor = Cursor::default();
         }
         let result = match world.since(self.cursor) {

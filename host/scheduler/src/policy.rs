@@ -38,8 +38,9 @@ pub trait Policy: Send {
 
     fn points(&self) -> Points;
 
-    /// Changes when the policy's code or configuration was swapped: its mirror is empty again.
-    fn revision(&self) -> u64;
+    /// Takes a new revision, or a new start after a fault, into use if there is one. The answer changes whenever the mirror is
+    /// empty again.
+    async fn renew(&mut self) -> Result<u64, Failure>;
 
     async fn sync(&mut self, deltas: &[u8]) -> Result<(), Failure>;
 

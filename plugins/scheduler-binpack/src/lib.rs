@@ -6,6 +6,7 @@ use sdk::scheduler::records::{self, Delta};
 use sdk::scheduler::{NodeSet, Pod, Policy};
 
 /// How full each node is; cpu (millicores) and memory (bytes), by slot.
+#[sdk::policy(score)]
 #[derive(Default)]
 pub struct Binpack {
     allocatable: Vec<[i64; 2]>,

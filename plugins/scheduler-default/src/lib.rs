@@ -29,6 +29,7 @@ pub mod weight {
 }
 
 /// The policy: a mirror, and what is known of each class on it.
+#[sdk::policy(filter, score, what_if)]
 #[derive(Default)]
 pub struct DefaultPolicy {
     mirror: Mirror,

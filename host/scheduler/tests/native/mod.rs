@@ -41,8 +41,8 @@ impl<P: guest::Policy + Send> Policy for Native<P> {
         Points { filter: true, score: true, what_if: true }
     }
 
-    fn revision(&self) -> u64 {
-        0
+    async fn renew(&mut self) -> Result<u64, Failure> {
+        Ok(0)
     }
 
     async fn sync(&mut self, deltas: &[u8]) -> Result<(), Failure> {

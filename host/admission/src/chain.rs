@@ -1,0 +1,205 @@
+//! The chain: mutating rules in order, then, on the finished object, validating ones.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use client::{Cluster, ReadVersion, Target};
+use model::{Caller, Failure, Gvr, Object, ObjectKey};
+use plugin::world::admission::{Charge as Asked, Operation as Word, Phase, Request as Call, User, Verdict};
+use plugin::reads::{NoReads, Reads};
+use registry::gates::{Admit, Charge, Interest, Notes, Operation, Request};
+use serde_json::Value;
+
+use crate::rule::{FailurePolicy, Rule};
+
+/// Opens a view for one call of a rule that reads, as the plugin's own user.
+pub type OpenReads = Box<dyn Fn(&Arc<plugin::Plugin>) -> Box<dyn Reads> + Send + Sync>;
+
+/// Built empty before the registry (which asks it), connected after, filled and changed while the cluster runs.
+#[derive(Default)]
+pub struct Chain {
+    rules: ArcSwap<Vec<Arc<Rule>>>,
+    connected: OnceLock<(Arc<dyn Cluster>, OpenReads)>,
+}
+
+impl Chain {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Where namespaces are read, and views come from. Writes made before it are refused if a rule wants either.
+    pub fn connect(&self, cluster: Arc<dyn Cluster>, open: OpenReads) {
+        // A second cluster in one process has a chain of its own.
+        let _ = self.connected.set((cluster, open));
+    }
+
+    /// The rules from now on, in the order they are asked: a write under way ends with those it began with.
+    pub fn set(&self, rules: Vec<Arc<Rule>>) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    async fn phase(
+        &self,
+        phase: Phase,
+        request: &Request<'_>,
+        mut object: Option<Document<'_>>,
+        notes: &mut Notes,
+    ) -> Result<(), Failure> {
+        let rules = self.rules.load_full();
+        let of = Interest {
+            operation: request.operation,
+            kind: request.kind,
+            subresource: &request.target.subresource,
+            namespace: &request.target.namespace,
+        };
+        for rule in rules.iter().filter(|rule| rule.in_phase(phase) && rule.wants(&of)) {
+            let asked = self.ask(rule, phase, request, object.as_ref().map(Document::get)).await;
+            let verdict = match (asked, rule.failure_policy) {
+                (Ok(verdict), _) => verdict,
+                (Err(failure), FailurePolicy::Fail) => return Err(failure),
+                (Err(failure), FailurePolicy::Ignore) => {
+                    notes.warnings.push(format!("{failure}; its failurePolicy lets the request pass"));
+                    continue;
+                }
+            };
+            take(rule, verdict, request, object.as_mut(), notes)?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, rule: &Rule, phase: Phase, request: &Request<'_>, object: Option<&Value>) -> Result<Verdict, Failure> {
+        let namespace = self.namespace(rule, request).await?;
+        let user = request.caller.user();
+        let call = Call {
+            phase,
+            operation: match request.operation {
+                Operation::Create => Word::Create,
+                Operation::Update => Word::Update,
+                Operation::Delete => Word::Delete,
+                Operation::Connect => Word::Connect,
+            },
+            kind: request.gvk.to_string(),
+            resource: request.kind.plural.to_string(),
+            subresource: request.target.subresource.clone(),
+            namespace: request.target.namespace.clone(),
+            name: request.target.name.clone(),
+            user: User { name: user.name.clone(), uid: user.uid.clone(), groups: user.groups.clone() },
+            object: rule.pack(object)?,
+            old: rule.pack(request.old)?,
+            namespace_object: rule.pack_namespace(namespace.as_deref()),
+            dry_run: request.dry_run,
+        };
+        let reads: Box<dyn Reads> = match self.connected.get() {
+            Some((_, open)) if rule.reads => open(rule.admission.plugin()),
+            _ => Box::new(NoReads),
+        };
+        match rule.admission.review(&call, reads).await {
+            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Err(refusal)) => Err(plugin::refusal(rule.name(), "reviewing a request", refusal)),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// The namespace a rule wants fields of, if there is one.
+    async fn namespace(&self, rule: &Rule, request: &Request<'_>) -> Result<Option<Arc<Object>>, Failure> {
+        let name = &request.target.namespace;
+        if rule.wanted_of_namespace.columns() == 0 || name.is_empty() {
+            return Ok(None);
+        }
+        let Some((cluster, _)) = self.connected.get() else { return Ok(None) };
+        let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
+        let caller = Caller::component("system:admission", &["system:masters"]);
+        // The cache first; absence is believed only of the store itself, for the namespace may be a moment old.
+        let read = match cluster.get(&caller, &target, ReadVersion::Any).await {
+            Err(Failure::NotFound(_)) => cluster.get(&caller, &target, ReadVersion::Latest).await,
+            read => read,
+        };
+        match read {
+            Ok(object) => Ok(Some(object)),
+            Err(Failure::NotFound(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+#[async_trait]
+impl Admit for Chain {
+    fn wants(&self, of: &Interest<'_>) -> bool {
+        self.rules.load().iter().any(|rule| rule.wants(of))
+    }
+
+    async fn mutate(&self, request: &Request<'_>, object: Option<&mut Value>, notes: &mut Notes) -> Result<(), Failure> {
+        self.phase(Phase::Mutating, request, object.map(Document::Open), notes).await
+    }
+
+    async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure> {
+        self.phase(Phase::Validating, request, object.map(Document::Final), notes).await
+    }
+}
+
+/// The object, which a rule may or may not change.
+enum Document<'a> {
+    Open(&'a mut Value),
+    Final(&'a Value),
+}
+
+impl Document<'_> {
+    fn get(&self) -> &Value {
+        match self {
+            Document::Open(value) => value,
+            Document::Final(value) => value,
+        }
+    }
+}
+
+/// Does what a verdict says.
+fn take(
+    rule: &Rule,
+    verdict: Verdict,
+    request: &Request<'_>,
+    object: Option<&mut Document<'_>>,
+    notes: &mut Notes,
+) -> Result<(), Failure> {
+    notes.warnings.extend(verdict.warnings);
+    notes.annotations.extend(verdict.audit.into_iter().map(|(key, value)| (format!("{}/{key}", rule.name()), value)));
+    if let Some(denial) = verdict.denied {
+        let resource = request.kind.group_resource();
+        let reason = if rule.built_in {
+            denial.message
+        } else {
+            format!("plugin \"{}\" denied the request: {}", rule.name(), denial.message)
+        };
+        if denial.code == 403 {
+            return Err(Failure::Forbidden { resource, name: request.target.name.clone(), reason });
+        }
+        let object = ObjectKey::new(resource, &request.target.namespace, &request.target.name);
+        return Err(Failure::Denied { by: rule.name().to_owned(), object, reason, code: denial.code });
+    }
+    if let (Some(patch), Some(Document::Open(value))) = (verdict.patch, object) {
+        let bad = |reason: String| Failure::Plugin { name: rule.name().to_owned(), doing: "changing an object", reason };
+        let steps: Value = serde_json::from_slice(&patch).map_err(|error| bad(format!("its patch is not JSON: {error}")))?;
+        schema::json_patch(value, &steps, request.gvk, &request.target.name)
+            .map_err(|failure| bad(format!("its patch does not apply: {failure}")))?;
+    }
+    for charge in verdict.charges {
+        notes.charges.push(charge_of(rule, charge)?);
+    }
+    Ok(())
+}
+
+/// The registry keeps count in ResourceQuotas: `.status.used["pods"]` of one, by its name.
+fn charge_of(rule: &Rule, asked: Asked) -> Result<Charge, Failure> {
+    let (kind, namespace, quota) = asked.counter;
+    let resource = asked.field.strip_prefix(".status.used[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    match resource {
+        Some(resource) if kind == "v1/ResourceQuota" => {
+            Ok(Charge { namespace, quota, add: [(resource.to_owned(), asked.amount)].into() })
+        }
+        _ => Err(Failure::Plugin {
+            name: rule.name().to_owned(),
+            doing: "charging a quota",
+            reason: format!("only v1/ResourceQuota counts, under .status.used[\"…\"]; it asked for {kind} {}", asked.field),
+        }),
+    }
+}
