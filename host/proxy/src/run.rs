@@ -40,7 +40,7 @@ impl ProxyConfig {
 /// Runs the proxy until `stop`. A sync that fails is tried again, ever more rarely, up to once in 30 s.
 ///
 /// # Errors
-/// Only from the cleanup at the end.
+/// From the cleanup at the end; `Internal` if the planning itself breaks, which is a fault of ours.
 pub async fn run(
     config: ProxyConfig,
     cluster: Arc<dyn Cluster>,

@@ -694,5 +694,7 @@ async fn a_table_somebody_broke_is_made_whole_and_cleanup_leaves_nothing() {
     assert_eq!(lab.ask_often("client", "10.96.0.10:80", 2), ["pod2"]);
     lab.engine.cleanup().await.unwrap();
     assert!(lab.table("ip").is_empty() && lab.table("ip6").is_empty());
+    lab.engine.check().await.unwrap();
+    assert!(lab.table("ip").is_empty(), "a check leaves nothing");
     lab.engine.cleanup().await.unwrap();
 }

@@ -55,24 +55,30 @@ impl Nftables {
         self
     }
 
-    /// Whether this machine lets us: `nft` is there and may list tables. The error says what to do.
+    /// Whether this machine lets us: `nft` is there, and the kernel knows all that our chains ask of it. Changes nothing.
+    /// The error says what to do.
     ///
     /// # Errors
     /// [`Failure::Unavailable`].
     pub async fn check(&self) -> Result<(), Failure> {
-        self.nft("add table ip pilotis-proxy-check\ndelete table ip pilotis-proxy-check\n".into())
+        let frame = ruleset(&Plan::default(), Family::V4, &self.settings);
+        self.run_nft(&["-c", "-f", "-"], transaction::rewrite("ip", &frame))
             .await
     }
 
     async fn nft(&self, script: String) -> Result<(), Failure> {
-        let output = run(&self.within, "nft", &["-f", "-"], script).await?;
+        self.run_nft(&["-f", "-"], script).await
+    }
+
+    async fn run_nft(&self, arguments: &[&str], script: String) -> Result<(), Failure> {
+        let output = run(&self.within, "nft", arguments, script).await?;
         match output.status.success() {
             true => Ok(()),
             false => {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let said: Vec<&str> = said.lines().take(6).collect();
                 Err(unavailable(format!(
-                    "nft refused the rules: {}",
+                    "nft refused the rules (needs root or CAP_NET_ADMIN, and Linux 5.9 or later): {}",
                     said.join(" | ")
                 )))
             }
