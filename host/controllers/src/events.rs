@@ -138,8 +138,6 @@ fn stamp(now: i64) -> String {
 }
 
 fn fingerprint(event: &Event, now: i64) -> u64 {
-    use std::hash::{BuildHasher, Hash, Hasher};
-    let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
-    (event, now).hash(&mut hasher);
-    hasher.finish()
+    use std::hash::BuildHasher;
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one((event, now))
 }

@@ -1,6 +1,5 @@
 //! Answers: one question, one frozen kind, the same bytes every time.
 
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -82,9 +81,7 @@ const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
 /// 24 bits that tell one question's cursors from another's, and from those of an earlier process.
 fn tag(question: &Question) -> u64 {
     static PROCESS: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
-    let mut hasher = PROCESS.build_hasher();
-    question.ask.hash(&mut hasher);
-    (hasher.finish() >> SEQ_BITS) | 1
+    (PROCESS.hash_one(&question.ask) >> SEQ_BITS) | 1
 }
 
 /// No row, or one.

@@ -31,7 +31,7 @@ impl Wake for Woken {
     }
 }
 
-fn slot() -> Arc<Slot> {
+pub(crate) fn slot() -> Arc<Slot> {
     Slot::new(Arc::new(Kind {
         gvk: Gvk::new("", "v1", "Pod"),
         plural: "pods".into(),

@@ -15,6 +15,8 @@ mod exactness;
 mod fields;
 mod index;
 mod informer;
+#[cfg(test)]
+mod live;
 mod member;
 mod order;
 mod question;
