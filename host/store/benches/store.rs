@@ -259,7 +259,7 @@ async fn lateness<S: Store>(store: Arc<S>) -> Fallible<f64> {
 async fn memory(dir: &Path) -> Fallible<()> {
     let before = resident();
     let began = Instant::now();
-    let store = embedded::open(dir.path(), embedded::Options::default())?;
+    let store = embedded::open(dir, embedded::Options::default())?;
     report(
         "open with 100,000 pods of 1 KB",
         "ms",

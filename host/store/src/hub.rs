@@ -105,6 +105,8 @@ impl Hub {
     /// Lets go of the changes through `floor`.
     pub(crate) fn forget(&self, floor: Revision) {
         let mut inner = self.inner.write();
+        // What has not come yet cannot be forgotten: watchers are still to see it.
+        let floor = floor.min(inner.through);
         while inner
             .events
             .front()
@@ -308,4 +310,101 @@ fn weight(event: &Event) -> usize {
         .as_ref()
         .map_or(0, |previous| previous.value.len());
     FIXED + event.key.len() + value.max(previous)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(key: &'static str, revision: u64) -> Arc<Event> {
+        let revision = model::ResourceVersion(revision);
+        Arc::new(Event {
+            key: key.into(),
+            revision,
+            value: Some("v".into()),
+            created: revision,
+            previous: None,
+        })
+    }
+
+    fn publish(hub: &Hub, key: &'static str, revision: u64) {
+        hub.publish([event(key, revision)], model::ResourceVersion(revision));
+    }
+
+    /// What a cursor would answer now, without waiting.
+    fn read(cursor: &mut Cursor) -> Vec<u64> {
+        let batch = cursor.read().expect("it goes on");
+        batch
+            .into_iter()
+            .flat_map(|batch| batch.events)
+            .map(|event| event.revision.0)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_forgotten_too_early_is_still_delivered() {
+        let hub = Hub::new(model::ResourceVersion(1));
+        let mut cursor = hub.watch("/a".into(), model::ResourceVersion(1)).unwrap();
+        publish(&hub, "/a", 2);
+        assert_eq!(read(&mut cursor), [2]);
+        // Compacted elsewhere, before the changes came here.
+        hub.forget(model::ResourceVersion(4));
+        publish(&hub, "/a", 3);
+        publish(&hub, "/a", 4);
+        assert_eq!(read(&mut cursor), [3, 4]);
+    }
+
+    #[test]
+    fn only_who_missed_something_is_lagging() {
+        let hub = Hub::new(model::ResourceVersion(1));
+        let mut loud = hub
+            .watch("/loud/".into(), model::ResourceVersion(1))
+            .unwrap();
+        let mut quiet = hub
+            .watch("/quiet/".into(), model::ResourceVersion(1))
+            .unwrap();
+        for revision in 2..100 {
+            publish(&hub, "/loud/k", revision);
+        }
+        hub.forget(model::ResourceVersion(50));
+        assert!(matches!(loud.read(), Err(StoreError::Lagged { .. })));
+        publish(&hub, "/quiet/k", 100);
+        assert_eq!(read(&mut quiet), [100]);
+    }
+
+    #[test]
+    fn a_watch_that_ends_leaves_nothing() {
+        let hub = Hub::new(model::ResourceVersion(1));
+        let first = hub.watch("/a".into(), model::ResourceVersion(1)).unwrap();
+        let second = hub.watch("/a".into(), model::ResourceVersion(1)).unwrap();
+        drop(first);
+        assert_eq!(hub.inner.read().groups.len(), 1);
+        drop(second);
+        assert!(hub.inner.read().groups.is_empty() && hub.inner.read().lengths.is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_misses_nothing() {
+        let hub = Hub::new(model::ResourceVersion(1));
+        let mut cursor = hub.watch("/a".into(), model::ResourceVersion(1)).unwrap();
+        let last = 3 * SCAN as u64;
+        for revision in 2..=last {
+            publish(&hub, if revision % 10 == 0 { "/a" } else { "/b" }, revision);
+        }
+        let mut seen = Vec::new();
+        loop {
+            let some = read(&mut cursor);
+            assert!(some.len() <= BATCH);
+            if some.is_empty() {
+                break;
+            }
+            seen.extend(some);
+        }
+        assert_eq!(
+            seen,
+            (2..=last)
+                .filter(|revision| revision % 10 == 0)
+                .collect::<Vec<_>>()
+        );
+    }
 }

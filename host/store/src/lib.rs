@@ -24,7 +24,16 @@
 //! forgotten yet, a watch is a place in the list of recent changes, compaction drops memory and touches no disk. The price:
 //! values are in memory, and a start reads them all.
 //!
-//! `benches/store.rs` measures the finished store beside a real etcd, in one run.
+//! `benches/store.rs` measures the finished store beside a real etcd (3.4.23), in one run on that same busy machine:
+//!
+//! | | embedded | etcd |
+//! |---|---|---|
+//! | durable writes, 1,000 clients, 1 KB | 44,500/s, 530 for each fsync | 3,500/s, 57 for each fsync |
+//! | wait for one, p50 / p99 | 17 / 127 ms | 279 / 479 ms |
+//! | durable writes, 1 client | 960/s | 990/s |
+//! | events to 100 watchers of this process | 2.2 million/s | 0.45 million/s |
+//! | memory for a pod of 1 KB, key and value included | 1.45 KB | – |
+//! | start with 100,000 such pods | 0.3 s | – |
 
 mod contract;
 pub mod embedded;
