@@ -46,13 +46,23 @@ impl<'a> Columns<'a> {
         }
         let rows = number(bytes, 4).ok_or(Malformed)?;
         let columns = number(bytes, 8).ok_or(Malformed)?;
-        let read = Self { bytes, rows, columns };
-        let head = columns.checked_mul(4).and_then(|n| n.checked_add(12)).ok_or(Malformed)?;
+        let read = Self {
+            bytes,
+            rows,
+            columns,
+        };
+        let head = columns
+            .checked_mul(4)
+            .and_then(|n| n.checked_add(12))
+            .ok_or(Malformed)?;
         if head > bytes.len() {
             return Err(Malformed);
         }
         for column in 0..columns {
-            let data = read.block(column).and_then(|at| at.checked_add(rows.checked_mul(5)?)).ok_or(Malformed)?;
+            let data = read
+                .block(column)
+                .and_then(|at| at.checked_add(rows.checked_mul(5)?))
+                .ok_or(Malformed)?;
             if data > bytes.len() {
                 return Err(Malformed);
             }
@@ -82,11 +92,19 @@ impl<'a> Columns<'a> {
 
     pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let of = *self;
-        (0..of.rows).map(move |row| Row { of, row })
+        (0..of.rows).map(move |row| Row {
+            of,
+            row,
+            skipped: 0,
+        })
     }
 
     pub fn row(&self, row: usize) -> Row<'a> {
-        Row { of: *self, row }
+        Row {
+            of: *self,
+            row,
+            skipped: 0,
+        }
     }
 
     fn block(&self, column: usize) -> Option<usize> {
@@ -97,9 +115,15 @@ impl<'a> Columns<'a> {
         let block = self.block(column)?;
         let ends = block + self.rows;
         let data = ends + 4 * self.rows;
-        let start = if row == 0 { 0 } else { number(self.bytes, ends + 4 * (row - 1))? };
+        let start = if row == 0 {
+            0
+        } else {
+            number(self.bytes, ends + 4 * (row - 1))?
+        };
         let end = number(self.bytes, ends + 4 * row)?;
-        let value = self.bytes.get(data.checked_add(start)?..data.checked_add(end)?)?;
+        let value = self
+            .bytes
+            .get(data.checked_add(start)?..data.checked_add(end)?)?;
         Some(match self.bytes.get(block + row)? {
             1 => Cell::Null,
             2 => Cell::Bool(false),
@@ -123,11 +147,22 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 pub struct Row<'a> {
     of: Columns<'a>,
     row: usize,
+    /// Columns that others have read: where this row begins.
+    skipped: usize,
 }
 
 impl<'a> Row<'a> {
     pub fn cell(&self, column: usize) -> Cell<'a> {
-        self.of.cell(self.row, column)
+        self.of.cell(self.row, self.skipped + column)
+    }
+
+    /// The row without its first columns.
+    #[must_use]
+    pub fn skip(self, columns: usize) -> Self {
+        Self {
+            skipped: self.skipped + columns,
+            ..self
+        }
     }
 
     /// Text, or the empty one where there is none.

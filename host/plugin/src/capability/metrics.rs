@@ -17,7 +17,6 @@ impl metrics::Host for State {
         self.budget.lock().call(of.len() + size_of_selection(&which))?;
         let answer = self.reads.sample(&of, &which, &metric).await;
         self.meter.lock().resume();
-        let answer = answer.map_err(|failure| types::Failure::from(&failure));
         self.budget.lock().bytes(answer.as_ref().map_or(0, Vec::len))?;
         Ok(answer)
     }

@@ -1,6 +1,5 @@
 //! `pilotis:cluster/view`: recorded reads. Budgets and words here, answers from [`crate::reads::Reads`].
 
-use model::Failure;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::pilotis::cluster::view::{self, Delta, ObjectKey, Scaling, Selection, Served};
@@ -12,11 +11,11 @@ impl State {
     fn asks<T>(
         &mut self,
         question: usize,
-        ask: impl FnOnce(&mut dyn crate::reads::Reads) -> Result<T, Failure>,
+        ask: impl FnOnce(&mut dyn crate::reads::Reads) -> Result<T, types::Failure>,
         size: impl FnOnce(&T) -> usize,
     ) -> wasmtime::Result<Result<T, types::Failure>> {
         self.budget.lock().call(question)?;
-        let answer = ask(&mut *self.reads).map_err(|failure| types::Failure::from(&failure));
+        let answer = ask(&mut *self.reads);
         self.budget.lock().bytes(answer.as_ref().map_or(0, size))?;
         Ok(answer)
     }
@@ -71,7 +70,6 @@ impl view::Host for State {
         let answer = self.reads.get_live(&key, &wanted).await;
         // Waiting is not computing: what its thread did meanwhile is not charged.
         self.meter.lock().resume();
-        let answer = answer.map_err(|failure| types::Failure::from(&failure));
         self.budget.lock().bytes(answer.as_ref().map_or(0, Vec::len))?;
         Ok(answer)
     }
