@@ -19,15 +19,15 @@ pub enum Failure {
     NoSuchResource { asked: String },
     #[error("{0} already exists")]
     AlreadyExists(ObjectKey),
-    /// The object moved on since the caller read it.
-    #[error("Operation cannot be fulfilled on {object}: {reason}")]
+    /// The object moved on since the caller read it, or (causes of `FieldManagerConflict`) others own what it applies.
+    #[error("{}", Fulfilled(.object, .reason, .causes))]
     Conflict {
         object: ObjectKey,
         reason: String,
         causes: Vec<Cause>,
     },
     /// The object reads well but breaks rules of its kind.
-    #[error("{kind} \"{name}\" is invalid: {}", Causes(.causes))]
+    #[error("{} \"{name}\" is invalid: {}", GroupKind(.kind), Causes(.causes))]
     Invalid {
         kind: Gvk,
         name: String,
@@ -293,6 +293,31 @@ impl fmt::Display for Causes<'_> {
                 }
                 f.write_str("]")
             }
+        }
+    }
+}
+
+/// A conflict between field managers is told as it is: kubectl prints it so.
+struct Fulfilled<'a>(&'a ObjectKey, &'a str, &'a [Cause]);
+
+impl fmt::Display for Fulfilled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fulfilled(object, reason, causes) = self;
+        match causes.first().map(|cause| cause.reason) {
+            Some(CauseReason::FieldManagerConflict) => f.write_str(reason),
+            _ => write!(f, "Operation cannot be fulfilled on {object}: {reason}"),
+        }
+    }
+}
+
+/// `Pod`, `Deployment.apps`.
+struct GroupKind<'a>(&'a Gvk);
+
+impl fmt::Display for GroupKind<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.group.as_str() {
+            "" => f.write_str(&self.0.kind),
+            group => write!(f, "{}.{group}", self.0.kind),
         }
     }
 }

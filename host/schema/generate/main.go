@@ -265,10 +265,15 @@ func facts(s *schema.Schema, entry schema.StructField, f *field, t *table) []str
 		}
 	}
 	own, _ := s.Resolve(schema.TypeRef{NamedType: entry.Type.NamedType, Inlined: entry.Type.Inlined})
-	inlinedMap := entry.Type.NamedType == nil && atom.Map != nil && atom.Map.ElementRelationship == schema.Atomic
-	overridden := own.Map != nil && atom.Map != nil && own.Map.ElementRelationship != atom.Map.ElementRelationship
-	if inlinedMap || overridden {
+	switch {
+	case atom.Map == nil:
+	case entry.Type.NamedType == nil && atom.Map.ElementRelationship == schema.Atomic:
 		out = append(out, "atomic")
+	// The field says otherwise than its type.
+	case own.Map != nil && own.Map.ElementRelationship != schema.Atomic && atom.Map.ElementRelationship == schema.Atomic:
+		out = append(out, "atomic")
+	case own.Map != nil && own.Map.ElementRelationship == schema.Atomic && atom.Map.ElementRelationship != schema.Atomic:
+		out = append(out, "granular")
 	}
 	// A zero value or `{}` is what Go writes anyway.
 	value := reflect.ValueOf(entry.Default)

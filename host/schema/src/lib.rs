@@ -5,9 +5,11 @@
 //!
 //! Does not know: HTTP, the store, who is asking, what a pod is.
 
+pub mod apply;
 mod custom;
 mod decode;
 mod duration;
+mod fields;
 mod form;
 mod json;
 mod merge;
@@ -17,6 +19,7 @@ mod rules;
 mod schema;
 pub mod strategic;
 mod table;
+mod typed;
 
 pub use form::{Member, Relation, Scalar, Type};
 pub use merge::json_merge;

@@ -66,8 +66,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            failure.starts_with(
-                "apps/v1/Deployment \"web\" is invalid: patch[1]: Invalid value: {\"op\":\"test\""
+            failure.contains(
+                "\"web\" is invalid: patch[1]: Invalid value: {\"op\":\"test\""
             ),
             "{failure}"
         );

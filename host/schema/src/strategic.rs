@@ -171,15 +171,12 @@ fn ordered_lists(
                 continue;
             }
         };
-        for element in wants
-            .iter()
-            .flatten()
-            .filter(|element| element.get(PATCH).is_none())
-        {
-            if !order.iter().any(|o| same(o, element, merge_key)) {
-                return Err(Failure::BadRequest(format!(
-                    "the order in {directive} list doesn't include all the items of the patch"
-                )));
+        // The elements of the patch must stand in the order the directive names them.
+        let mut rest = order.iter();
+        for element in wants.iter().flatten().filter(|element| element.get(PATCH).is_none()) {
+            if !rest.any(|o| same(o, element, merge_key)) {
+                let says = format!("The order in patch list doesn't match {directive} list: {element} is out of place or not in it");
+                return Err(Failure::BadRequest(says));
             }
         }
         let has = match original.get(key) {

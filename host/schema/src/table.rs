@@ -223,10 +223,11 @@ impl Reader {
                 (("atomic", _), Node::Struct(Struct { atomic, .. }) | Node::Map { atomic, .. }) => {
                     *atomic = true
                 }
+                (("granular", _), Node::Struct(Struct { atomic, .. })) => *atomic = false,
                 _ => {}
             }
         }
-        // A struct that is atomic in this place only becomes a node of its own; `read` gives it the fields at the end.
+        // A struct that is atomic (or is not) in this place only becomes a node of its own; `read` gives it the fields at the end.
         let node = if node == self.form.nodes[id as usize] {
             id
         } else {

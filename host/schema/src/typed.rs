@@ -1,0 +1,418 @@
+//! What structured merge does with two values of one form: the fields of one, the difference of two, the sum of two, and
+//! one without some fields.
+//!
+//! Source of the rules: KEP-555 and the behaviour of `sigs.k8s.io/structured-merge-diff`. Where nothing is known of a
+//! place, objects are granular and lists atomic.
+
+use serde_json::{Map, Value};
+
+use crate::fields::{Element, Set};
+use crate::form::{Node, Relation, Scalar, Type};
+
+/// How a place takes part, given what stands there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// One value, owned as a whole.
+    Leaf,
+    Members,
+    Elements,
+}
+
+/// `None` for the form: nothing is known.
+type Of<'f> = Option<Type<'f>>;
+
+fn part(of: Of<'_>, value: &Value) -> Part {
+    match of.map(Type::node) {
+        None | Some(Node::Any) if value.is_object() => Part::Members,
+        None | Some(Node::Any | Node::Scalar(_)) => Part::Leaf,
+        Some(_) if of.is_some_and(Type::is_atomic) => Part::Leaf,
+        Some(Node::Struct(_) | Node::Map { .. }) => Part::Members,
+        Some(Node::List(_)) => Part::Elements,
+    }
+}
+
+fn under<'f>(of: Of<'f>, key: &str) -> Of<'f> {
+    of.and_then(|of| of.under(key))
+}
+
+fn is_declared(of: Of<'_>, key: &str) -> bool {
+    of.is_some_and(|of| of.member(key).is_some())
+}
+
+fn is_blank(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(members)) => members.is_empty(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// How an element of a set or map list is addressed.
+///
+/// # Errors
+/// A sentence, if the element cannot be.
+pub(crate) fn address(list: Type<'_>, element: &Value) -> Result<Element, String> {
+    if list.relation() == Some(Relation::Set) {
+        return match element {
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+            Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+            scalar => Ok(Element::value(scalar)),
+        };
+    }
+    let members = match element {
+        Value::Object(members) => members,
+        Value::Null => return Err("associative list with keys may not have a null element".into()),
+        _ => return Err("associative list with keys may not have non-map elements".into()),
+    };
+    let mut keys = Map::new();
+    for key in list.keys() {
+        let value = members.get(key).cloned().or_else(|| key_default(list, key));
+        keys.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    if keys.is_empty() {
+        let names: Vec<String> = list.keys().map(|key| format!("{key:?}")).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+            names.join(" ")
+        ));
+    }
+    Ok(Element::key(&keys))
+}
+
+/// `protocol: TCP`. A key that Go always writes has its zero value as default.
+fn key_default(list: Type<'_>, key: &str) -> Option<Value> {
+    let member = list.item()?.member(key)?;
+    if let Some(json) = member.default_json() {
+        return serde_json::from_str(json).ok();
+    }
+    if member.is_pointer() || member.omits_empty() || member.has(crate::form::AS_SENT) {
+        return None;
+    }
+    match member.of().scalar()? {
+        Scalar::Text => Some("".into()),
+        Scalar::Flag => Some(false.into()),
+        Scalar::Int32 | Scalar::Whole | Scalar::Real => Some(0.into()),
+        _ => None,
+    }
+}
+
+/// The elements with their addresses; those that have none are left out.
+fn addressed<'v>(list: Type<'_>, value: Option<&'v Value>) -> Vec<(Element, &'v Value)> {
+    let elements = value.and_then(Value::as_array).into_iter().flatten();
+    elements.filter_map(|element| Some((address(list, element).ok()?, element))).collect()
+}
+
+/// Says the first thing about a configuration that the form does not allow, path first: `.spec.foo: field not declared in schema`.
+pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String> {
+    let Some(form) = of else { return Ok(()) };
+    match (form.node(), value) {
+        (_, Value::Null) | (Node::Any, _) => Ok(()),
+        (Node::Struct(shape), Value::Object(members)) => members.iter().try_for_each(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match form.member(key) {
+                Some(member) => check(Some(member.of()), value, &path),
+                None if shape.open => Ok(()),
+                None => Err(format!("{path}: field not declared in schema")),
+            }
+        }),
+        (Node::Map { .. }, Value::Object(members)) => {
+            members.iter().try_for_each(|(key, value)| check(form.values(), value, &format!("{path}.{key}")))
+        }
+        (Node::List(list), Value::Array(elements)) => {
+            let mut seen = std::collections::BTreeSet::new();
+            for (at, element) in elements.iter().enumerate() {
+                let mut here = format!("{path}[{at}]");
+                if list.relation != Relation::Atomic {
+                    let address = address(form, element).map_err(|says| format!("{path}: element {at}: {says}"))?;
+                    here = format!("{path}{address}");
+                    if !seen.insert(address.clone()) {
+                        return Err(format!("{path}: duplicate entries for key {address}"));
+                    }
+                }
+                check(form.item(), element, &here)?;
+            }
+            Ok(())
+        }
+        (Node::Scalar(scalar), value) => match expected(*scalar, value) {
+            Some(expected) => Err(format!("{path}: expected {expected}, got {value}")),
+            None => Ok(()),
+        },
+        (Node::Struct(_) | Node::Map { .. }, value) => Err(format!("{path}: expected map, got {value}")),
+        (Node::List(_), value) => Err(format!("{path}: expected list, got {value}")),
+    }
+}
+
+fn expected(scalar: Scalar, value: &Value) -> Option<&'static str> {
+    let fits = match scalar {
+        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration => value.is_string(),
+        Scalar::Flag => value.is_boolean(),
+        Scalar::Real | Scalar::Whole | Scalar::Int32 => value.is_number(),
+        Scalar::Quantity | Scalar::IntOrString => value.is_string() || value.is_number(),
+    };
+    match scalar {
+        _ if fits => None,
+        Scalar::Flag => Some("boolean"),
+        Scalar::Real | Scalar::Whole | Scalar::Int32 => Some("numeric (int or float)"),
+        Scalar::Quantity | Scalar::IntOrString => Some("string or number"),
+        _ => Some("string"),
+    }
+}
+
+/// The fields a value sets.
+pub(crate) fn fields(of: Of<'_>, value: &Value) -> Set {
+    let mut set = Set::default();
+    match (part(of, value), value) {
+        (Part::Members, Value::Object(members)) => {
+            for (key, value) in members {
+                let below = under(of, key);
+                let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                let element = Element::field(key);
+                if part(below, value) == Part::Leaf || empty || !is_declared(of, key) {
+                    set.add(element.clone());
+                }
+                set.put(element, fields(below, value));
+            }
+        }
+        (Part::Elements, Value::Array(_)) => {
+            let Some(list) = of else { return set };
+            let elements = addressed(list, Some(value));
+            for (at, (element, value)) in elements.iter().enumerate() {
+                set.add(element.clone());
+                // What is there twice is owned as one.
+                let twice = elements.iter().enumerate().any(|(other, (same, _))| other != at && same == element);
+                if !twice {
+                    set.put(element.clone(), fields(list.item(), value));
+                }
+            }
+        }
+        _ => {}
+    }
+    set
+}
+
+/// What changed from one value to another.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    pub removed: Set,
+    pub modified: Set,
+    pub added: Set,
+}
+
+impl Comparison {
+    pub(crate) fn of(form: Type<'_>, old: &Value, new: &Value) -> Self {
+        let mut comparison = Self::default();
+        comparison.compare(Some(form), Some(old), Some(new), &mut Vec::new());
+        comparison
+    }
+
+    pub(crate) fn without(self, ignored: &Set) -> Self {
+        let strip = |set: Set| set.deep_difference(ignored);
+        Self { removed: strip(self.removed), modified: strip(self.modified), added: strip(self.added) }
+    }
+
+    fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
+        // Two equal values differ nowhere, and most are equal.
+        if old == new {
+            return;
+        }
+        let kind = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
+        let how = match (kind(old), kind(new)) {
+            (Some(a), Some(b)) if a != b => Part::Leaf,
+            (a, b) => b.or(a).unwrap_or(Part::Leaf),
+        };
+        if how == Part::Leaf || is_blank(old) && is_blank(new) {
+            match (old, new) {
+                (None, _) => self.added.insert(path),
+                (_, None) => self.removed.insert(path),
+                _ => self.modified.insert(path),
+            }
+            return;
+        }
+        if how == Part::Members {
+            let (before, after) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            let only_after = after.into_iter().flatten().filter(|(key, _)| before.is_none_or(|b| !b.contains_key(*key)));
+            for (key, value) in only_after {
+                self.step(under(of, key), Element::field(key), None, Some(value), path);
+            }
+            for (key, value) in before.into_iter().flatten() {
+                self.step(under(of, key), Element::field(key), Some(value), after.and_then(|a| a.get(key)), path);
+            }
+        } else if let Some(list) = of {
+            self.elements(list, &addressed(list, old), &addressed(list, new), path);
+        }
+        match (old, new) {
+            (None, _) => self.added.insert(path),
+            (_, None) => self.removed.insert(path),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, of: Of<'_>, element: Element, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
+        path.push(element);
+        self.compare(of, old, new, path);
+        path.pop();
+    }
+
+    fn elements(&mut self, list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)], path: &mut Vec<Element>) {
+        let mut done: Vec<&Element> = Vec::new();
+        for (element, _) in old.iter().chain(new) {
+            if done.contains(&element) {
+                continue;
+            }
+            done.push(element);
+            let with = |side: &[(Element, &Value)]| -> Vec<Value> {
+                side.iter().filter(|(e, _)| e == element).map(|(_, value)| (*value).clone()).collect()
+            };
+            let (before, after) = (with(old), with(new));
+            let whole = [path.as_slice(), &[element.clone()]].concat();
+            match (before.as_slice(), after.as_slice()) {
+                (before @ ([] | [_]), after @ ([] | [_])) => {
+                    self.step(list.item(), element.clone(), before.first(), after.first(), path);
+                }
+                ([_, _, ..], [_, _, ..]) if before != after => self.modified.insert(&whole),
+                ([_, _, ..], [_, _, ..]) => {}
+                // What was there twice was owned as one; now its fields are, or the other way round.
+                ([_, _, ..], after) => {
+                    if let [after] = after {
+                        self.step(list.item(), element.clone(), None, Some(after), path);
+                    }
+                    self.removed.insert(&whole);
+                }
+                (before, _) => {
+                    if let [before] = before {
+                        self.step(list.item(), element.clone(), Some(before), None, path);
+                    }
+                    self.added.insert(&whole);
+                }
+            }
+        }
+    }
+}
+
+/// `left` with all that `right` sets. Lists keep the order of `right` and, as far as that leaves it open, of `left`.
+pub(crate) fn merge(of: Of<'_>, left: Option<&Value>, right: Option<&Value>) -> Option<Value> {
+    let (Some(old), Some(new)) = (left, right) else {
+        // One side only: structured merge walks it to the same end.
+        return right.or(left).cloned();
+    };
+    let how = part(of, new);
+    if how == Part::Leaf || new.is_null() || part(of, old) != how || is_blank(left) && is_blank(right) {
+        return Some(new.clone());
+    }
+    match (how, old, new) {
+        (Part::Members, Value::Object(old), Value::Object(new)) => {
+            let mut sum = old.clone();
+            for (key, value) in new {
+                if let Some(value) = merge(under(of, key), old.get(key), Some(value)) {
+                    sum.insert(key.clone(), value);
+                }
+            }
+            Some(Value::Object(sum))
+        }
+        (Part::Elements, Value::Array(_), Value::Array(_)) => {
+            let list = of?;
+            Some(Value::Array(merge_elements(list, &addressed(list, left), &addressed(list, right))))
+        }
+        _ => Some(new.clone()),
+    }
+}
+
+fn merge_elements(list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)]) -> Vec<Value> {
+    let in_old = |element: &Element| {
+        let mut found = old.iter().filter(|(e, _)| e == element).map(|(_, value)| *value);
+        // What is there twice is replaced, not merged.
+        match (found.next(), found.next()) {
+            (Some(one), None) => Some(one),
+            _ => None,
+        }
+    };
+    let has = |side: &[(Element, &Value)], element: &Element| side.iter().any(|(e, _)| e == element);
+    let mut shared = new.iter().map(|(element, _)| element).filter(|element| has(old, element)).peekable();
+    let mut taken: Vec<&Element> = Vec::new();
+    let mut sum = Vec::with_capacity(old.len().max(new.len()));
+    let (mut l, mut r) = (0, 0);
+    while l < old.len() || r < new.len() {
+        if let (Some((left, _)), Some((right, value))) = (old.get(l), new.get(r)) {
+            if left == right {
+                taken.push(right);
+                sum.extend(merge(list.item(), in_old(left), Some(value)));
+                (l, r) = (l + 1, r + 1);
+                shared.next();
+                continue;
+            }
+            // In both, but its turn comes later.
+            if has(new, left) && shared.peek().is_some_and(|next| *next != left) {
+                l += 1;
+                continue;
+            }
+        }
+        if let Some((left, value)) = old.get(l) {
+            if !has(new, left) {
+                sum.push((*value).clone());
+                l += 1;
+                continue;
+            }
+            if taken.contains(&left) {
+                l += 1;
+            }
+        }
+        if let Some((right, value)) = new.get(r) {
+            taken.push(right);
+            sum.extend(merge(list.item(), in_old(right), Some(value)));
+            r += 1;
+            if shared.peek() == Some(&right) {
+                shared.next();
+            }
+        }
+    }
+    sum
+}
+
+/// `value` without the fields of `gone`. What becomes empty stays, empty.
+pub(crate) fn remove(of: Of<'_>, value: &Value, gone: &Set) -> Value {
+    match (part(of, value), value) {
+        (Part::Members, Value::Object(members)) => {
+            let keep = members.iter().filter_map(|(key, value)| {
+                let element = Element::field(key);
+                if gone.has(&element) {
+                    return None;
+                }
+                let value = gone.below(&element).map_or_else(|| value.clone(), |gone| remove(under(of, key), value, gone));
+                Some((key.clone(), value))
+            });
+            Value::Object(keep.collect())
+        }
+        (Part::Elements, Value::Array(elements)) => {
+            let Some(list) = of else { return value.clone() };
+            let keep = elements.iter().filter_map(|value| {
+                let Ok(element) = address(list, value) else { return Some(value.clone()) };
+                if gone.has(&element) {
+                    return None;
+                }
+                Some(gone.below(&element).map_or_else(|| value.clone(), |gone| remove(list.item(), value, gone)))
+            });
+            Value::Array(keep.collect())
+        }
+        _ => value.clone(),
+    }
+}
+
+/// A set written when the form was another: what has become atomic since is owned as a whole.
+pub(crate) fn reconcile(of: Of<'_>, set: &Set) -> Set {
+    let mut now = Set::default();
+    set.members().for_each(|element| now.add(element.clone()));
+    for (element, child) in set.children() {
+        let below = match element.name() {
+            Some(name) => under(of, name),
+            None => of.and_then(Type::item),
+        };
+        if below.is_some_and(|b| b.is_atomic()) {
+            now.add(element.clone());
+        } else {
+            now.put(element.clone(), reconcile(below, child));
+        }
+    }
+    now
+}
