@@ -1,0 +1,1 @@
+//! containerd and runc, started by the test on folders of their own. As root only.
