@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use model::Failure;
 use serde_json::Value;
 
@@ -17,19 +17,30 @@ use crate::negotiate::Format;
 /// Kubernetes' own limit for a request body.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
-/// Reads a whole body. A body that says it is too long is refused before a byte of it is read.
+/// What is read of a body that is too long before the connection is cut: most clients look for the answer only when
+/// they have sent all they have.
+const PATIENCE: usize = 16 * 1024 * 1024;
+
+/// Reads a whole body.
 ///
 /// # Errors
 /// `TooLarge`, or `BadRequest` if it broke off.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Failure> {
-    if http_body::Body::size_hint(&body).lower() > LIMIT as u64 {
-        return Err(Failure::TooLarge { limit: LIMIT });
+pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
+    let expected = usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(expected.min(LIMIT));
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::BadRequest(format!("the body could not be read to its end: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen > PATIENCE {
+            break;
+        }
+        if seen <= LIMIT {
+            whole.extend_from_slice(&data);
+        }
     }
-    match Limited::new(body, LIMIT).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLarge { limit: LIMIT }),
-        Err(error) => Err(Failure::BadRequest(format!("the body could not be read to its end: {error}"))),
-    }
+    if seen > LIMIT { Err(Failure::TooLarge { limit: LIMIT }) } else { Ok(whole.freeze()) }
 }
 
 /// A body as JSON. JSON stays as it is, to the byte: the registry reports what is wrong in it by its place.

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use model::{Cause, CauseReason, Failure};
+use model::{Cause, Failure};
 use serde_json::{Map, Value, json};
 
 /// A failure on its way out.
@@ -58,12 +58,8 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             about(&key.name, &key.resource.group, &key.resource.resource);
             (409, "AlreadyExists")
         }
-        Failure::Conflict { object, reason, causes } => {
+        Failure::Conflict { object, causes, .. } => {
             about(&object.name, &object.resource.group, &object.resource.resource);
-            if causes.iter().any(|cause| cause.reason == CauseReason::FieldManagerConflict) {
-                // Server-side apply: kubectl prints this sentence and its own advice below it.
-                message.clone_from(reason);
-            }
             details_causes(&mut details, causes);
             (409, "Conflict")
         }

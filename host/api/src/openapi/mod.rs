@@ -3,6 +3,7 @@
 mod custom;
 mod definitions;
 mod paths;
+mod proto;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,8 +85,8 @@ fn components(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -
     for kind in kinds {
         if let Some(schema) = Table::builtin().schema(&kind.gvk) {
             definitions.add_kind(&schema, kind);
-        } else if let Some(one) = custom.get(&kind.gvk) {
-            definitions.add_custom(kind, &one.schema);
+        } else {
+            definitions.add_custom(kind, custom.get(&kind.gvk).map_or(&Value::Null, |one| &one.schema));
         }
     }
     definitions.finish()
@@ -142,22 +143,36 @@ pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap
     Ok(response)
 }
 
-/// `/openapi/v2`: everything in one document.
+/// `/openapi/v2`: everything in one document, as JSON or, as client-go asks for it, as protobuf.
 pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Reject> {
-    negotiate::accepted(&headers)?;
+    let accept = negotiate::text(&headers, header::ACCEPT);
+    let media = proto::MEDIA.into_iter().find(|media| accept.contains(media));
+    if media.is_none() {
+        negotiate::accepted(&headers)?;
+    }
     let custom = custom::read(&app).await?;
     let served = app.served();
     let all = groups(&served, &custom);
     let hash = format!("{:X}", all.values().fold(Sha256::new(), |hash, group| hash.chain_update(&group.hash)).finalize());
-    let bytes = match app.openapi.get("v2", &hash) {
+    let key = if media.is_some() { "v2 protobuf" } else { "v2" };
+    let bytes = match app.openapi.get(key, &hash) {
         Some(bytes) => bytes,
         None => {
-            let bytes = Bytes::from(document(&served.kinds, &custom, Dialect::V2).to_string());
-            app.openapi.put("v2", &hash, bytes.clone());
+            let document = document(&served.kinds, &custom, Dialect::V2);
+            let bytes = Bytes::from(match media {
+                Some(_) => proto::document(&document),
+                None => document.to_string().into_bytes(),
+            });
+            app.openapi.put(key, &hash, bytes.clone());
             bytes
         }
     };
-    Ok(tagged(bytes, &hash, &headers))
+    let mut response = tagged(bytes, &hash, &headers);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Some(media) = media {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    }
+    Ok(response)
 }
 
 fn tagged(bytes: Bytes, hash: &str, headers: &HeaderMap) -> Response {

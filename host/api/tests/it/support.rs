@@ -83,6 +83,16 @@ impl TestCluster {
         path
     }
 
+    /// A kubeconfig that names nobody, for tokens on the command line.
+    pub(crate) fn without_user(&self) -> PathBuf {
+        let path = self.directory.path().join("nobody.kubeconfig");
+        let text = std::fs::read_to_string(self.config_of("admin")).unwrap();
+        let lines = text.lines().filter(|line| !line.contains("client-certificate-data") && !line.contains("client-key-data"));
+        let text: Vec<&str> = lines.map(|line| if line == "  user:" { "  user: {}" } else { line }).collect();
+        std::fs::write(&path, text.join("\n")).unwrap();
+        path
+    }
+
     pub(crate) fn config_of(&self, user: &str) -> PathBuf {
         self.directory.path().join(format!("{user}.kubeconfig"))
     }
