@@ -102,8 +102,14 @@ impl view::Grants for Asked {
     }
 }
 
-/// The recorded view as the plugin host asks it.
-struct Recorded(Arc<RecordedView>);
+/// The recorded view as the plugin host asks it; admission rules that read use it too.
+pub struct Recorded(Arc<RecordedView>);
+
+impl Recorded {
+    pub fn new(view: Arc<RecordedView>) -> Self {
+        Self(view)
+    }
+}
 
 fn kind(text: &str) -> Result<Gvk, Failure> {
     Gvk::parse(text).ok_or_else(|| {

@@ -295,7 +295,8 @@ async fn run(shared: Arc<Shared>, number: u64, permit: tokio::sync::OwnedSemapho
     }
     drop(state);
     drop(permit);
-    if end.is_none() {
+    // A controller that was stopped meanwhile has forgotten its keys already, but this run has installed its reads since.
+    if end.is_none() || shared.stopped.load(Ordering::Acquire) {
         shared.carrier.view.forget(number);
     }
     shared.asked.notify_one();

@@ -41,7 +41,7 @@ pub(crate) async fn run(
                     failure,
                     Failure::NoSuchResource { .. } | Failure::Forbidden { .. }
                 );
-                if refused && strong.progress.borrow().synced {
+                if refused && strong.synced() {
                     // A kind that is served no longer has no objects; whoever read some shall know.
                     strong.replace(ResourceVersion::default(), Vec::new());
                 }

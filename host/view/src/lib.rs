@@ -168,8 +168,17 @@ impl View {
         let mut reads = Vec::new();
         let mut soonest: Option<i64> = None;
         for (read, answer) in view.reads() {
-            // A read that failed is tried again by its reader; it has no answer that could change.
-            let Ok(answer) = answer else { continue };
+            let Ok(answer) = answer else {
+                // A read that failed has no answer that could change, but a kind that was not served may come.
+                if let Read::Get { kind, .. } | Read::Ask { kind, .. } | Read::Scale { kind, .. } =
+                    &read
+                    && !self.slots.load().contains_key(kind)
+                {
+                    self.await_kind(&reading, kind);
+                    reads.push(Read::Kinds);
+                }
+                continue;
+            };
             let known = match &read {
                 Read::Reached(at) => {
                     if answer.first() == Some(&0) {
@@ -189,7 +198,8 @@ impl View {
                 }
                 Read::Get { kind, .. } | Read::Ask { kind, .. } | Read::Scale { kind, .. } => {
                     let slot = self.slots.load().get(kind).cloned();
-                    let (Some(slot), Some(pinned)) = (slot, view.pin(kind)) else {
+                    let Some(slot) = slot else { continue };
+                    let Some(pinned) = view.pin(&slot) else {
                         continue;
                     };
                     self.subscribe(&slot, &reading, &read, &answer, &pinned);
@@ -210,6 +220,17 @@ impl View {
             .insert(reader, Installed { reading, reads });
         if let Some(old) = old {
             self.uninstall(old);
+        }
+    }
+
+    fn await_kind(&self, reading: &Arc<Reading>, kind: &Gvk) {
+        let now = read::kinds_answer(&self.cluster.kinds());
+        self.kinds_readers
+            .lock()
+            .entry(reading.id)
+            .or_insert_with(|| (reading.clone(), now));
+        if self.served(kind).is_ok() {
+            reading.wake(Why::Kinds);
         }
     }
 
@@ -385,9 +406,9 @@ impl View {
         let slots = self.slots.load();
         // A kind that nobody reads is listed when somebody does, and that list is newer than any write before it.
         let version = floor.versions.iter().all(|(kind, version)| {
-            slots.get(kind).is_none_or(|slot| {
-                !slot.progress.borrow().synced || slot.frozen().version >= *version
-            })
+            slots
+                .get(kind)
+                .is_none_or(|slot| !slot.synced() || slot.frozen().version >= *version)
         });
         let lists = floor.lists.iter().all(|(kind, lists)| {
             slots
@@ -478,11 +499,11 @@ impl View {
     /// The kind's slot, started if nobody read it before, with its first list taken in.
     pub(crate) async fn slot(&self, kind: &Gvk) -> Result<Arc<Slot>, Failure> {
         let slot = self.start(kind)?;
-        if slot.progress.borrow().synced {
+        if slot.synced() {
             return Ok(slot);
         }
         let mut progress = slot.progress.subscribe();
-        let ready = progress.wait_for(|progress| progress.synced);
+        let ready = progress.wait_for(|progress| progress.lists > 0);
         if tokio::time::timeout(FIRST_LIST, ready).await.is_ok() {
             return Ok(slot);
         }

@@ -171,6 +171,16 @@ async fn new_kinds_wake_who_asked_for_kinds() {
     let read = open(&view);
     let before = read.kinds().unwrap().len();
     view.install(7, woken.clone(), &read);
+    let early = open(&view);
+    let missing = early.find(
+        &Gvk::new("x.y", "v1", "Z"),
+        &Selection::default(),
+        ".",
+        "",
+        0,
+    );
+    assert_eq!(missing.unwrap_err().reason, "not-found");
+    view.install(8, woken.clone(), &early);
     fake.add_kind(Kind {
         gvk: Gvk::new("x.y", "v1", "Z"),
         plural: "zs".into(),
@@ -181,7 +191,7 @@ async fn new_kinds_wake_who_asked_for_kinds() {
         verbs: Verb::ALL.to_vec(),
         subresources: Vec::new(),
     });
-    woken.times(1).await;
+    woken.times(2).await;
     assert_eq!(open(&view).kinds().unwrap().len(), before + 1);
 }
 

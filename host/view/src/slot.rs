@@ -4,6 +4,7 @@
 //! microseconds. A change touches the questions it is a candidate for, found by index value, never all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ const IDLE_INDEXES: usize = 8;
 /// A kind at one version. Clones share everything and never change.
 #[derive(Clone)]
 pub(crate) struct Frozen {
+    /// A first list has been taken in.
+    pub(crate) synced: bool,
     pub(crate) version: ResourceVersion,
     /// The number of the last change in this process.
     pub(crate) seq: u64,
@@ -66,6 +69,8 @@ impl Frozen {
 
 pub(crate) struct Slot {
     pub(crate) kind: Arc<Kind>,
+    /// Tells this slot from every other of the process.
+    pub(crate) number: usize,
     live: Mutex<Live>,
     published: ArcSwap<Frozen>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -75,8 +80,6 @@ pub(crate) struct Slot {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) version: ResourceVersion,
-    /// A first list has been taken in.
-    pub(crate) synced: bool,
     /// Why the last attempt to list or watch failed, if it did.
     pub(crate) trouble: Option<String>,
     /// Lists taken in so far.
@@ -136,6 +139,7 @@ pub(crate) enum Change {
 impl Slot {
     pub(crate) fn new(kind: Arc<Kind>) -> Arc<Self> {
         let now = Frozen {
+            synced: false,
             version: ResourceVersion::default(),
             seq: 1,
             objects: Members::new(),
@@ -155,12 +159,19 @@ impl Slot {
             followers: Vec::new(),
         };
         let progress = watch::Sender::new(Progress::default());
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Arc::new(Self {
             kind,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             live: Mutex::new(live),
             published: ArcSwap::from_pointee(now),
             progress,
         })
+    }
+
+    /// A first list has been taken in.
+    pub(crate) fn synced(&self) -> bool {
+        self.published.load().synced
     }
 
     pub(crate) fn frozen(&self) -> Arc<Frozen> {
@@ -197,11 +208,10 @@ impl Slot {
             live.apply(Change::Put(object), &mut wakes);
         }
         live.now.version = live.now.version.max(version);
-        self.progress.send_modify(|progress| {
-            progress.synced = true;
-            progress.lists += 1;
-        });
+        live.now.synced = true;
         self.show(live, wakes);
+        // Told after it is shown: whoever waits for a list then finds it.
+        self.progress.send_modify(|progress| progress.lists += 1);
     }
 
     fn show(&self, live: parking_lot::MutexGuard<'_, Live>, wakes: Vec<(Arc<Reading>, Why)>) {
