@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use client::{FieldValidation, PatchKind};
 use jiff::Timestamp;
-use model::{Cause, Failure, Gvk};
+use model::{Cause, Failure, Gvk, ObjectKey};
+use schema::apply::Writer;
 use schema::{Schema, Table};
 use serde_json::{Map, Value};
 
@@ -93,15 +94,29 @@ pub(crate) fn same(new: &Value, old: &Value) -> bool {
     books(&new) == books(&old)
 }
 
-/// Notes in `metadata.managedFields` that `manager` wrote what differs between the two states.
-pub(crate) fn track(_resource: &Resource, old: Option<&Value>, new: &mut Value, _manager: &str, _subresource: &str, _now: Timestamp) -> Result<(), Failure> {
-    let books = old.and_then(|o| o.pointer("/metadata/managedFields")).cloned();
-    let fields = meta::fields(new);
-    match books {
-        Some(books) => fields.insert("managedFields".into(), books),
-        None => fields.remove("managedFields"),
-    };
-    Ok(())
+/// Who writes, through which door: what `managedFields` keeps the books by.
+#[derive(Clone, Copy)]
+pub(crate) struct Hand<'a> {
+    pub(crate) manager: &'a str,
+    pub(crate) subresource: &'a str,
+    pub(crate) now: Timestamp,
+}
+
+/// Paths that a door puts back to what they were: they never become the writer's.
+fn resets(resource: &Resource, subresource: &str) -> &'static [&'static str] {
+    match subresource {
+        "" if resource.has_status() => &["status"],
+        "status" => &["spec", "metadata"],
+        _ => &[],
+    }
+}
+
+/// Notes in `metadata.managedFields` that the writer wrote what differs between the two states.
+pub(crate) fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, hand: Hand<'_>) -> Result<(), Failure> {
+    let time = model::time::seconds(hand.now);
+    let resets = resets(resource, hand.subresource);
+    let writer = Writer { manager: hand.manager, subresource: hand.subresource, time: &time, resets };
+    schema::apply::track_update(&resource.schema, old, new, writer)
 }
 
 /// A patch as it was read, to be put on as many old states as it takes.
@@ -110,18 +125,19 @@ pub(crate) struct Patch {
     kind: PatchKind,
     patch: Value,
     validation: FieldValidation,
+    resets: &'static [&'static str],
 }
 
 impl Patch {
     /// # Errors
     /// `BadRequest` for what is no JSON, `UnsupportedMediaType` for a strategic merge of a custom kind.
-    pub(crate) fn read(resource: &Resource, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+    pub(crate) fn read(resource: &Resource, subresource: &str, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
         if resource.custom && kind == PatchKind::Strategic {
             return Err(Failure::UnsupportedMediaType(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml".into(),
             ));
         }
-        Self::with(resource.schema.clone(), kind, body, validation)
+        Ok(Self { resets: resets(resource, subresource), ..Self::with(resource.schema.clone(), kind, body, validation)? })
     }
 
     pub(crate) fn read_as(gvk: &Gvk, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
@@ -131,21 +147,45 @@ impl Patch {
     fn with(schema: Schema, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
         let patch = serde_json::from_slice(body)
             .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
-        Ok(Self { schema, kind, patch, validation })
+        Ok(Self { schema, kind, patch, validation, resets: &[] })
     }
 
     /// The new state for an old one.
-    pub(crate) fn apply(&self, old: &Value, _manager: &str, _subresource: &str, _now: Timestamp, warnings: &mut Vec<String>) -> Result<Value, Failure> {
-        let mut new = old.clone();
+    pub(crate) fn apply(&self, old: &Value, key: &ObjectKey, hand: Hand<'_>, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+        let mut new = match self.kind {
+            PatchKind::Apply { force } => return self.merge(Some(old), key, hand, force, warnings),
+            PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => old.clone(),
+        };
         match self.kind {
-            PatchKind::Json => schema::json_patch(&mut new, &self.patch, self.schema.gvk(), meta::text(old, "name"))?,
+            PatchKind::Json => schema::json_patch(&mut new, &self.patch, self.schema.gvk(), &key.name)?,
             PatchKind::Merge => schema::json_merge(&mut new, &self.patch),
             PatchKind::Strategic => schema::strategic::merge(&self.schema, &mut new, &self.patch)?,
-            PatchKind::Apply { .. } => {
-                return Err(Failure::UnsupportedMediaType("server-side apply is not served".into()));
-            }
+            PatchKind::Apply { .. } => {}
         }
         self.finish(&mut new, warnings)?;
+        Ok(new)
+    }
+
+    /// The object that an apply makes where there is none.
+    pub(crate) fn apply_to_nothing(&self, key: &ObjectKey, hand: Hand<'_>, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+        self.merge(None, key, hand, true, warnings)
+    }
+
+    fn merge(&self, old: Option<&Value>, key: &ObjectKey, hand: Hand<'_>, force: bool, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+        // Unknown fields are told of before apply, which does not forgive them.
+        let mut config = self.patch.clone();
+        if !config.is_object() {
+            return Err(Failure::BadRequest("the applied configuration is not an object".into()));
+        }
+        let problems = self.schema.conform(&mut config)?;
+        judge(&self.schema, problems, self.validation, warnings)?;
+        let mut config = self.patch.clone();
+        self.schema.prune(&mut config);
+        let time = model::time::seconds(hand.now);
+        let writer = Writer { manager: hand.manager, subresource: hand.subresource, time: &time, resets: self.resets };
+        let mut new = schema::apply::apply(&self.schema, old, &config, writer, force, key)?;
+        self.schema.conform(&mut new)?;
+        self.schema.default(&mut new);
         Ok(new)
     }
 
@@ -157,9 +197,5 @@ impl Patch {
         judge(&self.schema, problems, self.validation, warnings)?;
         self.schema.default(new);
         Ok(())
-    }
-
-    pub(crate) fn apply_to_nothing(&self, _manager: &str, _now: Timestamp) -> Result<Value, Failure> {
-        Err(Failure::UnsupportedMediaType("server-side apply is not served".into()))
     }
 }

@@ -219,7 +219,7 @@ impl Subscription {
     /// `Expired` when the ring has moved on without us, or the cache had to start over.
     pub(crate) fn take(&mut self, most: usize) -> Result<Vec<Told>, Failure> {
         let mut ring = self.channel.ring.lock();
-        if let Some(why) = &ring.ended {
+        if let Some(why) = ring.ended.as_ref().filter(|_| self.place >= ring.end()) {
             return Err(Failure::Expired(why.clone()));
         }
         if self.place < ring.first {

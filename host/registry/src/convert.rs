@@ -10,23 +10,19 @@ use crate::resource::{Resource, Versions};
 
 /// A stored object as `resource` serves it. Mostly the very same one.
 pub(crate) async fn serve(registry: &Registry, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Failure> {
-    if same(resource) {
+    if *object.gvk == resource.kind.gvk {
         return Ok(object);
     }
     let value = to_served(registry, resource, object.value()).await?;
     Object::from_value(Arc::new(resource.kind.gvk.clone()), object.key.clone(), &value).map(Arc::new)
 }
 
-pub(crate) fn same(resource: &Resource) -> bool {
-    *resource.storage.gvk == resource.kind.gvk
-}
-
 /// A document in the stored version, turned into the served one.
 pub(crate) async fn to_served(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
-    if same(resource) {
+    let to = resource.kind.gvk.api_version();
+    if value["apiVersion"] == to.as_str() {
         return Ok(value);
     }
-    let to = resource.kind.gvk.api_version();
     match resource.storage.versions {
         Versions::Alike => {}
         Versions::Renamed(names) => rename(&mut value, names.iter().copied()),
@@ -38,10 +34,10 @@ pub(crate) async fn to_served(registry: &Registry, resource: &Resource, mut valu
 
 /// A document in the served version, turned into the stored one.
 pub(crate) async fn to_stored(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
-    if same(resource) {
+    let to = resource.storage.gvk.api_version();
+    if value["apiVersion"] == to.as_str() {
         return Ok(value);
     }
-    let to = resource.storage.gvk.api_version();
     match resource.storage.versions {
         Versions::Alike => {}
         Versions::Renamed(names) => rename(&mut value, names.iter().map(|&(stored, served)| (served, stored))),

@@ -172,7 +172,7 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
     if rules.generation && !dying {
         meta::bump_generation(&mut new);
     }
-    body::track(job.resource, Some(old), &mut new, job.manager(), "", now)?;
+    body::track(job.resource, Some(old), &mut new, job.hand(""))?;
     Ok(Step::Mark(new))
 }
 

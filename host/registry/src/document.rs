@@ -18,7 +18,10 @@ use serde_json::value::RawValue;
 const FIELD: &[u8] = b"\"resourceVersion\":\"";
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Head<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
     #[serde(borrow)]
     metadata: &'a RawValue,
 }
@@ -52,7 +55,16 @@ pub(crate) fn stored(gvk: &Arc<Gvk>, key: ObjectKey, bytes: &[u8], version: Reso
     } else {
         splice(bytes, within(bytes, head.metadata), version)
     };
-    Ok(Object { gvk: gvk.clone(), key, uid, version, labels, json })
+    Ok(Object { gvk: gvk_of(gvk, &head.api_version), key, uid, version, labels, json })
+}
+
+/// The kind's own, unless the object was stored when another version was the stored one.
+fn gvk_of(gvk: &Arc<Gvk>, api_version: &str) -> Arc<Gvk> {
+    let same = match api_version.split_once('/') {
+        Some((group, version)) => gvk.group == group && gvk.version == version,
+        None => api_version.is_empty() || gvk.group.is_empty() && gvk.version == api_version,
+    };
+    if same { gvk.clone() } else { Arc::new(Gvk::from_api_version(api_version, &gvk.kind)) }
 }
 
 /// The same object as of another version: the last state of a deleted one, at the version of its deletion.

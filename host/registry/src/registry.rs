@@ -1,6 +1,7 @@
 //! The registry itself: what it is made of, how it opens, and `client::Cluster` in this process.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -274,10 +275,19 @@ impl Cluster for Registry {
         self.inner.catalog.load().kinds.clone()
     }
 
-    async fn kinds_changed(&self) {
+    /// Listens from the moment it is called, not from its first poll: call it, read [`Cluster::kinds`], then wait.
+    fn kinds_changed<'a, 'f>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
         let mut changed = self.inner.catalog_changed.subscribe();
-        // The sender lives as long as we do.
-        let _ = changed.changed().await;
+        Box::pin(async move {
+            // An error means that the registry is gone: then nothing changes any more.
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
     }
 
     async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure> {

@@ -87,8 +87,6 @@ pub(crate) struct Rules {
     pub dying: fn(&mut Value, Timestamp),
     /// Everything wrong with a new object, or with a change.
     pub validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
-    /// Advice for the caller about an object that is valid.
-    pub warn: fn(&Value, &mut Vec<String>),
     /// Takes cluster-wide goods (addresses, ports) for the object and writes them into it.
     pub claim: Option<fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>>,
     /// Objects expire this long after their last write (events).
@@ -102,8 +100,6 @@ pub(crate) struct Rules {
     pub unconditional_update: bool,
     /// An update of a name that is not there creates it.
     pub create_on_update: bool,
-    /// Runs after a write of the kind is durable and in the cache.
-    pub after: Option<fn(&Registry, &Resource, &Object)>,
 }
 
 /// What a delete does to an object of the kind.
@@ -290,11 +286,6 @@ impl Resource {
         self
     }
 
-    pub(crate) fn warn(mut self, warn: fn(&Value, &mut Vec<String>)) -> Self {
-        self.rules.warn = warn;
-        self
-    }
-
     pub(crate) fn claim(mut self, claim: fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>) -> Self {
         self.rules.claim = Some(claim);
         self
@@ -307,11 +298,6 @@ impl Resource {
 
     pub(crate) fn deletion(mut self, deletion: Deletion) -> Self {
         self.rules.deletion = deletion;
-        self
-    }
-
-    pub(crate) fn after(mut self, after: fn(&Registry, &Resource, &Object)) -> Self {
-        self.rules.after = Some(after);
         self
     }
 
@@ -383,7 +369,6 @@ impl Default for Rules {
             prepare: |_, _| {},
             dying: |_, _| {},
             validate: |_, _, _| {},
-            warn: |_, _| {},
             claim: None,
             ttl: None,
             generation: true,
@@ -391,7 +376,6 @@ impl Default for Rules {
             deletion: Deletion::AtOnce,
             unconditional_update: true,
             create_on_update: false,
-            after: None,
         }
     }
 }

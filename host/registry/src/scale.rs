@@ -73,8 +73,8 @@ pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: &ScalePaths, ch
         }
         whole = Some(scale);
     }
-    let manager = job.manager().to_owned();
-    let now = job.registry.now();
+    let hand = job.hand("scale");
+    let key = job.cache.key(&target.namespace, &target.name);
     let mut warnings = Vec::new();
     let outcome = job
         .change(target, None, old, &asked, Origin::Written, notes, &mut |old| {
@@ -84,7 +84,7 @@ pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: &ScalePaths, ch
                     warnings.clear();
                     let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
                     let before = document(&old.value, paths);
-                    let patched = patch.apply(&before, &manager, "scale", now, &mut warnings)?;
+                    let patched = patch.apply(&before, &key, hand, &mut warnings)?;
                     if let Some(version) = meta::version(&patched)?.filter(|v| *v != old.object.version) {
                         tracing::debug!(%version, "a scale patch names another version");
                         return Err(Failure::modified(old.object.key.clone()));

@@ -2,5 +2,6 @@
 
 mod support;
 
+mod kinds;
 mod verbs;
 mod watches;

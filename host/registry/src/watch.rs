@@ -14,7 +14,7 @@ use crate::Registry;
 use crate::cache::Snapshot;
 use crate::channel::Subscription;
 use crate::convert;
-use crate::resource::{Resource, Versions};
+use crate::resource::Resource;
 use crate::select::Filter;
 
 /// How often a quiet watch that asked for bookmarks gets one.
@@ -188,9 +188,6 @@ impl Watcher {
     }
 
     async fn serve(&self, event: WatchEvent) -> Result<WatchEvent, Failure> {
-        if self.resource.storage.versions == Versions::Alike && self.resource.storage.gvk.as_ref() == &self.resource.kind.gvk {
-            return Ok(event);
-        }
         let serve = |object| convert::serve(&self.registry, &self.resource, object);
         Ok(match event {
             WatchEvent::Added(object) => WatchEvent::Added(serve(object).await?),

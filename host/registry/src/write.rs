@@ -152,6 +152,11 @@ impl Job<'_> {
         }
     }
 
+    /// Who writes, for the books.
+    pub(crate) fn hand<'a>(&'a self, subresource: &'a str) -> body::Hand<'a> {
+        body::Hand { manager: self.manager(), subresource, now: self.registry.now() }
+    }
+
     async fn create(&self, target: &Target, body: &Bytes, notes: &mut Notes) -> Result<Outcome, Failure> {
         let value = body::decode(self.resource, body, self.options.validation, &mut notes.warnings)?;
         self.create_value(target, value, Origin::Written, notes).await
@@ -251,8 +256,9 @@ impl Job<'_> {
 
     async fn patch(&self, target: &Target, door: Option<&Door>, kind: PatchKind, body: &Bytes, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
         let old = self.old(target, preconditions.version).await?;
-        let patch = body::Patch::read(self.resource, kind, body, self.options.validation)?;
-        let manager = self.manager();
+        let patch = body::Patch::read(self.resource, &target.subresource, kind, body, self.options.validation)?;
+        let hand = self.hand(&target.subresource);
+        let key = self.cache.key(&target.namespace, &target.name);
         if let PatchKind::Apply { .. } = kind {
             if self.options.field_manager.is_empty() {
                 let cause = Cause::required("fieldManager", "is required for apply patch");
@@ -261,17 +267,16 @@ impl Job<'_> {
             }
             if old.is_none() && door.is_none() {
                 self.registry.authorize(self.caller, "create", target).await?;
-                let new = patch.apply_to_nothing(manager, self.registry.now())?;
+                let new = patch.apply_to_nothing(&key, hand, &mut notes.warnings)?;
                 return self.create_value(target, new, Origin::Applied, notes).await;
             }
         }
         let origin = if matches!(kind, PatchKind::Apply { .. }) { Origin::Applied } else { Origin::Written };
-        let now = self.registry.now();
         let mut warnings = Vec::new();
         let outcome = self
             .change(target, door, old, preconditions, origin, notes, &mut |old| {
                 warnings.clear();
-                let mut new = patch.apply(&old.value, manager, &target.subresource, now, &mut warnings)?;
+                let mut new = patch.apply(&old.value, &key, hand, &mut warnings)?;
                 meta::address(self.resource, target, &mut new)?;
                 Ok(new)
             })
@@ -297,6 +302,9 @@ impl Job<'_> {
         for _ in 0..TRIES {
             self.hold(&old.object, asked)?;
             let new = make(&old)?;
+            let uid = meta::text(&new, "uid");
+            let uid = (!uid.is_empty()).then(|| model::Uid(uid.into()));
+            self.hold(&old.object, &Preconditions { uid, version: None })?;
             // A version inside a patch is a precondition like any other.
             let named = match meta::version(&new)? {
                 Some(version) if version != old.object.version => {
@@ -411,12 +419,11 @@ impl Job<'_> {
         if !wrong.is_empty() {
             return Err(self.invalid(&target.name, wrong));
         }
-        (rules.warn)(&new, &mut notes.warnings);
         if wanted {
             admit.validate(&request, Some(&new), notes).await?;
         }
         if origin == Origin::Written {
-            body::track(self.resource, before, &mut new, self.manager(), &target.subresource, now)?;
+            body::track(self.resource, before, &mut new, self.hand(&target.subresource))?;
         }
         let unchanged = before.is_some_and(|old| body::same(&new, old));
         let leaves = before.is_some_and(|old| meta::leaves(self.resource, &new, old));
@@ -497,9 +504,6 @@ impl Job<'_> {
     pub(crate) fn written(&self, key: model::ObjectKey, stored: &[u8], revision: ResourceVersion) -> Result<Arc<Object>, Failure> {
         let object = Arc::new(document::stored(&self.resource.storage.gvk, key, stored, revision)?);
         self.cache.offer(&object);
-        if let Some(after) = self.resource.rules.after {
-            after(self.registry, self.resource, &object);
-        }
         Ok(object)
     }
 

@@ -273,16 +273,19 @@ impl Follower {
             let resources = match self.compiled.remove(&name) {
                 Some((before, resources)) if before == spec => resources,
                 had => {
-                    if had.is_some() {
-                        registry.drop_cache(&storage_of(definition));
-                    }
-                    match compile(definition) {
+                    let resources: Vec<Arc<Resource>> = match compile(definition) {
                         Ok(resources) => resources.into_iter().map(Arc::new).collect(),
                         Err(error) => {
                             tracing::error!(%name, %error, "a stored CustomResourceDefinition cannot be served");
                             continue;
                         }
+                    };
+                    // Watchers stay, unless what the cache reads of each object is another thing now.
+                    let reads = |r: &[Arc<Resource>]| r.first().map(|r| (r.selectable.clone(), r.kind.scope));
+                    if had.is_some_and(|(_, had)| reads(&had) != reads(&resources)) {
+                        registry.drop_cache(&storage_of(definition));
                     }
+                    resources
                 }
             };
             custom.extend(resources.iter().cloned());

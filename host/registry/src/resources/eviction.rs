@@ -22,7 +22,9 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
         let Acting { job, target, body, notes } = acting;
         let target = Target::new(target.gvr.clone(), &target.namespace, &target.name);
         let missing = || Failure::NotFound(job.cache.key(&target.namespace, &target.name));
-        let pod = job.old(&target, None).await?.ok_or_else(missing)?;
+        // Whether the pod counts is read from the store: the cache may not have heard yet that it runs.
+        let newest = read::newest(registry, job.cache, &target.namespace, &target.name).await?;
+        let pod = job.served(newest.ok_or_else(missing)?).await?;
         let options = &body["deleteOptions"];
         let delete = DeleteOptions {
             preconditions: Preconditions {
