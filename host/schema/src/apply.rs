@@ -91,21 +91,46 @@ pub fn apply(
     strip_managed(&mut live);
     if owners.is_empty() && !fresh {
         // The object was never tracked: whoever made it owns it under a name that says so.
-        let made = Owner { by_update: true, manager: "before-first-apply".into(), version: version(schema), subresource: String::new() };
+        let made = Owner {
+            by_update: true,
+            manager: "before-first-apply".into(),
+            version: version(schema),
+            subresource: String::new(),
+        };
         let compared = Comparison::of(schema.root(), &blank(schema)?, &live);
         let fields = owned(compared.added.union(&compared.modified));
-        owners.insert(made, Entry { fields, version: version(schema), time: writer.time.to_owned() });
+        owners.insert(
+            made,
+            Entry {
+                fields,
+                version: version(schema),
+                time: writer.time.to_owned(),
+            },
+        );
     }
     reconcile(schema, &mut owners);
-    let owner =
-        Owner { by_update: false, manager: writer.manager.into(), version: String::new(), subresource: writer.subresource.into() };
-    let merge = Merge { schema, live: &live, config, owners, owner, writer };
+    let owner = Owner {
+        by_update: false,
+        manager: writer.manager.into(),
+        version: String::new(),
+        subresource: writer.subresource.into(),
+    };
+    let merge = Merge {
+        schema,
+        live: &live,
+        config,
+        owners,
+        owner,
+        writer,
+    };
     let (merged, owners) = match merge.run(force) {
         Ok(done) => done,
         Err(conflicts) => {
             let rest = merge.not_of_client_side_apply(conflicts);
             match rest.is_empty() {
-                true => merge.run(true).map_err(|conflicts| refusal(&conflicts, key))?,
+                true => merge
+                    .run(true)
+                    .map_err(|conflicts| refusal(&conflicts, key))?,
                 false => return Err(refusal(&rest, key)),
             }
         }
@@ -123,11 +148,23 @@ pub fn apply(
 ///
 /// # Errors
 /// [`Failure::BadRequest`] if the kind's own blank form cannot be made; never for what stands in `new`.
-pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) -> Result<(), Failure> {
+pub fn track_update(
+    schema: &Schema,
+    live: Option<&Value>,
+    new: &mut Value,
+    writer: Writer<'_>,
+) -> Result<(), Failure> {
     let mut before = live.cloned().map_or_else(|| blank(schema), Ok)?;
-    let sent = new.pointer("/metadata/managedFields").and_then(Value::as_array);
-    let resets = writer.subresource.is_empty() && sent.is_some_and(|sent| sent.len() == 1 && sent[0] == json!({}));
-    let mut owners = if writer.subresource.is_empty() { read_owners(new) } else { Owners::new() };
+    let sent = new
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    let resets = writer.subresource.is_empty()
+        && sent.is_some_and(|sent| sent.len() == 1 && sent[0] == json!({}));
+    let mut owners = if writer.subresource.is_empty() {
+        read_owners(new)
+    } else {
+        Owners::new()
+    };
     if owners.is_empty() && !resets {
         owners = read_owners(&before);
     }
@@ -137,10 +174,14 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
         return Ok(());
     }
     reconcile(schema, &mut owners);
-    let compared = Comparison::of(schema.root(), &before, new).without(&Set::of_names(writer.resets));
+    let compared =
+        Comparison::of(schema.root(), &before, new).without(&Set::of_names(writer.resets));
     let changed = compared.modified.union(&compared.added);
     for entry in owners.values_mut() {
-        entry.fields = entry.fields.difference(&changed).difference(&compared.removed);
+        entry.fields = entry
+            .fields
+            .difference(&changed)
+            .difference(&compared.removed);
     }
     let fields = owned(changed).deep_difference(&Set::of_names(writer.resets));
     if !fields.is_empty() {
@@ -151,7 +192,11 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
             version: version.clone(),
             subresource: writer.subresource.into(),
         };
-        let entry = owners.entry(owner).or_insert_with(|| Entry { fields: Set::default(), version, time: String::new() });
+        let entry = owners.entry(owner).or_insert_with(|| Entry {
+            fields: Set::default(),
+            version,
+            time: String::new(),
+        });
         entry.fields = entry.fields.union(&fields);
         entry.time = writer.time.to_owned();
     }
@@ -165,16 +210,31 @@ fn check_config(schema: &Schema, config: &Value, key: &ObjectKey) -> Result<(), 
     let wanted = version(schema);
     let word = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if word("apiVersion") != wanted || word("kind") != schema.gvk().kind {
-        let says = format!("invalid object type: {}, Kind={}", word("apiVersion"), word("kind"));
+        let says = format!(
+            "invalid object type: {}, Kind={}",
+            word("apiVersion"),
+            word("kind")
+        );
         return Err(Failure::BadRequest(says));
     }
-    if config.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
-        return Err(Failure::BadRequest("metadata.managedFields must be nil".into()));
+    if config
+        .pointer("/metadata/managedFields")
+        .is_some_and(|managed| !managed.is_null())
+    {
+        return Err(Failure::BadRequest(
+            "metadata.managedFields must be nil".into(),
+        ));
     }
     typed::check(Some(schema.root()), config, "").map_err(|says| {
-        let place = if key.namespace.is_empty() { key.name.to_string() } else { format!("{}/{}", key.namespace, key.name) };
+        let place = if key.namespace.is_empty() {
+            key.name.to_string()
+        } else {
+            format!("{}/{}", key.namespace, key.name)
+        };
         let kind = &schema.gvk().kind;
-        Failure::BadRequest(format!("failed to create typed patch object ({place}; {wanted}, Kind={kind}): {says}"))
+        Failure::BadRequest(format!(
+            "failed to create typed patch object ({place}; {wanted}, Kind={kind}): {says}"
+        ))
     })
 }
 
@@ -199,8 +259,18 @@ impl Merge<'_> {
         let last = owners.remove(&self.owner);
         let wanted = typed::fields(root, self.config).deep_difference(&ignored);
         let version = version(self.schema);
-        let time = last.as_ref().map(|entry| entry.time.clone()).unwrap_or_default();
-        owners.insert(self.owner.clone(), Entry { fields: wanted, version, time });
+        let time = last
+            .as_ref()
+            .map(|entry| entry.time.clone())
+            .unwrap_or_default();
+        owners.insert(
+            self.owner.clone(),
+            Entry {
+                fields: wanted,
+                version,
+                time,
+            },
+        );
         let object = match &last {
             Some(last) if !last.fields.is_empty() => self.prune(&merged, &last.fields, &owners),
             _ => merged,
@@ -219,7 +289,9 @@ impl Merge<'_> {
         let mine = owners.get_mut(&self.owner).expect("it was just put there");
         mine.fields = owned(std::mem::take(&mut mine.fields));
         // The time tells of a change, so that applying the same again writes nothing.
-        let unchanged = last.as_ref().is_some_and(|last| last.fields == mine.fields && last.version == mine.version);
+        let unchanged = last
+            .as_ref()
+            .is_some_and(|last| last.fields == mine.fields && last.version == mine.version);
         if object != *self.live || !unchanged {
             mine.time = self.writer.time.to_owned();
         }
@@ -233,9 +305,14 @@ impl Merge<'_> {
         let last = last.with_structs(root);
         let mut pruned = typed::remove(root, merged, &last);
         let all = typed::fields(root, merged).with_structs(root);
-        let managed = owners.values().fold(Set::default(), |all, entry| all.union(&entry.fields)).with_structs(root);
+        let managed = owners
+            .values()
+            .fold(Set::default(), |all, entry| all.union(&entry.fields))
+            .with_structs(root);
         // Add back what anybody owns …
-        let kept = typed::fields(root, &pruned).with_structs(root).union(&managed);
+        let kept = typed::fields(root, &pruned)
+            .with_structs(root)
+            .union(&managed);
         pruned = typed::remove(root, merged, &all.difference(&kept));
         // … and what the writer did not own, though it was inside of something it did.
         let kept = typed::fields(root, &pruned).with_structs(root);
@@ -245,25 +322,41 @@ impl Merge<'_> {
     /// kubectl may take over what its own client-side apply has set, as long as that still stands: without this, moving
     /// to server-side apply would be a conflict with oneself.
     fn not_of_client_side_apply(&self, conflicts: Vec<Conflict>) -> Vec<Conflict> {
-        let annotation = self.live.pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED));
-        let applied: Option<Value> = annotation.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+        let annotation = self
+            .live
+            .pointer("/metadata/annotations")
+            .and_then(|a| a.get(LAST_APPLIED));
+        let applied: Option<Value> = annotation
+            .and_then(Value::as_str)
+            .and_then(|text| serde_json::from_str(text).ok());
         let version = version(self.schema);
         let Some(applied) = applied.filter(|applied| {
-            self.writer.manager == "kubectl" && applied.get("apiVersion").and_then(Value::as_str) == Some(&version)
+            self.writer.manager == "kubectl"
+                && applied.get("apiVersion").and_then(Value::as_str) == Some(&version)
         }) else {
             return conflicts;
         };
         let compared = Comparison::of(self.schema.root(), &applied, self.live);
         let fields = typed::fields(Some(self.schema.root()), &applied);
-        let allowed = fields.difference(&compared.modified).difference(&compared.added).difference(&compared.removed).paths();
-        conflicts.into_iter().filter(|(_, path)| !allowed.contains(path)).collect()
+        let allowed = fields
+            .difference(&compared.modified)
+            .difference(&compared.added)
+            .difference(&compared.removed)
+            .paths();
+        conflicts
+            .into_iter()
+            .filter(|(_, path)| !allowed.contains(path))
+            .collect()
     }
 }
 
 /// `Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: .spec.replicas`.
 fn refusal(conflicts: &[Conflict], key: &ObjectKey) -> Failure {
     let reason = match conflicts {
-        [(owner, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", owner.shown()),
+        [(owner, path)] => format!(
+            "Apply failed with 1 conflict: conflict with {}: {path}",
+            owner.shown()
+        ),
         many => {
             let mut lines = Vec::new();
             let mut last: Option<&Owner> = None;
@@ -274,7 +367,11 @@ fn refusal(conflicts: &[Conflict], key: &ObjectKey) -> Failure {
                 lines.push(format!("- {path}"));
                 last = Some(owner);
             }
-            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+            format!(
+                "Apply failed with {} conflicts: {}",
+                many.len(),
+                lines.join("\n")
+            )
         }
     };
     let cause = |(owner, path): &Conflict| Cause {
@@ -282,7 +379,11 @@ fn refusal(conflicts: &[Conflict], key: &ObjectKey) -> Failure {
         field: path.clone(),
         message: format!("conflict with {}", owner.shown()),
     };
-    Failure::Conflict { object: key.clone(), reason, causes: conflicts.iter().map(cause).collect() }
+    Failure::Conflict {
+        object: key.clone(),
+        reason,
+        causes: conflicts.iter().map(cause).collect(),
+    }
 }
 
 impl Owner {
@@ -328,8 +429,19 @@ fn strip_managed(object: &mut Value) {
 /// Entries that cannot be understood are dropped, as kube-apiserver does: they would refuse every write otherwise.
 fn read_owners(object: &Value) -> Owners {
     let mut owners = Owners::new();
-    for entry in object.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten() {
-        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for entry in object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let text = |name: &str| {
+            entry
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let by_update = match text("operation").as_str() {
             "Update" => true,
             "Apply" => false,
@@ -339,11 +451,22 @@ fn read_owners(object: &Value) -> Owners {
         let owner = Owner {
             by_update,
             manager: text("manager"),
-            version: if by_update { version.clone() } else { String::new() },
+            version: if by_update {
+                version.clone()
+            } else {
+                String::new()
+            },
             subresource: text("subresource"),
         };
         let fields = Set::from_v1(entry.get("fieldsV1").unwrap_or(&Value::Null));
-        owners.insert(owner, Entry { fields, version, time: text("time") });
+        owners.insert(
+            owner,
+            Entry {
+                fields,
+                version,
+                time: text("time"),
+            },
+        );
     }
     owners
 }
@@ -352,7 +475,13 @@ fn write_owners(object: &mut Value, owners: Owners) {
     let mut sorted: Vec<(Owner, Entry)> = owners.into_iter().collect();
     sorted.sort_by(|(a, x), (b, y)| {
         let order = |owner: &Owner, entry: &Entry| {
-            (owner.by_update, entry.time.clone(), owner.manager.clone(), entry.version.clone(), owner.subresource.clone())
+            (
+                owner.by_update,
+                entry.time.clone(),
+                owner.manager.clone(),
+                entry.version.clone(),
+                owner.subresource.clone(),
+            )
         };
         order(a, x).cmp(&order(b, y))
     });
@@ -364,7 +493,10 @@ fn write_owners(object: &mut Value, owners: Owners) {
             }
         };
         put("manager", owner.manager);
-        put("operation", if owner.by_update { "Update" } else { "Apply" }.to_owned());
+        put(
+            "operation",
+            if owner.by_update { "Update" } else { "Apply" }.to_owned(),
+        );
         put("apiVersion", entry.version);
         put("time", entry.time);
         put("fieldsType", "FieldsV1".to_owned());
@@ -373,7 +505,9 @@ fn write_owners(object: &mut Value, owners: Owners) {
         Value::Object(written)
     });
     let entries: Vec<Value> = entries.collect();
-    let Some(object) = object.as_object_mut() else { return };
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
     let metadata = object.entry("metadata").or_insert_with(|| json!({}));
     if let (Some(metadata), false) = (metadata.as_object_mut(), entries.is_empty()) {
         metadata.insert("managedFields".into(), Value::Array(entries));
@@ -382,8 +516,11 @@ fn write_owners(object: &mut Value, owners: Owners) {
 
 /// An object that ten thousand programs have touched must not carry ten thousand entries.
 fn fold_ancient(owners: &mut Owners) {
-    let mut updaters: Vec<(String, Owner)> =
-        owners.iter().filter(|(owner, _)| owner.by_update).map(|(owner, entry)| (entry.time.clone(), owner.clone())).collect();
+    let mut updaters: Vec<(String, Owner)> = owners
+        .iter()
+        .filter(|(owner, _)| owner.by_update)
+        .map(|(owner, entry)| (entry.time.clone(), owner.clone()))
+        .collect();
     updaters.sort();
     let mut length = updaters.len();
     let mut firsts: BTreeMap<String, Owner> = BTreeMap::new();
@@ -395,9 +532,15 @@ fn fold_ancient(owners: &mut Owners) {
             firsts.insert(owner.version.clone(), owner);
             continue;
         };
-        let bucket = Owner { manager: "ancient-changes".into(), subresource: String::new(), ..owner.clone() };
+        let bucket = Owner {
+            manager: "ancient-changes".into(),
+            subresource: String::new(),
+            ..owner.clone()
+        };
         let earlier = owners.remove(&bucket).or_else(|| owners.remove(first));
-        let Some(mut entry) = owners.remove(&owner) else { continue };
+        let Some(mut entry) = owners.remove(&owner) else {
+            continue;
+        };
         if let Some(earlier) = earlier {
             entry.fields = entry.fields.union(&earlier.fields);
         }
@@ -408,8 +551,12 @@ fn fold_ancient(owners: &mut Owners) {
 
 /// Keeps what a client-side `kubectl apply` would compare with in step, where there is such a thing.
 fn renew_last_applied(object: &mut Value, config: &Value) {
-    let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
-    let Some(annotation) = annotations.and_then(|a| a.get_mut(LAST_APPLIED)) else { return };
+    let annotations = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut);
+    let Some(annotation) = annotations.and_then(|a| a.get_mut(LAST_APPLIED)) else {
+        return;
+    };
     if annotation.as_str().is_none_or(str::is_empty) {
         return;
     }

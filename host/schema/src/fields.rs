@@ -22,7 +22,10 @@ impl Element {
     pub(crate) fn key(keys: &Map<String, Value>) -> Self {
         // Members are sorted by name in the map, which is what makes the text canonical.
         let sorted: BTreeMap<&String, &Value> = keys.iter().collect();
-        Self(format_compact!("k:{}", serde_json::to_string(&sorted).unwrap_or_default()))
+        Self(format_compact!(
+            "k:{}",
+            serde_json::to_string(&sorted).unwrap_or_default()
+        ))
     }
 
     /// An element of a set.
@@ -34,8 +37,13 @@ impl Element {
     fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("f", _) => Some(Self(text.into())),
-            ("i", at) => at.parse::<i64>().ok().map(|at| Self(format_compact!("i:{at}"))),
-            ("v", json) => serde_json::from_str(json).ok().map(|value| Self::value(&value)),
+            ("i", at) => at
+                .parse::<i64>()
+                .ok()
+                .map(|at| Self(format_compact!("i:{at}"))),
+            ("v", json) => serde_json::from_str(json)
+                .ok()
+                .map(|value| Self::value(&value)),
             ("k", json) => serde_json::from_str(json).ok().map(|keys| Self::key(&keys)),
             _ => None,
         }
@@ -54,7 +62,10 @@ impl fmt::Display for Element {
             Some(("v", value)) => write!(f, "[={value}]"),
             Some(("k", keys)) => {
                 let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-                let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let keys: Vec<String> = keys
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
                 write!(f, "[{}]", keys.join(","))
             }
             _ => write!(f, "[{}]", self.0.trim_start_matches("i:")),
@@ -75,7 +86,9 @@ impl Set {
     pub(crate) fn from_v1(fields: &Value) -> Self {
         let mut set = Set::default();
         for (text, below) in fields.as_object().into_iter().flatten() {
-            let Some(element) = Element::parse(text) else { continue };
+            let Some(element) = Element::parse(text) else {
+                continue;
+            };
             let inside = below.as_object();
             if inside.is_none_or(|inside| inside.is_empty() || inside.contains_key(".")) {
                 set.members.insert(element.clone());
@@ -104,7 +117,11 @@ impl Set {
     pub(crate) fn of_names(paths: &[&str]) -> Self {
         let mut set = Set::default();
         for path in paths {
-            let path: Vec<Element> = path.split('.').filter(|p| !p.is_empty()).map(Element::field).collect();
+            let path: Vec<Element> = path
+                .split('.')
+                .filter(|p| !p.is_empty())
+                .map(Element::field)
+                .collect();
             set.insert(&path);
         }
         set
@@ -158,7 +175,10 @@ impl Set {
         let mut union = self.clone();
         union.members.extend(other.members.iter().cloned());
         for (element, child) in &other.children {
-            let merged = union.children.get(element).map_or_else(|| child.clone(), |mine| mine.union(child));
+            let merged = union
+                .children
+                .get(element)
+                .map_or_else(|| child.clone(), |mine| mine.union(child));
             union.children.insert(element.clone(), merged);
         }
         union
@@ -170,7 +190,10 @@ impl Set {
             let both = mine.intersection(other.children.get(element)?);
             (!both.is_empty()).then(|| (element.clone(), both))
         };
-        Set { members, children: self.children.iter().filter_map(child).collect() }
+        Set {
+            members,
+            children: self.children.iter().filter_map(child).collect(),
+        }
     }
 
     /// Exactly the paths of the other go; what is below them stays.
@@ -189,16 +212,25 @@ impl Set {
             if deep && other.members.contains(element) {
                 return None;
             }
-            let rest = other.children.get(element).map_or_else(|| mine.clone(), |theirs| mine.without(theirs, deep));
+            let rest = other
+                .children
+                .get(element)
+                .map_or_else(|| mine.clone(), |theirs| mine.without(theirs, deep));
             (!rest.is_empty()).then(|| (element.clone(), rest))
         };
-        Set { members, children: self.children.iter().filter_map(child).collect() }
+        Set {
+            members,
+            children: self.children.iter().filter_map(child).collect(),
+        }
     }
 
     /// Struct members on the way to a path become paths of the set themselves: whoever owns something in a struct keeps
     /// the struct there.
     pub(crate) fn with_structs(&self, of: Option<Type<'_>>) -> Set {
-        let mut set = Set { members: self.members.clone(), children: BTreeMap::new() };
+        let mut set = Set {
+            members: self.members.clone(),
+            children: BTreeMap::new(),
+        };
         for (element, child) in &self.children {
             let below = match element.name() {
                 Some(name) => {
@@ -209,7 +241,8 @@ impl Set {
                 }
                 None => of.and_then(Type::item),
             };
-            set.children.insert(element.clone(), child.with_structs(below));
+            set.children
+                .insert(element.clone(), child.with_structs(below));
         }
         set
     }
@@ -222,7 +255,11 @@ impl Set {
     }
 
     fn gather(&self, prefix: &str, paths: &mut Vec<String>) {
-        paths.extend(self.members.iter().map(|element| format!("{prefix}{element}")));
+        paths.extend(
+            self.members
+                .iter()
+                .map(|element| format!("{prefix}{element}")),
+        );
         for (element, child) in &self.children {
             child.gather(&format!("{prefix}{element}"), paths);
         }
@@ -275,14 +312,17 @@ mod tests {
             "f:metadata": {"f:finalizers": {"v:\"x\"": {}}, "f:labels": {".": {}, "f:a": {}}},
         });
         let set = Set::from_v1(&fields);
-        assert_eq!(set.paths(), [
-            ".metadata.labels",
-            ".metadata.finalizers[=\"x\"]",
-            ".metadata.labels.a",
-            ".spec.template.spec.containers[containerPort=80,protocol=\"TCP\"]",
-            ".spec.template.spec.containers[name=\"web\"]",
-            ".spec.template.spec.containers[name=\"web\"].image",
-        ]);
+        assert_eq!(
+            set.paths(),
+            [
+                ".metadata.labels",
+                ".metadata.finalizers[=\"x\"]",
+                ".metadata.labels.a",
+                ".spec.template.spec.containers[containerPort=80,protocol=\"TCP\"]",
+                ".spec.template.spec.containers[name=\"web\"]",
+                ".spec.template.spec.containers[name=\"web\"].image",
+            ]
+        );
         assert_eq!(set.to_v1()["f:metadata"], fields["f:metadata"]);
     }
 }

@@ -66,9 +66,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            failure.contains(
-                "\"web\" is invalid: patch[1]: Invalid value: {\"op\":\"test\""
-            ),
+            failure.contains("\"web\" is invalid: patch[1]: Invalid value: {\"op\":\"test\""),
             "{failure}"
         );
         assert_eq!(value, before);

@@ -173,9 +173,15 @@ fn ordered_lists(
         };
         // The elements of the patch must stand in the order the directive names them.
         let mut rest = order.iter();
-        for element in wants.iter().flatten().filter(|element| element.get(PATCH).is_none()) {
+        for element in wants
+            .iter()
+            .flatten()
+            .filter(|element| element.get(PATCH).is_none())
+        {
             if !rest.any(|o| same(o, element, merge_key)) {
-                let says = format!("The order in patch list doesn't match {directive} list: {element} is out of place or not in it");
+                let says = format!(
+                    "The order in patch list doesn't match {directive} list: {element} is out of place or not in it"
+                );
                 return Err(Failure::BadRequest(says));
             }
         }

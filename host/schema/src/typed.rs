@@ -55,9 +55,13 @@ fn is_blank(value: Option<&Value>) -> bool {
 pub(crate) fn address(list: Type<'_>, element: &Value) -> Result<Element, String> {
     if list.relation() == Some(Relation::Set) {
         return match element {
-            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+            Value::Object(_) => {
+                Err("associative list without keys has an element that's a map type".into())
+            }
             Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
-            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+            Value::Null => {
+                Err("associative list without keys has an element that's an explicit null".into())
+            }
             scalar => Ok(Element::value(scalar)),
         };
     }
@@ -101,7 +105,9 @@ fn key_default(list: Type<'_>, key: &str) -> Option<Value> {
 /// The elements with their addresses; those that have none are left out.
 fn addressed<'v>(list: Type<'_>, value: Option<&'v Value>) -> Vec<(Element, &'v Value)> {
     let elements = value.and_then(Value::as_array).into_iter().flatten();
-    elements.filter_map(|element| Some((address(list, element).ok()?, element))).collect()
+    elements
+        .filter_map(|element| Some((address(list, element).ok()?, element)))
+        .collect()
 }
 
 /// Says the first thing about a configuration that the form does not allow, path first: `.spec.foo: field not declared in schema`.
@@ -109,23 +115,26 @@ pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String>
     let Some(form) = of else { return Ok(()) };
     match (form.node(), value) {
         (_, Value::Null) | (Node::Any, _) => Ok(()),
-        (Node::Struct(shape), Value::Object(members)) => members.iter().try_for_each(|(key, value)| {
-            let path = format!("{path}.{key}");
-            match form.member(key) {
-                Some(member) => check(Some(member.of()), value, &path),
-                None if shape.open => Ok(()),
-                None => Err(format!("{path}: field not declared in schema")),
-            }
-        }),
-        (Node::Map { .. }, Value::Object(members)) => {
-            members.iter().try_for_each(|(key, value)| check(form.values(), value, &format!("{path}.{key}")))
+        (Node::Struct(shape), Value::Object(members)) => {
+            members.iter().try_for_each(|(key, value)| {
+                let path = format!("{path}.{key}");
+                match form.member(key) {
+                    Some(member) => check(Some(member.of()), value, &path),
+                    None if shape.open => Ok(()),
+                    None => Err(format!("{path}: field not declared in schema")),
+                }
+            })
         }
+        (Node::Map { .. }, Value::Object(members)) => members
+            .iter()
+            .try_for_each(|(key, value)| check(form.values(), value, &format!("{path}.{key}"))),
         (Node::List(list), Value::Array(elements)) => {
             let mut seen = std::collections::BTreeSet::new();
             for (at, element) in elements.iter().enumerate() {
                 let mut here = format!("{path}[{at}]");
                 if list.relation != Relation::Atomic {
-                    let address = address(form, element).map_err(|says| format!("{path}: element {at}: {says}"))?;
+                    let address = address(form, element)
+                        .map_err(|says| format!("{path}: element {at}: {says}"))?;
                     here = format!("{path}{address}");
                     if !seen.insert(address.clone()) {
                         return Err(format!("{path}: duplicate entries for key {address}"));
@@ -139,14 +148,18 @@ pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String>
             Some(expected) => Err(format!("{path}: expected {expected}, got {value}")),
             None => Ok(()),
         },
-        (Node::Struct(_) | Node::Map { .. }, value) => Err(format!("{path}: expected map, got {value}")),
+        (Node::Struct(_) | Node::Map { .. }, value) => {
+            Err(format!("{path}: expected map, got {value}"))
+        }
         (Node::List(_), value) => Err(format!("{path}: expected list, got {value}")),
     }
 }
 
 fn expected(scalar: Scalar, value: &Value) -> Option<&'static str> {
     let fits = match scalar {
-        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration => value.is_string(),
+        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration => {
+            value.is_string()
+        }
         Scalar::Flag => value.is_boolean(),
         Scalar::Real | Scalar::Whole | Scalar::Int32 => value.is_number(),
         Scalar::Quantity | Scalar::IntOrString => value.is_string() || value.is_number(),
@@ -181,7 +194,10 @@ pub(crate) fn fields(of: Of<'_>, value: &Value) -> Set {
             for (at, (element, value)) in elements.iter().enumerate() {
                 set.add(element.clone());
                 // What is there twice is owned as one.
-                let twice = elements.iter().enumerate().any(|(other, (same, _))| other != at && same == element);
+                let twice = elements
+                    .iter()
+                    .enumerate()
+                    .any(|(other, (same, _))| other != at && same == element);
                 if !twice {
                     set.put(element.clone(), fields(list.item(), value));
                 }
@@ -209,15 +225,26 @@ impl Comparison {
 
     pub(crate) fn without(self, ignored: &Set) -> Self {
         let strip = |set: Set| set.deep_difference(ignored);
-        Self { removed: strip(self.removed), modified: strip(self.modified), added: strip(self.added) }
+        Self {
+            removed: strip(self.removed),
+            modified: strip(self.modified),
+            added: strip(self.added),
+        }
     }
 
-    fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
+    fn compare(
+        &mut self,
+        of: Of<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        path: &mut Vec<Element>,
+    ) {
         // Two equal values differ nowhere, and most are equal.
         if old == new {
             return;
         }
-        let kind = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
+        let kind =
+            |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
         let how = match (kind(old), kind(new)) {
             (Some(a), Some(b)) if a != b => Part::Leaf,
             (a, b) => b.or(a).unwrap_or(Part::Leaf),
@@ -231,13 +258,25 @@ impl Comparison {
             return;
         }
         if how == Part::Members {
-            let (before, after) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
-            let only_after = after.into_iter().flatten().filter(|(key, _)| before.is_none_or(|b| !b.contains_key(*key)));
+            let (before, after) = (
+                old.and_then(Value::as_object),
+                new.and_then(Value::as_object),
+            );
+            let only_after = after
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| before.is_none_or(|b| !b.contains_key(*key)));
             for (key, value) in only_after {
                 self.step(under(of, key), Element::field(key), None, Some(value), path);
             }
             for (key, value) in before.into_iter().flatten() {
-                self.step(under(of, key), Element::field(key), Some(value), after.and_then(|a| a.get(key)), path);
+                self.step(
+                    under(of, key),
+                    Element::field(key),
+                    Some(value),
+                    after.and_then(|a| a.get(key)),
+                    path,
+                );
             }
         } else if let Some(list) = of {
             self.elements(list, &addressed(list, old), &addressed(list, new), path);
@@ -249,13 +288,26 @@ impl Comparison {
         }
     }
 
-    fn step(&mut self, of: Of<'_>, element: Element, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
+    fn step(
+        &mut self,
+        of: Of<'_>,
+        element: Element,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        path: &mut Vec<Element>,
+    ) {
         path.push(element);
         self.compare(of, old, new, path);
         path.pop();
     }
 
-    fn elements(&mut self, list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)], path: &mut Vec<Element>) {
+    fn elements(
+        &mut self,
+        list: Type<'_>,
+        old: &[(Element, &Value)],
+        new: &[(Element, &Value)],
+        path: &mut Vec<Element>,
+    ) {
         let mut done: Vec<&Element> = Vec::new();
         for (element, _) in old.iter().chain(new) {
             if done.contains(&element) {
@@ -263,13 +315,22 @@ impl Comparison {
             }
             done.push(element);
             let with = |side: &[(Element, &Value)]| -> Vec<Value> {
-                side.iter().filter(|(e, _)| e == element).map(|(_, value)| (*value).clone()).collect()
+                side.iter()
+                    .filter(|(e, _)| e == element)
+                    .map(|(_, value)| (*value).clone())
+                    .collect()
             };
             let (before, after) = (with(old), with(new));
             let whole = [path.as_slice(), &[element.clone()]].concat();
             match (before.as_slice(), after.as_slice()) {
                 (before @ ([] | [_]), after @ ([] | [_])) => {
-                    self.step(list.item(), element.clone(), before.first(), after.first(), path);
+                    self.step(
+                        list.item(),
+                        element.clone(),
+                        before.first(),
+                        after.first(),
+                        path,
+                    );
                 }
                 ([_, _, ..], [_, _, ..]) if before != after => self.modified.insert(&whole),
                 ([_, _, ..], [_, _, ..]) => {}
@@ -298,7 +359,11 @@ pub(crate) fn merge(of: Of<'_>, left: Option<&Value>, right: Option<&Value>) -> 
         return right.or(left).cloned();
     };
     let how = part(of, new);
-    if how == Part::Leaf || new.is_null() || part(of, old) != how || is_blank(left) && is_blank(right) {
+    if how == Part::Leaf
+        || new.is_null()
+        || part(of, old) != how
+        || is_blank(left) && is_blank(right)
+    {
         return Some(new.clone());
     }
     match (how, old, new) {
@@ -313,23 +378,39 @@ pub(crate) fn merge(of: Of<'_>, left: Option<&Value>, right: Option<&Value>) -> 
         }
         (Part::Elements, Value::Array(_), Value::Array(_)) => {
             let list = of?;
-            Some(Value::Array(merge_elements(list, &addressed(list, left), &addressed(list, right))))
+            Some(Value::Array(merge_elements(
+                list,
+                &addressed(list, left),
+                &addressed(list, right),
+            )))
         }
         _ => Some(new.clone()),
     }
 }
 
-fn merge_elements(list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)]) -> Vec<Value> {
+fn merge_elements(
+    list: Type<'_>,
+    old: &[(Element, &Value)],
+    new: &[(Element, &Value)],
+) -> Vec<Value> {
     let in_old = |element: &Element| {
-        let mut found = old.iter().filter(|(e, _)| e == element).map(|(_, value)| *value);
+        let mut found = old
+            .iter()
+            .filter(|(e, _)| e == element)
+            .map(|(_, value)| *value);
         // What is there twice is replaced, not merged.
         match (found.next(), found.next()) {
             (Some(one), None) => Some(one),
             _ => None,
         }
     };
-    let has = |side: &[(Element, &Value)], element: &Element| side.iter().any(|(e, _)| e == element);
-    let mut shared = new.iter().map(|(element, _)| element).filter(|element| has(old, element)).peekable();
+    let has =
+        |side: &[(Element, &Value)], element: &Element| side.iter().any(|(e, _)| e == element);
+    let mut shared = new
+        .iter()
+        .map(|(element, _)| element)
+        .filter(|element| has(old, element))
+        .peekable();
     let mut taken: Vec<&Element> = Vec::new();
     let mut sum = Vec::with_capacity(old.len().max(new.len()));
     let (mut l, mut r) = (0, 0);
@@ -379,7 +460,9 @@ pub(crate) fn remove(of: Of<'_>, value: &Value, gone: &Set) -> Value {
                 if gone.has(&element) {
                     return None;
                 }
-                let value = gone.below(&element).map_or_else(|| value.clone(), |gone| remove(under(of, key), value, gone));
+                let value = gone
+                    .below(&element)
+                    .map_or_else(|| value.clone(), |gone| remove(under(of, key), value, gone));
                 Some((key.clone(), value))
             });
             Value::Object(keep.collect())
@@ -387,11 +470,16 @@ pub(crate) fn remove(of: Of<'_>, value: &Value, gone: &Set) -> Value {
         (Part::Elements, Value::Array(elements)) => {
             let Some(list) = of else { return value.clone() };
             let keep = elements.iter().filter_map(|value| {
-                let Ok(element) = address(list, value) else { return Some(value.clone()) };
+                let Ok(element) = address(list, value) else {
+                    return Some(value.clone());
+                };
                 if gone.has(&element) {
                     return None;
                 }
-                Some(gone.below(&element).map_or_else(|| value.clone(), |gone| remove(list.item(), value, gone)))
+                Some(
+                    gone.below(&element)
+                        .map_or_else(|| value.clone(), |gone| remove(list.item(), value, gone)),
+                )
             });
             Value::Array(keep.collect())
         }

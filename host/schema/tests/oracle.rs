@@ -33,18 +33,33 @@ fn strategic_merge_answers_as_kubernetes_does() {
         // Compared as decoded: upstream leaves some nulls and directives for the decoder to drop.
         let decoded = |value: &Value| {
             let mut value = value.clone();
-            schema_of(case).conform(&mut value).map(|_| value).map_err(|failure| failure.to_string())
+            schema_of(case)
+                .conform(&mut value)
+                .map(|_| value)
+                .map_err(|failure| failure.to_string())
         };
         match (merged, case.get("result")) {
             (Ok(()), Some(expected)) if decoded(&value) == decoded(expected) => {}
-            (Err(Failure::BadRequest(_)), None) => assert_eq!(value, case["original"], "{}", text(case, "name")),
+            (Err(Failure::BadRequest(_)), None) => {
+                assert_eq!(value, case["original"], "{}", text(case, "name"))
+            }
             (merged, expected) => wrong.push(format!(
                 "{}: {}\n  with {}\n  gave {:?} {value}\n  not  {}",
-                text(case, "name"), case["original"], case["patch"], merged, expected.unwrap_or(&Value::Null)
+                text(case, "name"),
+                case["original"],
+                case["patch"],
+                merged,
+                expected.unwrap_or(&Value::Null)
             )),
         }
     }
-    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
 
 /// As the oracle tidies: times differ from run to run, and entries stand in the order of their times.
@@ -52,10 +67,18 @@ fn tidy(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(Value::Array(entries)) = object.pointer_mut("/metadata/managedFields") {
         for entry in entries.iter_mut() {
-            assert_eq!(text(entry, "time"), "2026-01-02T03:04:05Z", "an entry without its time");
+            assert_eq!(
+                text(entry, "time"),
+                "2026-01-02T03:04:05Z",
+                "an entry without its time"
+            );
             entry.as_object_mut().unwrap().remove("time");
         }
-        let key = |e: &Value| ["operation", "manager", "apiVersion", "subresource"].map(|name| text(e, name).to_owned()).concat();
+        let key = |e: &Value| {
+            ["operation", "manager", "apiVersion", "subresource"]
+                .map(|name| text(e, name).to_owned())
+                .concat()
+        };
         entries.sort_by_key(key);
     }
     object
@@ -64,8 +87,17 @@ fn tidy(object: &Value) -> Value {
 /// What one step does to the live object.
 fn tell(schema: &Schema, live: Option<&Value>, step: &Value) -> Result<Value, Failure> {
     let subresource = text(step, "subresource");
-    let resets: &[&str] = if subresource == "status" { &["spec"] } else { &["status"] };
-    let writer = apply::Writer { manager: text(step, "manager"), subresource, time: "2026-01-02T03:04:05Z", resets };
+    let resets: &[&str] = if subresource == "status" {
+        &["spec"]
+    } else {
+        &["status"]
+    };
+    let writer = apply::Writer {
+        manager: text(step, "manager"),
+        subresource,
+        time: "2026-01-02T03:04:05Z",
+        resets,
+    };
     let key = ObjectKey::new(model::GroupResource::new("", "x"), "d", "x");
     if text(step, "verb") == "apply" {
         let force = step.get("force").and_then(Value::as_bool).unwrap_or(false);
@@ -104,22 +136,37 @@ fn server_side_apply_answers_as_kubernetes_does() {
         for (at, step) in story["steps"].as_array().unwrap().iter().enumerate() {
             let told = tell(&schema, live.as_ref(), step);
             let differs = match (&told, step.get("answer")) {
-                (Ok(object), Some(answer)) => (tidy(object) != *answer).then(|| format!("gave {}\n  not  {answer}", tidy(object))),
+                (Ok(object), Some(answer)) => (tidy(object) != *answer)
+                    .then(|| format!("gave {}\n  not  {answer}", tidy(object))),
                 (Err(failure), None) => {
                     let (ours, theirs) = (failure.to_string(), text(step, "error"));
-                    let same = lines(&ours) == lines(theirs) || matches!(failure, Failure::BadRequest(_)) && alike(&ours, theirs);
+                    let same = lines(&ours) == lines(theirs)
+                        || matches!(failure, Failure::BadRequest(_)) && alike(&ours, theirs);
                     (!same).then(|| format!("said {ours}\n  not  {theirs}"))
                 }
-                (told, answer) => Some(format!("gave {told:?}\n  not  {answer:?} {}", text(step, "error"))),
+                (told, answer) => Some(format!(
+                    "gave {told:?}\n  not  {answer:?} {}",
+                    text(step, "error")
+                )),
             };
             if let Some(differs) = differs {
-                wrong.push(format!("{}, step {at}: {}\n  {differs}", text(story, "name"), step.get("object").or(step.get("merge")).unwrap()));
+                wrong.push(format!(
+                    "{}, step {at}: {}\n  {differs}",
+                    text(story, "name"),
+                    step.get("object").or(step.get("merge")).unwrap()
+                ));
                 break;
             }
             live = told.ok().or(live);
         }
     }
-    assert!(wrong.is_empty(), "{} of {} stories differ:\n{}", wrong.len(), stories.len(), wrong[..wrong.len().min(6)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} stories differ:\n{}",
+        wrong.len(),
+        stories.len(),
+        wrong[..wrong.len().min(6)].join("\n")
+    );
 }
 
 /// Refusals of a malformed configuration agree in what comes last, the complaint itself.
@@ -130,38 +177,78 @@ fn alike(ours: &str, theirs: &str) -> bool {
 
 #[test]
 fn a_conflict_names_each_field_and_owner() {
-    let deployment = Table::builtin().schema(&Gvk::new("apps", "v1", "Deployment")).unwrap();
+    let deployment = Table::builtin()
+        .schema(&Gvk::new("apps", "v1", "Deployment"))
+        .unwrap();
     let object = |replicas: u32| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": {"replicas": replicas}});
     let step = |verb: &str, manager: &str, replicas| json!({"verb": verb, "manager": manager, "object": object(replicas)});
-    let live = tell(&deployment, None, &step("update", "kubectl-client-side-apply", 1)).unwrap();
+    let live = tell(
+        &deployment,
+        None,
+        &step("update", "kubectl-client-side-apply", 1),
+    )
+    .unwrap();
     let failure = tell(&deployment, Some(&live), &step("apply", "me", 2)).unwrap_err();
     assert_eq!(
         failure.to_string(),
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.replicas"
     );
-    let Failure::Conflict { causes, .. } = failure else { panic!("a conflict") };
+    let Failure::Conflict { causes, .. } = failure else {
+        panic!("a conflict")
+    };
     assert_eq!(causes[0].reason, CauseReason::FieldManagerConflict);
     assert_eq!(causes[0].field, ".spec.replicas");
-    assert_eq!(causes[0].message, "conflict with \"kubectl-client-side-apply\" using apps/v1");
+    assert_eq!(
+        causes[0].message,
+        "conflict with \"kubectl-client-side-apply\" using apps/v1"
+    );
 }
 
 #[test]
 fn many_updaters_are_folded_into_one() {
-    let config_map = Table::builtin().schema(&Gvk::new("", "v1", "ConfigMap")).unwrap();
+    let config_map = Table::builtin()
+        .schema(&Gvk::new("", "v1", "ConfigMap"))
+        .unwrap();
     let mut live = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"first": "1"}});
     let time = |n: usize| format!("2026-01-02T03:{n:02}:05Z");
-    apply::track_update(&config_map, None, &mut live, apply::Writer { manager: "m0", subresource: "", time: &time(0), resets: &[] }).unwrap();
+    apply::track_update(
+        &config_map,
+        None,
+        &mut live,
+        apply::Writer {
+            manager: "m0",
+            subresource: "",
+            time: &time(0),
+            resets: &[],
+        },
+    )
+    .unwrap();
     for n in 1..15 {
         let mut new = live.clone();
         new["data"][format!("k{n}")] = "1".into();
         let manager = format!("m{n}");
-        let writer = apply::Writer { manager: &manager, subresource: "", time: &time(n), resets: &[] };
+        let writer = apply::Writer {
+            manager: &manager,
+            subresource: "",
+            time: &time(n),
+            resets: &[],
+        };
         apply::track_update(&config_map, Some(&live), &mut new, writer).unwrap();
         live = new;
     }
     let entries = live["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 10);
-    let ancient = entries.iter().find(|e| text(e, "manager") == "ancient-changes").unwrap();
-    let fields: Vec<&String> = ancient["fieldsV1"]["f:data"].as_object().unwrap().keys().collect();
-    assert_eq!(fields, [".", "f:first", "f:k1", "f:k2", "f:k3", "f:k4", "f:k5"]);
+    let ancient = entries
+        .iter()
+        .find(|e| text(e, "manager") == "ancient-changes")
+        .unwrap();
+    let fields: Vec<&String> = ancient["fieldsV1"]["f:data"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(
+        fields,
+        [".", "f:first", "f:k1", "f:k2", "f:k3", "f:k4", "f:k5"]
+    );
 }
