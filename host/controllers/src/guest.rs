@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use model::{Failure, Gvk, Kind};
-use plugin::reads::{self, Reads};
+use plugin::reads;
 use plugin::world::controller as wall;
 use plugin::{Reason, Rule};
 use tokio::sync::watch;
-use view::{RecordedView, Refused};
+use view::RecordedView;
 
 use crate::intent::{Event, Intent, Key, Outcome, PatchFormat, Precondition, Propagation, Request};
 use crate::reconciler::Reconciler;
@@ -37,7 +36,7 @@ impl Guest {
     ) -> Result<Outcome, Failure> {
         let answer = self
             .controller
-            .replay(&to_wall(request), Box::new(Recorded(view)))
+            .replay(&to_wall(request), Box::new(view))
             .await;
         self.answered(answer)
     }
@@ -72,7 +71,7 @@ impl Reconciler for Guest {
     ) -> Result<Outcome, Failure> {
         let answer = self
             .controller
-            .reconcile(&to_wall(request), Box::new(Recorded(view)))
+            .reconcile(&to_wall(request), Box::new(view))
             .await;
         self.answered(answer)
     }
@@ -102,15 +101,6 @@ impl view::Grants for Asked {
     }
 }
 
-/// The recorded view as the plugin host asks it; admission rules that read use it too.
-pub struct Recorded(Arc<RecordedView>);
-
-impl Recorded {
-    pub fn new(view: Arc<RecordedView>) -> Self {
-        Self(view)
-    }
-}
-
 fn kind(text: &str) -> Result<Gvk, Failure> {
     Gvk::parse(text).ok_or_else(|| {
         Failure::BadRequest(format!(
@@ -129,146 +119,6 @@ fn selection(which: &reads::Selection) -> view::Selection {
         namespace,
         labels,
         equals,
-    }
-}
-
-fn packed(answer: view::Answer) -> Result<Vec<u8>, Failure> {
-    Ok(answer.map_err(Failure::from)?.into())
-}
-
-#[async_trait]
-impl Reads for Recorded {
-    fn get(&mut self, key: &reads::ObjectKey, wanted: &str) -> Result<Vec<u8>, Failure> {
-        packed(
-            self.0
-                .get(&kind(&key.kind)?, &key.namespace, &key.name, wanted),
-        )
-    }
-
-    fn find(
-        &mut self,
-        of: &str,
-        which: &reads::Selection,
-        wanted: &str,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<u8>, Failure> {
-        packed(
-            self.0
-                .find(&kind(of)?, &selection(which), wanted, order, limit),
-        )
-    }
-
-    fn tally(
-        &mut self,
-        of: &str,
-        which: &reads::Selection,
-        by: &str,
-        sums: &str,
-    ) -> Result<Vec<u8>, Failure> {
-        packed(self.0.tally(&kind(of)?, &selection(which), by, sums))
-    }
-
-    fn changes(
-        &mut self,
-        of: &str,
-        which: &reads::Selection,
-        wanted: &str,
-        cursor: u64,
-    ) -> Result<reads::Delta, Failure> {
-        let view::Delta {
-            cursor,
-            complete,
-            rows,
-            gone,
-        } = self
-            .0
-            .changes(&kind(of)?, &selection(which), wanted, cursor)?;
-        Ok(reads::Delta {
-            cursor,
-            complete,
-            rows: rows.into(),
-            gone: gone.into(),
-        })
-    }
-
-    fn kinds(&mut self) -> Result<Vec<reads::Served>, Failure> {
-        let served = |s: view::Served| reads::Served {
-            kind: s.kind,
-            resource: s.resource,
-            namespaced: s.namespaced,
-            listable: s.listable,
-            deletable: s.deletable,
-        };
-        Ok(self.0.kinds()?.into_iter().map(served).collect())
-    }
-
-    fn metadata(
-        &mut self,
-        of: &str,
-        which: &reads::Selection,
-        wanted: &str,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<u8>, Failure> {
-        packed(
-            self.0
-                .metadata(&kind(of)?, &selection(which), wanted, order, limit),
-        )
-    }
-
-    fn scale(&mut self, key: &reads::ObjectKey) -> Result<Option<reads::Scaling>, Failure> {
-        let scaling = self.0.scale(&kind(&key.kind)?, &key.namespace, &key.name)?;
-        Ok(scaling.map(|s| reads::Scaling {
-            uid: s.uid,
-            version: s.version,
-            spec_replicas: s.spec_replicas,
-            status_replicas: s.status_replicas,
-            selector: s.selector,
-        }))
-    }
-
-    fn reached(&mut self, instant: i64) -> bool {
-        self.0.reached(instant)
-    }
-
-    fn random(&mut self) -> u64 {
-        use std::hash::BuildHasher;
-        // A new state is seeded by the system each time.
-        let draw = || {
-            Ok(Bytes::copy_from_slice(
-                &std::hash::RandomState::new().hash_one(0u8).to_le_bytes(),
-            ))
-        };
-        let drawn = self.0.note("random", draw);
-        drawn
-            .ok()
-            .and_then(|bytes| bytes.as_ref().try_into().ok())
-            .map_or(0, u64::from_le_bytes)
-    }
-
-    async fn get_live(&mut self, key: &reads::ObjectKey, wanted: &str) -> Result<Vec<u8>, Failure> {
-        packed(
-            self.0
-                .get_live(&kind(&key.kind)?, &key.namespace, &key.name, wanted)
-                .await,
-        )
-    }
-
-    async fn sample(
-        &mut self,
-        of: &str,
-        _: &reads::Selection,
-        _: &reads::Metric,
-    ) -> Result<Vec<u8>, Failure> {
-        let absent = || {
-            let message = format!("no metrics API is served here, so {of} has no measurements");
-            Err(Refused {
-                reason: "unavailable".into(),
-                message,
-            })
-        };
-        packed(self.0.note("sample", absent))
     }
 }
 

@@ -21,7 +21,7 @@ mod sdk_columns;
 #[cfg(test)]
 mod stories;
 
-pub use guest::{Asked, Guest, Recorded};
+pub use guest::{Asked, Guest};
 pub use intent::{
     Event, Intent, Key, MEMO_BYTES, Outcome, PatchFormat, Precondition, Propagation, Refusal,
     Request,

@@ -20,6 +20,7 @@ mod grants;
 mod host;
 mod instance;
 mod limits;
+pub mod objects;
 mod plugin;
 pub mod reads;
 mod revision;

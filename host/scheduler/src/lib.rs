@@ -24,4 +24,4 @@ pub mod world;
 pub use dice::Dice;
 pub use guest::Guest;
 pub use nodeset::NodeSet;
-pub use run::{Config, Fixed, Policies, run};
+pub use run::{Config, run};

@@ -38,30 +38,18 @@ impl Default for Config {
     }
 }
 
-/// Which policies decide. Asked before every batch; answering must be cheap.
-pub trait Policies: Send {
-    /// The policies in their order, if there are others than at the last call. The first call always answers.
-    fn changed(&mut self) -> Option<Vec<Box<dyn Policy>>>;
-}
-
-/// A chain that stays as it is.
-pub struct Fixed(pub Option<Vec<Box<dyn Policy>>>);
-
-impl Policies for Fixed {
-    fn changed(&mut self) -> Option<Vec<Box<dyn Policy>>> {
-        self.0.take()
-    }
-}
-
 /// Events taken in before the next pods are tried, and pods tried before events are looked at again.
 const EVENTS_A_TURN: usize = 2048;
 const PODS_A_TURN: usize = 64;
 
 /// Schedules until `stop` resolves. Bindings under way are left to finish.
+///
+/// `policies` brings the chain, in the order in which the policies are asked, and another one whenever it changes. Until the
+/// first one comes pods wait.
 pub async fn run(
     config: Config,
     cluster: Arc<dyn Cluster>,
-    mut policies: impl Policies,
+    mut policies: mpsc::Receiver<Vec<Box<dyn Policy>>>,
     stop: impl Future<Output = ()>,
 ) {
     let caller = Caller::component("system:kube-scheduler", &[]);
@@ -89,16 +77,11 @@ pub async fn run(
     info!(scheduler = scheduler.config.name, seed = scheduler.config.seed, "scheduling");
     tokio::pin!(stop);
     loop {
-        if let Some(chain) = policies.changed() {
-            scheduler.chain = Chain::new(chain);
-            scheduler.failed.clear();
-            scheduler.queue.bring_back(Instant::now());
-            info!(policies = ?scheduler.chain.names().collect::<Vec<_>>(), "the chain of policies");
-        }
         let next = scheduler.turn().await;
         tokio::select! {
             biased;
             () = &mut stop => break,
+            Some(chain) = policies.recv() => scheduler.take_chain(chain),
             event = events.recv() => {
                 let Some(event) = event else { break };
                 scheduler.hear(event);
@@ -177,6 +160,13 @@ struct Scheduler {
 }
 
 impl Scheduler {
+    fn take_chain(&mut self, policies: Vec<Box<dyn Policy>>) {
+        self.chain = Chain::new(policies);
+        self.failed.clear();
+        self.queue.bring_back(Instant::now());
+        info!(policies = ?self.chain.names().collect::<Vec<_>>(), "the chain of policies");
+    }
+
     /// Tries pods, at most a turn's worth.
     async fn turn(&mut self) -> Next {
         if !(self.nodes.synced && self.pods.synced) || self.chain.is_empty() {

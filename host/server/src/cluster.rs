@@ -66,7 +66,7 @@ impl Cluster {
         let tokens = Arc::new(Tokens::new("https://kubernetes.default.svc.cluster.local", &dir.signing_key()?)?);
         let rbac = Arc::new(Rbac::new(auth::defaults::policy()));
         let sink: Arc<dyn auth::audit::Sink> = Arc::new(auth::audit::NoLog);
-        let plugins = Plugins::new(dir)?;
+        let plugins = Plugins::new(dir, authority.certificate_pem())?;
         let mut wiring = RegistryOptions::new(
             Arc::new(RbacGate(rbac.clone())),
             plugins.admission(),
