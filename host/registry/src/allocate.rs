@@ -26,7 +26,11 @@ pub(crate) struct Cidr {
 
 impl Cidr {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let bad = || Failure::BadRequest(format!("{text:?} is not a range of addresses such as 10.96.0.0/16"));
+        let bad = || {
+            Failure::BadRequest(format!(
+                "{text:?} is not a range of addresses such as 10.96.0.0/16"
+            ))
+        };
         let (address, bits) = text.split_once('/').ok_or_else(bad)?;
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let bits: u8 = bits.parse().map_err(|_| bad())?;
@@ -35,8 +39,16 @@ impl Cidr {
             return Err(bad());
         }
         let host = u32::from(width - bits);
-        let base = if host == 128 { 0 } else { value >> host << host };
-        Ok(Self { base, bits, v6: width == 128 })
+        let base = if host == 128 {
+            0
+        } else {
+            value >> host << host
+        };
+        Ok(Self {
+            base,
+            bits,
+            v6: width == 128,
+        })
     }
 
     /// Addresses that may be given away: not the first, and in IPv4 not the last.
@@ -53,7 +65,11 @@ impl Cidr {
 
     fn nth(self, n: u64) -> IpAddr {
         let value = self.base + 1 + u128::from(n);
-        if self.v6 { IpAddr::V6(value.into()) } else { IpAddr::V4((value as u32).into()) }
+        if self.v6 {
+            IpAddr::V6(value.into())
+        } else {
+            IpAddr::V4((value as u32).into())
+        }
     }
 
     pub(crate) fn is_v6(self) -> bool {
@@ -69,7 +85,11 @@ impl Cidr {
 
 impl std::fmt::Display for Cidr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let base = if self.v6 { IpAddr::V6(self.base.into()) } else { IpAddr::V4((self.base as u32).into()) };
+        let base = if self.v6 {
+            IpAddr::V6(self.base.into())
+        } else {
+            IpAddr::V4((self.base as u32).into())
+        };
         write!(f, "{base}/{}", self.bits)
     }
 }
@@ -131,8 +151,16 @@ fn reserved_ports(count: u64) -> u64 {
 
 impl Allocator {
     pub(crate) fn new(network: &Network) -> Result<Self, Failure> {
-        let ranges = network.service_ranges.iter().map(|r| Cidr::parse(r)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { ranges, ports: network.node_ports, taken: Mutex::default() })
+        let ranges = network
+            .service_ranges
+            .iter()
+            .map(|r| Cidr::parse(r))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            ranges,
+            ports: network.node_ports,
+            taken: Mutex::default(),
+        })
     }
 
     pub(crate) fn owner(object: &Object) -> CompactString {
@@ -170,17 +198,35 @@ impl Allocator {
 
 /// What a Service says it has.
 pub(crate) fn goods(service: &serde_json::Value) -> Vec<Good> {
-    let addresses = list_at(service, "spec.clusterIPs").iter().filter_map(|a| a.as_str());
-    let mut goods: Vec<Good> = addresses.filter_map(|a| a.parse().ok()).map(Good::Address).collect();
+    let addresses = list_at(service, "spec.clusterIPs")
+        .iter()
+        .filter_map(|a| a.as_str());
+    let mut goods: Vec<Good> = addresses
+        .filter_map(|a| a.parse().ok())
+        .map(Good::Address)
+        .collect();
     if goods.is_empty() {
-        goods.extend(text_at(service, "spec.clusterIP").parse().ok().map(Good::Address));
+        goods.extend(
+            text_at(service, "spec.clusterIP")
+                .parse()
+                .ok()
+                .map(Good::Address),
+        );
     }
     for port in list_at(service, "spec.ports") {
-        if let Some(number) = port["nodePort"].as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) {
+        if let Some(number) = port["nodePort"]
+            .as_u64()
+            .and_then(|n| u16::try_from(n).ok())
+            .filter(|n| *n > 0)
+        {
             goods.push(Good::Port(Protocol::of(text_at(port, "protocol")), number));
         }
     }
-    if let Some(number) = service["spec"]["healthCheckNodePort"].as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) {
+    if let Some(number) = service["spec"]["healthCheckNodePort"]
+        .as_u64()
+        .and_then(|n| u16::try_from(n).ok())
+        .filter(|n| *n > 0)
+    {
         goods.push(Good::Port(Protocol::Tcp, number));
     }
     goods
@@ -197,7 +243,12 @@ pub(crate) struct Claims<'a> {
 
 impl<'a> Claims<'a> {
     pub(crate) fn new(allocator: &'a Allocator, dice: &'a dyn Dice) -> Self {
-        Self { allocator, dice, taken: Vec::new(), left: Vec::new() }
+        Self {
+            allocator,
+            dice,
+            taken: Vec::new(),
+            left: Vec::new(),
+        }
     }
 
     pub(crate) fn ranges(&self) -> &[Cidr] {
@@ -221,7 +272,10 @@ impl<'a> Claims<'a> {
     /// Takes any free address of a range; `None` when it is full.
     pub(crate) fn take_address(&mut self, range: Cidr, owner: &str) -> Option<IpAddr> {
         let usable = range.usable();
-        self.take_any(usable, reserved(usable), owner, |n| Good::Address(range.nth(n))).and_then(|good| match good {
+        self.take_any(usable, reserved(usable), owner, |n| {
+            Good::Address(range.nth(n))
+        })
+        .and_then(|good| match good {
             Good::Address(address) => Some(address),
             Good::Port(..) => None,
         })
@@ -232,14 +286,21 @@ impl<'a> Claims<'a> {
         let (first, last) = self.allocator.ports;
         let count = u64::from(last.saturating_sub(first)) + 1;
         let port = |n: u64| Good::Port(protocol, first + n as u16);
-        self.take_any(count, reserved_ports(count), owner, port).and_then(|good| match good {
-            Good::Port(_, port) => Some(port),
-            Good::Address(_) => None,
-        })
+        self.take_any(count, reserved_ports(count), owner, port)
+            .and_then(|good| match good {
+                Good::Port(_, port) => Some(port),
+                Good::Address(_) => None,
+            })
     }
 
     /// From a random start in the upper part, all around it, then the lower part.
-    fn take_any(&mut self, count: u64, low: u64, owner: &str, good: impl Fn(u64) -> Good) -> Option<Good> {
+    fn take_any(
+        &mut self,
+        count: u64,
+        low: u64,
+        owner: &str,
+        good: impl Fn(u64) -> Good,
+    ) -> Option<Good> {
         let high = count - low;
         let start = self.dice.below(high.max(1));
         let mut taken = self.allocator.taken.lock();
@@ -260,7 +321,11 @@ impl<'a> Claims<'a> {
     }
 
     pub(crate) fn range_of(&self, address: IpAddr) -> Option<Cidr> {
-        self.allocator.ranges.iter().copied().find(|r| r.contains(address))
+        self.allocator
+            .ranges
+            .iter()
+            .copied()
+            .find(|r| r.contains(address))
     }
 
     /// Says that the owner no longer has a good, once the write is done.
@@ -298,7 +363,12 @@ mod tests {
     use crate::system::SystemDice;
 
     fn allocator(range: &str) -> Allocator {
-        Allocator::new(&Network { service_ranges: vec![range.into()], node_ports: (30000, 30003), ..Network::default() }).unwrap()
+        Allocator::new(&Network {
+            service_ranges: vec![range.into()],
+            node_ports: (30000, 30003),
+            ..Network::default()
+        })
+        .unwrap()
     }
 
     #[test]
@@ -307,14 +377,24 @@ mod tests {
         let mut seen = Vec::new();
         for i in 0..6 {
             let mut claims = Claims::new(&allocator, &SystemDice);
-            seen.push(claims.take_address(allocator.ranges[0], &format!("ns/{i}")).unwrap());
+            seen.push(
+                claims
+                    .take_address(allocator.ranges[0], &format!("ns/{i}"))
+                    .unwrap(),
+            );
             claims.keep();
         }
         seen.sort();
-        assert_eq!(seen.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-            "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"
-        ]);
-        assert_eq!(Claims::new(&allocator, &SystemDice).take_address(allocator.ranges[0], "ns/x"), None);
+        assert_eq!(
+            seen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"
+            ]
+        );
+        assert_eq!(
+            Claims::new(&allocator, &SystemDice).take_address(allocator.ranges[0], "ns/x"),
+            None
+        );
     }
 
     #[test]
@@ -337,11 +417,18 @@ mod tests {
     fn ranges_know_their_addresses() {
         let range = Cidr::parse("10.96.0.7/16").unwrap();
         assert_eq!(range.to_string(), "10.96.0.0/16");
-        assert!(range.contains("10.96.0.1".parse().unwrap()) && range.contains("10.96.255.254".parse().unwrap()));
+        assert!(
+            range.contains("10.96.0.1".parse().unwrap())
+                && range.contains("10.96.255.254".parse().unwrap())
+        );
         for outside in ["10.96.0.0", "10.96.255.255", "10.97.0.1", "fd00::1"] {
             assert!(!range.contains(outside.parse().unwrap()), "{outside}");
         }
-        assert!(Cidr::parse("fd00::/108").unwrap().contains("fd00::1".parse().unwrap()));
+        assert!(
+            Cidr::parse("fd00::/108")
+                .unwrap()
+                .contains("fd00::1".parse().unwrap())
+        );
         assert!(Cidr::parse("10.0.0.0").is_err() && Cidr::parse("10.0.0.0/33").is_err());
     }
 }

@@ -12,24 +12,43 @@ use crate::meta;
 use crate::resource::Resource;
 
 /// A body of the resource's own kind: read, pruned, canonical, with the declared defaults.
-pub(crate) fn decode(resource: &Resource, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+pub(crate) fn decode(
+    resource: &Resource,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Failure> {
     read(&resource.schema, body, validation, warnings)
 }
 
 /// A body of another built-in kind (`v1/Binding`, `autoscaling/v1/Scale`).
-pub(crate) fn decode_as(gvk: &Gvk, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+pub(crate) fn decode_as(
+    gvk: &Gvk,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Failure> {
     read(&schema_of(gvk), body, validation, warnings)
 }
 
 pub(crate) fn schema_of(gvk: &Gvk) -> Schema {
-    Table::builtin().schema(gvk).unwrap_or_else(|| Schema::untyped(gvk.clone()))
+    Table::builtin()
+        .schema(gvk)
+        .unwrap_or_else(|| Schema::untyped(gvk.clone()))
 }
 
-fn read(schema: &Schema, body: &Bytes, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+fn read(
+    schema: &Schema,
+    body: &Bytes,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Failure> {
     let decoded = schema.decode(body)?;
     if !decoded.value.is_object() {
         let kind = &schema.gvk().kind;
-        return Err(Failure::BadRequest(format!("the body of the request is not a {kind}: a JSON object is expected")));
+        return Err(Failure::BadRequest(format!(
+            "the body of the request is not a {kind}: a JSON object is expected"
+        )));
     }
     judge(schema, decoded.problems, validation, warnings)?;
     let mut value = decoded.value;
@@ -38,7 +57,12 @@ fn read(schema: &Schema, body: &Bytes, validation: FieldValidation, warnings: &m
 }
 
 /// What the request wants done about unknown and doubled fields.
-fn judge(schema: &Schema, problems: Vec<String>, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<(), Failure> {
+fn judge(
+    schema: &Schema,
+    problems: Vec<String>,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
     match validation {
         _ if problems.is_empty() => Ok(()),
         FieldValidation::Ignore => Ok(()),
@@ -55,7 +79,12 @@ pub(crate) fn default(resource: &Resource, new: &mut Value) {
 }
 
 /// What a custom kind's schema demands. An update is forgiven what its old state broke already.
-pub(crate) fn validate(resource: &Resource, new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+pub(crate) fn validate(
+    resource: &Resource,
+    new: &Value,
+    old: Option<&Value>,
+    wrong: &mut Vec<Cause>,
+) {
     if !resource.checked {
         return;
     }
@@ -69,7 +98,9 @@ pub(crate) fn validate(resource: &Resource, new: &Value, old: Option<&Value>, wr
 
 /// Whether two states differ in nothing but bookkeeping.
 pub(crate) fn same(new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return new == old;
+    };
     let alike = |new: &Map<String, Value>, old: &Map<String, Value>, apart: &str| {
         let but = |m: &Map<String, Value>| m.len() - usize::from(m.contains_key(apart));
         but(new) == but(old) && new.iter().all(|(k, v)| k == apart || old.get(k) == Some(v))
@@ -78,14 +109,23 @@ pub(crate) fn same(new: &Value, old: &Value) -> bool {
         return false;
     }
     let empty = Map::new();
-    let metadata = |m: &'_ Map<String, Value>| m.get("metadata").and_then(Value::as_object).cloned().unwrap_or_else(|| empty.clone());
+    let metadata = |m: &'_ Map<String, Value>| {
+        m.get("metadata")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_else(|| empty.clone())
+    };
     let (new, old) = (metadata(new), metadata(old));
     if !alike(&new, &old, "managedFields") {
         return false;
     }
     // The time of a manager's last write says nothing by itself.
     let books = |m: &Map<String, Value>| -> Vec<Value> {
-        let mut entries = m.get("managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut entries = m
+            .get("managedFields")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         for entry in &mut entries {
             meta::put(entry, "time", None);
         }
@@ -112,10 +152,20 @@ fn resets(resource: &Resource, subresource: &str) -> &'static [&'static str] {
 }
 
 /// Notes in `metadata.managedFields` that the writer wrote what differs between the two states.
-pub(crate) fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, hand: Hand<'_>) -> Result<(), Failure> {
+pub(crate) fn track(
+    resource: &Resource,
+    old: Option<&Value>,
+    new: &mut Value,
+    hand: Hand<'_>,
+) -> Result<(), Failure> {
     let time = model::time::seconds(hand.now);
     let resets = resets(resource, hand.subresource);
-    let writer = Writer { manager: hand.manager, subresource: hand.subresource, time: &time, resets };
+    let writer = Writer {
+        manager: hand.manager,
+        subresource: hand.subresource,
+        time: &time,
+        resets,
+    };
     schema::apply::track_update(&resource.schema, old, new, writer)
 }
 
@@ -131,33 +181,66 @@ pub(crate) struct Patch {
 impl Patch {
     /// # Errors
     /// `BadRequest` for what is no JSON, `UnsupportedMediaType` for a strategic merge of a custom kind.
-    pub(crate) fn read(resource: &Resource, subresource: &str, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+    pub(crate) fn read(
+        resource: &Resource,
+        subresource: &str,
+        kind: PatchKind,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Self, Failure> {
         if resource.custom && kind == PatchKind::Strategic {
             return Err(Failure::UnsupportedMediaType(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml".into(),
             ));
         }
-        Ok(Self { resets: resets(resource, subresource), ..Self::with(resource.schema.clone(), kind, body, validation)? })
+        Ok(Self {
+            resets: resets(resource, subresource),
+            ..Self::with(resource.schema.clone(), kind, body, validation)?
+        })
     }
 
-    pub(crate) fn read_as(gvk: &Gvk, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+    pub(crate) fn read_as(
+        gvk: &Gvk,
+        kind: PatchKind,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Self, Failure> {
         Self::with(schema_of(gvk), kind, body, validation)
     }
 
-    fn with(schema: Schema, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
+    fn with(
+        schema: Schema,
+        kind: PatchKind,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Self, Failure> {
         let patch = serde_json::from_slice(body)
             .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
-        Ok(Self { schema, kind, patch, validation, resets: &[] })
+        Ok(Self {
+            schema,
+            kind,
+            patch,
+            validation,
+            resets: &[],
+        })
     }
 
     /// The new state for an old one.
-    pub(crate) fn apply(&self, old: &Value, key: &ObjectKey, hand: Hand<'_>, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+    pub(crate) fn apply(
+        &self,
+        old: &Value,
+        key: &ObjectKey,
+        hand: Hand<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Failure> {
         let mut new = match self.kind {
             PatchKind::Apply { force } => return self.merge(Some(old), key, hand, force, warnings),
             PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => old.clone(),
         };
         match self.kind {
-            PatchKind::Json => schema::json_patch(&mut new, &self.patch, self.schema.gvk(), &key.name)?,
+            PatchKind::Json => {
+                schema::json_patch(&mut new, &self.patch, self.schema.gvk(), &key.name)?
+            }
             PatchKind::Merge => schema::json_merge(&mut new, &self.patch),
             PatchKind::Strategic => schema::strategic::merge(&self.schema, &mut new, &self.patch)?,
             PatchKind::Apply { .. } => {}
@@ -167,22 +250,41 @@ impl Patch {
     }
 
     /// The object that an apply makes where there is none.
-    pub(crate) fn apply_to_nothing(&self, key: &ObjectKey, hand: Hand<'_>, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+    pub(crate) fn apply_to_nothing(
+        &self,
+        key: &ObjectKey,
+        hand: Hand<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Failure> {
         self.merge(None, key, hand, true, warnings)
     }
 
-    fn merge(&self, old: Option<&Value>, key: &ObjectKey, hand: Hand<'_>, force: bool, warnings: &mut Vec<String>) -> Result<Value, Failure> {
+    fn merge(
+        &self,
+        old: Option<&Value>,
+        key: &ObjectKey,
+        hand: Hand<'_>,
+        force: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Failure> {
         // Unknown fields are told of before apply, which does not forgive them.
         let mut config = self.patch.clone();
         if !config.is_object() {
-            return Err(Failure::BadRequest("the applied configuration is not an object".into()));
+            return Err(Failure::BadRequest(
+                "the applied configuration is not an object".into(),
+            ));
         }
         let problems = self.schema.conform(&mut config)?;
         judge(&self.schema, problems, self.validation, warnings)?;
         let mut config = self.patch.clone();
         self.schema.prune(&mut config);
         let time = model::time::seconds(hand.now);
-        let writer = Writer { manager: hand.manager, subresource: hand.subresource, time: &time, resets: self.resets };
+        let writer = Writer {
+            manager: hand.manager,
+            subresource: hand.subresource,
+            time: &time,
+            resets: self.resets,
+        };
         let mut new = schema::apply::apply(&self.schema, old, &config, writer, force, key)?;
         self.schema.conform(&mut new)?;
         self.schema.default(&mut new);

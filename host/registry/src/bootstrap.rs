@@ -17,7 +17,8 @@ pub(crate) fn system() -> Caller {
 
 pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
     for name in NAMESPACES {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         registry.ensure(&system(), "", &namespace).await?;
     }
     let service = json!({
@@ -37,13 +38,24 @@ impl Registry {
     ///
     /// # Errors
     /// Those of [`Cluster::write`], `AlreadyExists` excepted; `NoSuchResource` for a kind that is not served.
-    pub async fn ensure(&self, caller: &Caller, namespace: &str, object: &Value) -> Result<(), Failure> {
+    pub async fn ensure(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<(), Failure> {
         let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
         let gvk = model::Gvk::from_api_version(text("apiVersion"), text("kind"));
         let resources = self.resources();
         let found = resources.iter().find(|r| r.kind.gvk == gvk);
-        let resource = found.ok_or_else(|| Failure::NoSuchResource { asked: gvk.to_string() })?;
-        let target = Target::new(resource.kind.gvr(), namespace, crate::meta::text(object, "name"));
+        let resource = found.ok_or_else(|| Failure::NoSuchResource {
+            asked: gvk.to_string(),
+        })?;
+        let target = Target::new(
+            resource.kind.gvr(),
+            namespace,
+            crate::meta::text(object, "name"),
+        );
         let at = client::ReadVersion::Latest;
         match self.get(caller, &target, at).await {
             Ok(_) => return Ok(()),
@@ -63,12 +75,19 @@ impl Registry {
 
     /// The first address of the first service range: where pods reach the API.
     pub fn api_service_ip(&self) -> String {
-        self.inner.allocator.ranges.first().map(|r| r.first().to_string()).unwrap_or_else(|| "None".into())
+        self.inner
+            .allocator
+            .ranges
+            .first()
+            .map(|r| r.first().to_string())
+            .unwrap_or_else(|| "None".into())
     }
 
     /// Reads which addresses and ports the stored Services have, so that none is given away twice.
     pub(crate) async fn repair_allocations(&self) -> Result<(), Failure> {
-        let Some(services) = self.resource(&Gvr::new("", "v1", "services")) else { return Ok(()) };
+        let Some(services) = self.resource(&Gvr::new("", "v1", "services")) else {
+            return Ok(());
+        };
         let (objects, _) = self.cache(&services).await?.snapshot();
         for entry in objects.values() {
             for (good, other) in self.inner.allocator.note(&entry.object) {

@@ -36,7 +36,10 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(object: Arc<Object>) -> Arc<Self> {
-        Arc::new(Self { object, fields: OnceLock::new() })
+        Arc::new(Self {
+            object,
+            fields: OnceLock::new(),
+        })
     }
 
     pub(crate) fn fields(&self, picker: &Picker) -> &[CompactString] {
@@ -68,7 +71,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window: 8192, behind: 8192, pages: 64 }
+        Self {
+            window: 8192,
+            behind: 8192,
+            pages: 64,
+        }
     }
 }
 
@@ -117,14 +124,23 @@ impl Cache {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) async fn start(store: Arc<dyn Store>, resource: &Resource, limits: Limits) -> Result<Arc<Self>, Failure> {
+    pub(crate) async fn start(
+        store: Arc<dyn Store>,
+        resource: &Resource,
+        limits: Limits,
+    ) -> Result<Arc<Self>, Failure> {
         let storage = &resource.storage;
         let cache = Arc::new(Self {
             resource: storage.resource.clone(),
             gvk: storage.gvk.clone(),
             prefix: storage.prefix.clone(),
             namespaced: resource.kind.namespaced(),
-            picker: Picker::new(resource.selectable.iter().map(|s| (s.path.as_str(), s.default)))?,
+            picker: Picker::new(
+                resource
+                    .selectable
+                    .iter()
+                    .map(|s| (s.path.as_str(), s.default)),
+            )?,
             limits,
             store: store.clone(),
             state: RwLock::new(State {
@@ -160,12 +176,16 @@ impl Cache {
                 };
                 let Some(cache) = weak.upgrade() else { return };
                 match error {
-                    StoreError::Closed => return cache.end(&Failure::Timeout("the store is closed".into())),
+                    StoreError::Closed => {
+                        return cache.end(&Failure::Timeout("the store is closed".into()));
+                    }
                     // Our place is still known: go on from it.
                     StoreError::Lagged { .. } => {}
                     StoreError::Compacted { .. } => match cache.reload().await {
                         Ok(reloaded) => from = reloaded,
-                        Err(error) => tracing::warn!(%prefix, %error, "cannot read the store; trying again"),
+                        Err(error) => {
+                            tracing::warn!(%prefix, %error, "cannot read the store; trying again")
+                        }
                     },
                     error => {
                         tracing::warn!(%prefix, %error, "the store's watch broke; trying again");
@@ -192,7 +212,9 @@ impl Cache {
                 }
             }
             match page.entries.last() {
-                Some(last) if page.remaining > 0 => range = range.at(page.revision).after(&last.key),
+                Some(last) if page.remaining > 0 => {
+                    range = range.at(page.revision).after(&last.key)
+                }
                 _ => break page.revision,
             }
         };
@@ -225,11 +247,20 @@ impl Cache {
             true => place.split_once('/')?,
             false => ("", place),
         };
-        (!name.contains('/')).then(|| (place.into(), ObjectKey::new(self.resource.clone(), namespace, name)))
+        (!name.contains('/')).then(|| {
+            (
+                place.into(),
+                ObjectKey::new(self.resource.clone(), namespace, name),
+            )
+        })
     }
 
     pub(crate) fn store_key(&self, namespace: &str, name: &str) -> String {
-        if self.namespaced { format!("{}{namespace}/{name}", self.prefix) } else { format!("{}{name}", self.prefix) }
+        if self.namespaced {
+            format!("{}{namespace}/{name}", self.prefix)
+        } else {
+            format!("{}{name}", self.prefix)
+        }
     }
 
     pub(crate) fn key(&self, namespace: &str, name: &str) -> ObjectKey {
@@ -239,9 +270,18 @@ impl Cache {
     /// An object from a store entry; the cache's own if it has that revision.
     pub(crate) fn object(&self, entry: &store::Entry) -> Result<Arc<Object>, Failure> {
         let Some((place, key)) = self.place(&entry.key) else {
-            return Err(Failure::Internal(format!("{:?} is no key of {}", entry.key, self.resource)));
+            return Err(Failure::Internal(format!(
+                "{:?} is no key of {}",
+                entry.key, self.resource
+            )));
         };
-        if let Some(have) = self.state.read().objects.get(&place).filter(|e| e.object.version == entry.modified) {
+        if let Some(have) = self
+            .state
+            .read()
+            .objects
+            .get(&place)
+            .filter(|e| e.object.version == entry.modified)
+        {
             return Ok(have.object.clone());
         }
         document::stored(&self.gvk, key, &entry.value, entry.modified).map(Arc::new)
@@ -261,7 +301,9 @@ impl Cache {
         // Parsing comes before the lock.
         let mut changes = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            let Some((place, key)) = self.place(&event.key) else { continue };
+            let Some((place, key)) = self.place(&event.key) else {
+                continue;
+            };
             let made = match &event.value {
                 Some(value) => match self.taken(event.revision, &key) {
                     Some(object) => Ok(object),
@@ -293,8 +335,15 @@ impl Cache {
                     (None, None) => continue,
                     _ => None,
                 };
-                let change = Change { version, was, now, gone };
-                state.channels.tell(&change, &self.picker, self.limits.behind, &mut woken);
+                let change = Change {
+                    version,
+                    was,
+                    now,
+                    gone,
+                };
+                state
+                    .channels
+                    .tell(&change, &self.picker, self.limits.behind, &mut woken);
                 state.window.push_back(change);
                 if state.window.len() > self.limits.window {
                     if let Some(first) = state.window.pop_front() {
@@ -321,11 +370,19 @@ impl Cache {
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let place = self.place_of(namespace, name);
-        self.state.read().objects.get(&place).map(|entry| entry.object.clone())
+        self.state
+            .read()
+            .objects
+            .get(&place)
+            .map(|entry| entry.object.clone())
     }
 
     fn place_of(&self, namespace: &str, name: &str) -> Place {
-        if self.namespaced { compact_str::format_compact!("{namespace}/{name}") } else { name.into() }
+        if self.namespaced {
+            compact_str::format_compact!("{namespace}/{name}")
+        } else {
+            name.into()
+        }
     }
 
     pub(crate) fn through(&self) -> ResourceVersion {
@@ -349,7 +406,10 @@ impl Cache {
         };
         match tokio::time::timeout(PATIENCE, ask).await {
             Ok(done) => done,
-            Err(_) => Err(Failure::TooLargeVersion { asked: version, current: self.through() }),
+            Err(_) => Err(Failure::TooLargeVersion {
+                asked: version,
+                current: self.through(),
+            }),
         }
     }
 
@@ -367,7 +427,11 @@ impl Cache {
         if pages.len() >= self.limits.pages {
             pages.pop_front();
         }
-        pages.push_back(Page { version, objects: objects.clone(), kept: now });
+        pages.push_back(Page {
+            version,
+            objects: objects.clone(),
+            kept: now,
+        });
     }
 
     /// The state at a version, from what is kept or from the store's history.
@@ -406,23 +470,42 @@ impl Cache {
     ///
     /// # Errors
     /// `Expired` when changes after `from` are no longer known.
-    pub(crate) fn subscribe(self: &Arc<Self>, filter: Filter, from: Option<ResourceVersion>) -> Result<Opened, Failure> {
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        filter: Filter,
+        from: Option<ResourceVersion>,
+    ) -> Result<Opened, Failure> {
         let mut state = self.state.write();
         let state = &mut *state;
         let mut first = Vec::new();
         let mut snapshot = None;
         match from {
             Some(from) if from < state.oldest => {
-                return Err(Failure::Expired(format!("too old resource version: {from} ({})", state.oldest)));
+                return Err(Failure::Expired(format!(
+                    "too old resource version: {from} ({})",
+                    state.oldest
+                )));
             }
             Some(from) => {
-                let start = state.window.partition_point(|change| change.version <= from);
-                first.extend(state.window.range(start..).filter_map(|change| Told::of(change, &filter, &self.picker)));
+                let start = state
+                    .window
+                    .partition_point(|change| change.version <= from);
+                first.extend(
+                    state
+                        .window
+                        .range(start..)
+                        .filter_map(|change| Told::of(change, &filter, &self.picker)),
+                );
             }
             None => snapshot = Some(state.objects.clone()),
         }
         let subscription = state.channels.join(filter, self, from.unwrap_or_default());
-        Ok(Opened { snapshot, first, through: state.through, subscription })
+        Ok(Opened {
+            snapshot,
+            first,
+            through: state.through,
+            subscription,
+        })
     }
 
     pub(crate) fn leave(&self, channel: &Arc<Channel>, seat: u64) {

@@ -27,12 +27,21 @@ impl Catalog {
     fn of(all: Vec<Arc<Resource>>, built_in: usize) -> Self {
         let kinds = all.iter().map(|r| r.kind.clone()).collect();
         let by_gvr = all.iter().map(|r| (r.kind.gvr(), r.clone())).collect();
-        Self { all: Arc::new(all), kinds: Arc::new(kinds), by_gvr, built_in }
+        Self {
+            all: Arc::new(all),
+            kinds: Arc::new(kinds),
+            by_gvr,
+            built_in,
+        }
     }
 
     /// The built-in kinds and these custom ones.
     pub(crate) fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let all = self.all[..self.built_in].iter().cloned().chain(custom).collect();
+        let all = self.all[..self.built_in]
+            .iter()
+            .cloned()
+            .chain(custom)
+            .collect();
         Self::of(all, self.built_in)
     }
 

@@ -41,11 +41,20 @@ impl Told {
             // It lives on, but not for this filter: the last state that matched, at the version of the change.
             (Some(was), None) => {
                 let gone = change.gone.clone();
-                (What::Deleted, gone.unwrap_or_else(|| document::at_version(&was.object, change.version).into()))
+                (
+                    What::Deleted,
+                    gone.unwrap_or_else(|| {
+                        document::at_version(&was.object, change.version).into()
+                    }),
+                )
             }
             (None, None) => return None,
         };
-        Some(Self { version: change.version, what, object })
+        Some(Self {
+            version: change.version,
+            what,
+            object,
+        })
     }
 
     pub(crate) fn event(self) -> WatchEvent {
@@ -104,10 +113,18 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Puts the change into every channel it matches, and those channels into `woken`.
-    pub(crate) fn tell(&self, change: &Change, picker: &Picker, limit: usize, woken: &mut Vec<Arc<Channel>>) {
+    pub(crate) fn tell(
+        &self,
+        change: &Change,
+        picker: &Picker,
+        limit: usize,
+        woken: &mut Vec<Arc<Channel>>,
+    ) {
         let mut tell = |channels: &[Arc<Channel>]| {
             for channel in channels {
-                let Some(told) = Told::of(change, &channel.filter, picker) else { continue };
+                let Some(told) = Told::of(change, &channel.filter, picker) else {
+                    continue;
+                };
                 let mut ring = channel.ring.lock();
                 ring.events.push_back(told);
                 if ring.events.len() > limit {
@@ -140,17 +157,31 @@ impl Channels {
         match index {
             Index::Any => &mut self.any,
             Index::Namespace(namespace) => self.namespaces.entry(namespace).or_default(),
-            Index::Field(slot, value) => self.fields.entry(slot).or_default().entry(value).or_default(),
+            Index::Field(slot, value) => self
+                .fields
+                .entry(slot)
+                .or_default()
+                .entry(value)
+                .or_default(),
         }
     }
 
     /// A watcher of `filter` that is told everything from now on.
-    pub(crate) fn join(&mut self, filter: Filter, cache: &Arc<Cache>, after: ResourceVersion) -> Subscription {
+    pub(crate) fn join(
+        &mut self,
+        filter: Filter,
+        cache: &Arc<Cache>,
+        after: ResourceVersion,
+    ) -> Subscription {
         let group = self.group(filter.index());
         let channel = match group.iter().find(|c| c.filter == filter) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = Arc::new(Channel { filter, ring: Mutex::default(), wake: watch::Sender::new(()) });
+                let channel = Arc::new(Channel {
+                    filter,
+                    ring: Mutex::default(),
+                    wake: watch::Sender::new(()),
+                });
                 group.push(channel.clone());
                 channel
             }
@@ -162,7 +193,14 @@ impl Channels {
         ring.seats.push((seat, place));
         drop(ring);
         let wake = channel.wake.subscribe();
-        Subscription { cache: cache.clone(), channel, wake, seat, place, after }
+        Subscription {
+            cache: cache.clone(),
+            channel,
+            wake,
+            seat,
+            place,
+            after,
+        }
     }
 
     pub(crate) fn leave(&mut self, channel: &Arc<Channel>, seat: u64) {
@@ -196,8 +234,16 @@ impl Channels {
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Channel>> {
         let all = std::mem::take(self);
         let namespaces = all.namespaces.into_values().flatten();
-        let fields = all.fields.into_values().flat_map(AHashMap::into_values).flatten();
-        all.any.into_iter().chain(namespaces).chain(fields).collect()
+        let fields = all
+            .fields
+            .into_values()
+            .flat_map(AHashMap::into_values)
+            .flatten();
+        all.any
+            .into_iter()
+            .chain(namespaces)
+            .chain(fields)
+            .collect()
     }
 }
 
@@ -223,17 +269,29 @@ impl Subscription {
             return Err(Failure::Expired(why.clone()));
         }
         if self.place < ring.first {
-            return Err(Failure::Expired("too old resource version: the watcher was too slow to keep up".into()));
+            return Err(Failure::Expired(
+                "too old resource version: the watcher was too slow to keep up".into(),
+            ));
         }
         let start = (self.place - ring.first) as usize;
         let end = (start + most).min(ring.events.len());
-        let taken: Vec<Told> = ring.events.range(start..end).filter(|t| t.version > self.after).cloned().collect();
+        let taken: Vec<Told> = ring
+            .events
+            .range(start..end)
+            .filter(|t| t.version > self.after)
+            .cloned()
+            .collect();
         self.place = ring.first + end as u64;
         if ring.seats.len() <= FEW {
             if let Some(seat) = ring.seats.iter_mut().find(|(s, _)| *s == self.seat) {
                 seat.1 = self.place;
             }
-            let slowest = ring.seats.iter().map(|(_, place)| *place).min().unwrap_or(self.place);
+            let slowest = ring
+                .seats
+                .iter()
+                .map(|(_, place)| *place)
+                .min()
+                .unwrap_or(self.place);
             while ring.first < slowest {
                 ring.events.pop_front();
                 ring.first += 1;

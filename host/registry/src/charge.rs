@@ -55,7 +55,8 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
     let resource = registry.find(&Gvr::new("", "v1", "resourcequotas"))?;
     let cache = registry.cache(&resource).await?;
     loop {
-        let Some(object) = read::newest(registry, &cache, &charge.namespace, &charge.quota).await? else {
+        let Some(object) = read::newest(registry, &cache, &charge.namespace, &charge.quota).await?
+        else {
             // The quota is gone, and with it the limit.
             return Ok(());
         };
@@ -63,9 +64,14 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
         let mut over = Vec::new();
         for (name, amount) in &charge.add {
             let of = |path: &str| -> Result<Option<Quantity>, Failure> {
-                at(&value, path).and_then(|m| m.get(name)).map(|q| Quantity::parse(&plain(q))).transpose()
+                at(&value, path)
+                    .and_then(|m| m.get(name))
+                    .map(|q| Quantity::parse(&plain(q)))
+                    .transpose()
             };
-            let Some(hard) = of("status.hard")? else { continue };
+            let Some(hard) = of("status.hard")? else {
+                continue;
+            };
             let used = of("status.used")?;
             let asked = Quantity::parse(amount)?;
             let before = used.unwrap_or_default();
@@ -74,7 +80,12 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
                 Way::GiveBack => before - asked,
             };
             if way == Way::Take && after > hard {
-                over.push((name.clone(), amount.clone(), before.to_string(), hard.to_string()));
+                over.push((
+                    name.clone(),
+                    amount.clone(),
+                    before.to_string(),
+                    hard.to_string(),
+                ));
             }
             let sum = after.max(Quantity::default()).to_string();
             if value["status"].is_null() {
@@ -87,7 +98,10 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
         }
         if !over.is_empty() {
             let list = |pick: fn(&(String, String, String, String)) -> &String| {
-                over.iter().map(|o| format!("{}={}", o.0, pick(o))).collect::<Vec<_>>().join(",")
+                over.iter()
+                    .map(|o| format!("{}={}", o.0, pick(o)))
+                    .collect::<Vec<_>>()
+                    .join(",")
             };
             return Err(Failure::Forbidden {
                 resource: resource.kind.group_resource(),
@@ -103,7 +117,12 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
         }
         let bytes = document::encode(&mut value)?;
         let key = cache.store_key(&charge.namespace, &charge.quota);
-        match registry.inner.store.txn(Txn::update(key, bytes, object.version)).await? {
+        match registry
+            .inner
+            .store
+            .txn(Txn::update(key, bytes, object.version))
+            .await?
+        {
             store::Outcome::Done { .. } => return Ok(()),
             // Another write charged the same quota: look again.
             store::Outcome::Refused { .. } => {}

@@ -4,7 +4,6 @@
 //! (pods) stays for its grace period; the kubelet ends it by deleting again with grace 0. Source: "Finalizers",
 //! "Garbage Collection" and "Pod Lifecycle" of the Kubernetes documentation.
 
-
 use client::{DeleteOptions, Outcome, Propagation, Target};
 use jiff::SignedDuration;
 use model::Failure;
@@ -30,19 +29,38 @@ enum Step {
     Remove,
 }
 
-pub(crate) async fn delete(job: &Job<'_>, target: &Target, delete: &DeleteOptions, notes: &mut Notes) -> Result<Outcome, Failure> {
+pub(crate) async fn delete(
+    job: &Job<'_>,
+    target: &Target,
+    delete: &DeleteOptions,
+    notes: &mut Notes,
+) -> Result<Outcome, Failure> {
     let missing = || Failure::NotFound(job.cache.key(&target.namespace, &target.name));
-    let mut old = job.old(target, delete.preconditions.version).await?.ok_or_else(missing)?;
+    let mut old = job
+        .old(target, delete.preconditions.version)
+        .await?
+        .ok_or_else(missing)?;
     loop {
-        job.hold(&old.object, &delete.preconditions)?;
         let mut tried = Notes::default();
-        admit(job, target, &old, delete, &mut tried).await?;
-        let step = decide(job, &old.value, delete)?;
+        let step = match job.hold(&old.object, &delete.preconditions) {
+            Ok(()) => match admit(job, target, &old, delete, &mut tried).await {
+                Ok(()) => decide(job, &old.value, delete),
+                Err(failure) => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        };
+        let writes = matches!(step, Ok(Step::Mark(_) | Step::Remove)) && !job.options.dry_run;
+        if !writes && !job.confirm(&mut old).await? {
+            continue;
+        }
+        let step = step?;
         if job.options.dry_run {
             job.tell(notes, tried);
             return Ok(match step {
                 Step::Nothing => Outcome::Changed(job.answer(old.object).await?),
-                Step::Mark(value) => Outcome::Changed(job.imagined(value, &target.name, &target.namespace)?),
+                Step::Mark(value) => {
+                    Outcome::Changed(job.imagined(value, &target.name, &target.namespace)?)
+                }
                 Step::Remove => Outcome::Deleted(job.answer(old.object).await?),
             });
         }
@@ -55,7 +73,10 @@ pub(crate) async fn delete(job: &Job<'_>, target: &Target, delete: &DeleteOption
             }
             Step::Mark(value) => {
                 let stored = job.encode(value).await?;
-                (Txn::update(store_key, stored.clone(), old.object.version), Some(stored))
+                (
+                    Txn::update(store_key, stored.clone(), old.object.version),
+                    Some(stored),
+                )
             }
             Step::Remove => (Txn::delete(store_key, old.object.version), None),
         };
@@ -63,7 +84,9 @@ pub(crate) async fn delete(job: &Job<'_>, target: &Target, delete: &DeleteOption
             store::Outcome::Done { revision } => {
                 job.tell(notes, tried);
                 return Ok(match marked {
-                    Some(stored) => Outcome::Changed(job.answer(job.written(key, &stored, revision)?).await?),
+                    Some(stored) => {
+                        Outcome::Changed(job.answer(job.written(key, &stored, revision)?).await?)
+                    }
                     None => {
                         let gone = document::at_version(&old.object, revision);
                         Outcome::Deleted(job.gone(gone.into()).await?)
@@ -82,7 +105,13 @@ pub(crate) async fn delete(job: &Job<'_>, target: &Target, delete: &DeleteOption
     }
 }
 
-async fn admit(job: &Job<'_>, target: &Target, old: &Old, delete: &DeleteOptions, notes: &mut Notes) -> Result<(), Failure> {
+async fn admit(
+    job: &Job<'_>,
+    target: &Target,
+    old: &Old,
+    delete: &DeleteOptions,
+    notes: &mut Notes,
+) -> Result<(), Failure> {
     let admit = &job.registry.inner.options.admit;
     let interest = Interest {
         operation: Operation::Delete,
@@ -117,7 +146,10 @@ fn options(job: &Job<'_>, delete: &DeleteOptions) -> Value {
         options.insert("gracePeriodSeconds".into(), grace.into());
     }
     if let Some(propagation) = delete.propagation {
-        options.insert("propagationPolicy".into(), format!("{propagation:?}").into());
+        options.insert(
+            "propagationPolicy".into(),
+            format!("{propagation:?}").into(),
+        );
     }
     if job.options.dry_run {
         options.insert("dryRun".into(), json!(["All"]));
@@ -152,7 +184,9 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
     let granted = old["metadata"]["deletionGracePeriodSeconds"].as_u64();
     let held = !finalizers.is_empty()
         || match rules.deletion {
-            Deletion::Namespace => old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()),
+            Deletion::Namespace => old["spec"]["finalizers"]
+                .as_array()
+                .is_some_and(|f| !f.is_empty()),
             Deletion::AtOnce | Deletion::Graceful(_) => false,
         };
     if dying {
@@ -162,7 +196,11 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
             if granted.unwrap_or(0) == 0 && !held {
                 return Ok(Step::Remove);
             }
-            return Ok(if changed { Step::Mark(new) } else { Step::Nothing });
+            return Ok(if changed {
+                Step::Mark(new)
+            } else {
+                Step::Nothing
+            });
         }
     }
     if grace == 0 && !held {
@@ -179,13 +217,18 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
 /// Sets when the object is to be gone. A shortened grace counts from when it was first marked.
 fn mark(new: &mut Value, old: &Value, grace: u64, now: jiff::Timestamp) -> Result<(), Failure> {
     let meta = old.get("metadata");
-    let granted = meta.and_then(|m| m.get("deletionGracePeriodSeconds")).and_then(Value::as_u64);
+    let granted = meta
+        .and_then(|m| m.get("deletionGracePeriodSeconds"))
+        .and_then(Value::as_u64);
     let seconds = |s: u64| SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX / 2));
     let due = match (meta::text(old, "deletionTimestamp"), granted) {
         ("", _) | (_, None) => now.checked_add(seconds(grace)),
-        (due, Some(granted)) => model::time::parse(due)?.checked_sub(seconds(granted - grace.min(granted))),
+        (due, Some(granted)) => {
+            model::time::parse(due)?.checked_sub(seconds(granted - grace.min(granted)))
+        }
     };
-    let due = due.map_err(|_| Failure::BadRequest(format!("gracePeriodSeconds {grace} is too long")))?;
+    let due =
+        due.map_err(|_| Failure::BadRequest(format!("gracePeriodSeconds {grace} is too long")))?;
     let fields = meta::fields(new);
     fields.insert("deletionTimestamp".into(), model::time::seconds(due).into());
     fields.insert("deletionGracePeriodSeconds".into(), grace.into());
@@ -195,8 +238,13 @@ fn mark(new: &mut Value, old: &Value, grace: u64, now: jiff::Timestamp) -> Resul
 /// The finalizers after a delete with this propagation; without one, those that stand there decide.
 fn finalizers(old: &Value, propagation: Option<Propagation>) -> Vec<&str> {
     let have = meta::finalizers(old);
-    let Some(propagation) = propagation else { return have };
-    let mut left: Vec<&str> = have.into_iter().filter(|f| !matches!(*f, ORPHAN | FOREGROUND)).collect();
+    let Some(propagation) = propagation else {
+        return have;
+    };
+    let mut left: Vec<&str> = have
+        .into_iter()
+        .filter(|f| !matches!(*f, ORPHAN | FOREGROUND))
+        .collect();
     match propagation {
         Propagation::Orphan => left.push(ORPHAN),
         Propagation::Foreground => left.push(FOREGROUND),
@@ -206,7 +254,14 @@ fn finalizers(old: &Value, propagation: Option<Propagation>) -> Vec<&str> {
 }
 
 /// Deletes what the selectors match, one by one, each with its own admission and its own fate.
-pub(crate) async fn collection(job: &Job<'_>, target: &Target, delete_options: &DeleteOptions, labels: &str, fields: &str, notes: &mut Notes) -> Result<Outcome, Failure> {
+pub(crate) async fn collection(
+    job: &Job<'_>,
+    target: &Target,
+    delete_options: &DeleteOptions,
+    labels: &str,
+    fields: &str,
+    notes: &mut Notes,
+) -> Result<Outcome, Failure> {
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let filter = Filter::new(job.resource, namespace, labels, fields)?;
     job.cache.catch_up().await?;
@@ -214,11 +269,17 @@ pub(crate) async fn collection(job: &Job<'_>, target: &Target, delete_options: &
     let mut done = Vec::new();
     let prefix = namespace.map(|n| format!("{n}/")).unwrap_or_default();
     let from = crate::cache::Place::from(prefix.as_str());
-    for (_, entry) in objects.range(from..).take_while(|(place, _)| place.starts_with(prefix.as_str())) {
+    for (_, entry) in objects
+        .range(from..)
+        .take_while(|(place, _)| place.starts_with(prefix.as_str()))
+    {
         if !filter.matches(entry, &job.cache.picker) {
             continue;
         }
-        let target = Target { name: entry.object.key.name.to_string(), ..target.clone() };
+        let target = Target {
+            name: entry.object.key.name.to_string(),
+            ..target.clone()
+        };
         match Box::pin(delete(job, &target, delete_options, notes)).await {
             Ok(Outcome::Deleted(object) | Outcome::Changed(object)) => done.push(object),
             Ok(_) | Err(Failure::NotFound(_)) => {}

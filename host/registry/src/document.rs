@@ -41,11 +41,23 @@ struct Meta<'a> {
 ///
 /// # Errors
 /// [`Failure::Internal`] for bytes that no registry wrote.
-pub(crate) fn stored(gvk: &Arc<Gvk>, key: ObjectKey, bytes: &[u8], version: ResourceVersion) -> Result<Object, Failure> {
-    let unreadable = |e: serde_json::Error| Failure::Internal(format!("what is stored for {key} cannot be read: {e}"));
+pub(crate) fn stored(
+    gvk: &Arc<Gvk>,
+    key: ObjectKey,
+    bytes: &[u8],
+    version: ResourceVersion,
+) -> Result<Object, Failure> {
+    let unreadable = |e: serde_json::Error| {
+        Failure::Internal(format!("what is stored for {key} cannot be read: {e}"))
+    };
     let head: Head<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
     let meta: Meta<'_> = serde_json::from_str(head.metadata.get()).map_err(unreadable)?;
-    let labels = meta.labels.iter().flatten().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
+    let labels = meta
+        .labels
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.as_ref(), v.as_ref()))
+        .collect();
     let uid = Uid(meta.uid.as_ref().into());
     let json = if meta.resource_version.is_some() {
         // Written by somebody who stores the version too; rare, so the slow way will do.
@@ -55,7 +67,14 @@ pub(crate) fn stored(gvk: &Arc<Gvk>, key: ObjectKey, bytes: &[u8], version: Reso
     } else {
         splice(bytes, within(bytes, head.metadata), version)
     };
-    Ok(Object { gvk: gvk_of(gvk, &head.api_version), key, uid, version, labels, json })
+    Ok(Object {
+        gvk: gvk_of(gvk, &head.api_version),
+        key,
+        uid,
+        version,
+        labels,
+        json,
+    })
 }
 
 /// The kind's own, unless the object was stored when another version was the stored one.
@@ -64,7 +83,11 @@ fn gvk_of(gvk: &Arc<Gvk>, api_version: &str) -> Arc<Gvk> {
         Some((group, version)) => gvk.group == group && gvk.version == version,
         None => api_version.is_empty() || gvk.group.is_empty() && gvk.version == api_version,
     };
-    if same { gvk.clone() } else { Arc::new(Gvk::from_api_version(api_version, &gvk.kind)) }
+    if same {
+        gvk.clone()
+    } else {
+        Arc::new(Gvk::from_api_version(api_version, &gvk.kind))
+    }
 }
 
 /// The same object as of another version: the last state of a deleted one, at the version of its deletion.
@@ -76,7 +99,11 @@ pub(crate) fn at_version(object: &Object, version: ResourceVersion) -> Object {
         let after = meta.start + 1;
         if object.json[after..].starts_with(FIELD) {
             let digits = after + FIELD.len();
-            let end = digits + object.json[digits..].iter().position(|&b| b == b'"').unwrap_or(0);
+            let end = digits
+                + object.json[digits..]
+                    .iter()
+                    .position(|&b| b == b'"')
+                    .unwrap_or(0);
             let mut json = Vec::with_capacity(object.json.len() + 4);
             json.extend_from_slice(&object.json[..digits]);
             json.extend_from_slice(version.to_string().as_bytes());
@@ -96,7 +123,9 @@ pub(crate) fn encode(value: &mut Value) -> Result<Bytes, Failure> {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
     }
-    serde_json::to_vec(value).map(Bytes::from).map_err(Failure::internal)
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(Failure::internal)
 }
 
 fn within(bytes: &[u8], raw: &RawValue) -> Range<usize> {
@@ -131,10 +160,17 @@ impl Picker {
     ///
     /// # Errors
     /// [`Failure::BadRequest`] for a text that is no path.
-    pub(crate) fn new<'a>(paths: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Failure> {
-        let (paths, defaults): (Vec<&str>, Vec<CompactString>) =
-            paths.into_iter().map(|(path, default)| (path, default.into())).unzip();
-        Ok(Self { fields: FieldSet::parse(&paths)?, defaults })
+    pub(crate) fn new<'a>(
+        paths: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, Failure> {
+        let (paths, defaults): (Vec<&str>, Vec<CompactString>) = paths
+            .into_iter()
+            .map(|(path, default)| (path, default.into()))
+            .unzip();
+        Ok(Self {
+            fields: FieldSet::parse(&paths)?,
+            defaults,
+        })
     }
 
     /// The values as text, in the order of the paths.
@@ -143,11 +179,16 @@ impl Picker {
             return Box::default();
         }
         let texts = self.fields.read(json);
-        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text() {
+        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text()
+        {
             text if text.is_empty() => default.clone(),
             text => text.as_ref().into(),
         };
-        texts.into_iter().zip(&self.defaults).map(or_default).collect()
+        texts
+            .into_iter()
+            .zip(&self.defaults)
+            .map(or_default)
+            .collect()
     }
 }
 
@@ -168,14 +209,29 @@ mod tests {
             json!({"apiVersion": "v1", "metadata": {"uid": "u", "labels": {"a": "b"}}, "spec": {"metadata": {}}}),
             json!({"metadata": {}, "z": 1}),
         ] {
-            let object = stored(&gvk, key(), value.to_string().as_bytes(), ResourceVersion(7)).unwrap();
+            let object = stored(
+                &gvk,
+                key(),
+                value.to_string().as_bytes(),
+                ResourceVersion(7),
+            )
+            .unwrap();
             let mut expected = value.clone();
             expected["metadata"]["resourceVersion"] = "7".into();
             assert_eq!(object.value(), expected);
             let later = at_version(&object, ResourceVersion(1234));
             expected["metadata"]["resourceVersion"] = "1234".into();
-            assert_eq!((later.value(), later.version), (expected.clone(), ResourceVersion(1234)));
-            let again = stored(&gvk, key(), &encode(&mut later.value()).unwrap(), ResourceVersion(9)).unwrap();
+            assert_eq!(
+                (later.value(), later.version),
+                (expected.clone(), ResourceVersion(1234))
+            );
+            let again = stored(
+                &gvk,
+                key(),
+                &encode(&mut later.value()).unwrap(),
+                ResourceVersion(9),
+            )
+            .unwrap();
             assert_eq!((again.uid, again.labels), (object.uid, object.labels));
         }
         assert!(stored(&gvk, key(), b"{}", ResourceVersion(1)).is_err());
@@ -184,13 +240,24 @@ mod tests {
     #[test]
     fn a_stored_version_is_overruled() {
         let gvk = Arc::new(Gvk::new("", "v1", "Pod"));
-        let object = stored(&gvk, key(), br#"{"metadata":{"resourceVersion":"3"}}"#, ResourceVersion(7)).unwrap();
+        let object = stored(
+            &gvk,
+            key(),
+            br#"{"metadata":{"resourceVersion":"3"}}"#,
+            ResourceVersion(7),
+        )
+        .unwrap();
         assert_eq!(object.value()["metadata"]["resourceVersion"], "7");
     }
 
     #[test]
     fn fields_are_picked_without_parsing_the_rest() {
-        let picker = Picker::new([("spec.nodeName", ""), ("status.phase", "Pending"), ("spec.hostNetwork", "false")]).unwrap();
+        let picker = Picker::new([
+            ("spec.nodeName", ""),
+            ("status.phase", "Pending"),
+            ("spec.hostNetwork", "false"),
+        ])
+        .unwrap();
         let json = br#"{"spec":{"containers":[{"nodeName":"x"}],"nodeName":"n\u0031","hostNetwork":true},"other":null}"#;
         assert_eq!(&*picker.pick(json), ["n1", "Pending", "true"]);
         assert_eq!(&*picker.pick(b"{}"), ["", "Pending", "false"]);

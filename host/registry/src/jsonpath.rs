@@ -14,14 +14,22 @@ enum Step {
     /// From the end where negative.
     Index(i64),
     All,
-    Where { path: JsonPath, equal: bool, value: Value },
+    Where {
+        path: JsonPath,
+        equal: bool,
+        value: Value,
+    },
 }
 
 impl JsonPath {
     /// # Errors
     /// What cannot be read, as a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let inner = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text.trim());
+        let inner = text
+            .trim()
+            .strip_prefix('{')
+            .and_then(|t| t.strip_suffix('}'))
+            .unwrap_or(text.trim());
         let mut rest = inner.strip_prefix('$').unwrap_or(inner);
         let mut steps = Vec::new();
         while !rest.is_empty() {
@@ -75,11 +83,17 @@ fn bracket<'t>(text: &'t str, steps: &mut Vec<Step>) -> Result<&'t str, String> 
     }
     let end = text.find(']').ok_or_else(unclosed)?;
     let inside = text[..end].trim();
-    let quoted = ['\'', '"'].iter().find_map(|q| inside.strip_prefix(*q)?.strip_suffix(*q));
+    let quoted = ['\'', '"']
+        .iter()
+        .find_map(|q| inside.strip_prefix(*q)?.strip_suffix(*q));
     steps.push(match (quoted, inside) {
         (Some(name), _) => Step::Field(name.to_owned()),
         (None, "*") => Step::All,
-        (None, number) => Step::Index(number.parse().map_err(|_| format!("{number:?} is not an index"))?),
+        (None, number) => Step::Index(
+            number
+                .parse()
+                .map_err(|_| format!("{number:?} is not an index"))?,
+        ),
     });
     Ok(&text[end + 1..])
 }
@@ -90,23 +104,40 @@ fn filter(text: &str) -> Result<Step, String> {
         (None, Some(at)) => (at, false),
         (None, None) => return Err(format!("expected '==' or '!=' in filter {text:?}")),
     };
-    let path = text[..at].trim().strip_prefix('@').ok_or_else(|| format!("expected '@' in filter {text:?}"))?;
+    let path = text[..at]
+        .trim()
+        .strip_prefix('@')
+        .ok_or_else(|| format!("expected '@' in filter {text:?}"))?;
     let constant = text[at + 2..].trim();
-    let quoted = ['\'', '"'].iter().find_map(|q| constant.strip_prefix(*q)?.strip_suffix(*q));
+    let quoted = ['\'', '"']
+        .iter()
+        .find_map(|q| constant.strip_prefix(*q)?.strip_suffix(*q));
     let value = match quoted {
         Some(word) => word.into(),
-        None => serde_json::from_str(constant).map_err(|_| format!("{constant:?} is not a constant"))?,
+        None => {
+            serde_json::from_str(constant).map_err(|_| format!("{constant:?} is not a constant"))?
+        }
     };
-    Ok(Step::Where { path: JsonPath::parse(path)?, equal, value })
+    Ok(Step::Where {
+        path: JsonPath::parse(path)?,
+        equal,
+        value,
+    })
 }
 
 fn follow<'a>(steps: &[Step], value: &'a Value) -> Option<&'a Value> {
-    let Some((step, rest)) = steps.split_first() else { return Some(value) };
+    let Some((step, rest)) = steps.split_first() else {
+        return Some(value);
+    };
     match step {
         Step::Field(name) => follow(rest, value.get(name)?),
         Step::Index(i) => {
             let list = value.as_array()?;
-            let i = if *i < 0 { list.len().checked_sub(i.unsigned_abs() as usize)? } else { *i as usize };
+            let i = if *i < 0 {
+                list.len().checked_sub(i.unsigned_abs() as usize)?
+            } else {
+                *i as usize
+            };
             follow(rest, list.get(i)?)
         }
         Step::All => match value {
@@ -114,9 +145,17 @@ fn follow<'a>(steps: &[Step], value: &'a Value) -> Option<&'a Value> {
             Value::Object(map) => map.values().find_map(|item| follow(rest, item)),
             _ => None,
         },
-        Step::Where { path, equal, value: wanted } => {
+        Step::Where {
+            path,
+            equal,
+            value: wanted,
+        } => {
             let fits = |item: &&Value| (path.first(item) == Some(wanted)) == *equal;
-            value.as_array()?.iter().filter(fits).find_map(|item| follow(rest, item))
+            value
+                .as_array()?
+                .iter()
+                .filter(fits)
+                .find_map(|item| follow(rest, item))
         }
     }
 }
@@ -128,7 +167,8 @@ mod tests {
 
     #[test]
     fn finds_what_printer_columns_ask_for() {
-        let value = json!({"a": {"b": [{"t": "X", "s": 1}, {"t": "Y", "s": 2}]}, "m": {"x.y/z": "v"}});
+        let value =
+            json!({"a": {"b": [{"t": "X", "s": 1}, {"t": "Y", "s": 2}]}, "m": {"x.y/z": "v"}});
         for (path, found) in [
             (".a.b[0].s", json!(1)),
             (".a.b[-1].s", json!(2)),
@@ -138,7 +178,11 @@ mod tests {
             (".m['x.y/z']", json!("v")),
             (".m.x\\.y/z", json!("v")),
         ] {
-            assert_eq!(JsonPath::parse(path).unwrap().first(&value), Some(&found), "{path}");
+            assert_eq!(
+                JsonPath::parse(path).unwrap().first(&value),
+                Some(&found),
+                "{path}"
+            );
         }
         assert_eq!(JsonPath::parse(".a.c").unwrap().first(&value), None);
         for bad in ["a", ".a[", ".a[x]", ".a[?(@.t)]"] {

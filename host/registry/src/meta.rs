@@ -9,13 +9,23 @@ use crate::resource::{Deletion, Resource};
 
 /// A text field of `metadata`, empty where there is none.
 pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    object.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or_default()
+    object
+        .get("metadata")
+        .and_then(|m| m.get(key))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The finalizers, or none.
 pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
-    let list = object.get("metadata").and_then(|m| m.get("finalizers")).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str).collect()
+    let list = object
+        .get("metadata")
+        .and_then(|m| m.get("finalizers"))
+        .and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 pub(crate) fn is_dying(object: &Value) -> bool {
@@ -36,7 +46,11 @@ pub(crate) fn fields(object: &mut Value) -> &mut Map<String, Value> {
     if !object.is_object() {
         *object = empty();
     }
-    let meta = object.as_object_mut().expect("just made so").entry("metadata").or_insert_with(empty);
+    let meta = object
+        .as_object_mut()
+        .expect("just made so")
+        .entry("metadata")
+        .or_insert_with(empty);
     if !meta.is_object() {
         *meta = empty();
     }
@@ -45,7 +59,9 @@ pub(crate) fn fields(object: &mut Value) -> &mut Map<String, Value> {
 
 /// Sets or removes a member of an object.
 pub(crate) fn put(object: &mut Value, key: &str, value: Option<Value>) {
-    let Some(map) = object.as_object_mut() else { return };
+    let Some(map) = object.as_object_mut() else {
+        return;
+    };
     match value {
         Some(value) => map.insert(key.into(), value),
         None => map.remove(key),
@@ -53,7 +69,11 @@ pub(crate) fn put(object: &mut Value, key: &str, value: Option<Value>) {
 }
 
 /// Checks that a document belongs where it was sent, and fills in what the URL says.
-pub(crate) fn address(resource: &Resource, target: &Target, new: &mut Value) -> Result<(), Failure> {
+pub(crate) fn address(
+    resource: &Resource,
+    target: &Target,
+    new: &mut Value,
+) -> Result<(), Failure> {
     let expected = &resource.kind.gvk;
     let says = |key: &str| new.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (says("apiVersion"), says("kind"));
@@ -85,10 +105,14 @@ pub(crate) fn address(resource: &Resource, target: &Target, new: &mut Value) -> 
 
 /// The same for the document of a subresource, which has a kind of its own.
 pub(crate) fn address_act(target: &Target, new: &mut Value) -> Result<(), Failure> {
-    let (name, namespace) = (text(new, "name").to_owned(), text(new, "namespace").to_owned());
+    let (name, namespace) = (
+        text(new, "name").to_owned(),
+        text(new, "namespace").to_owned(),
+    );
     if !namespace.is_empty() && namespace != target.namespace {
         return Err(Failure::BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request".into(),
+            "the namespace of the provided object does not match the namespace sent on the request"
+                .into(),
         ));
     }
     if !target.name.is_empty() && !name.is_empty() && name != target.name {
@@ -110,7 +134,12 @@ pub(crate) fn address_act(target: &Target, new: &mut Value) -> Result<(), Failur
 /// A new object: its uid, its time, its first generation; nothing that only an older object can have.
 pub(crate) fn born(new: &mut Value, now: Timestamp, uid: &str, generation: bool) {
     let meta = fields(new);
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+    ] {
         meta.remove(key);
     }
     meta.insert("uid".into(), uid.into());
@@ -123,7 +152,9 @@ pub(crate) fn born(new: &mut Value, now: Timestamp, uid: &str, generation: bool)
 
 /// A changed object: what only the system sets stays as it was.
 pub(crate) fn kept(new: &mut Value, old: &Value) {
-    let Some(was) = old.get("metadata").and_then(Value::as_object) else { return };
+    let Some(was) = old.get("metadata").and_then(Value::as_object) else {
+        return;
+    };
     let meta = fields(new);
     for key in [
         "uid",
@@ -145,9 +176,12 @@ pub(crate) fn kept(new: &mut Value, old: &Value) {
 /// Raises `metadata.generation` when anything but metadata and status changed.
 pub(crate) fn count_generation(new: &mut Value, old: &Value) {
     let changed = {
-        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return };
+        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+            return;
+        };
         let skip = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
-        new.keys().filter(skip).any(|k| new.get(k) != old.get(k)) || old.keys().filter(skip).any(|k| !new.contains_key(k))
+        new.keys().filter(skip).any(|k| new.get(k) != old.get(k))
+            || old.keys().filter(skip).any(|k| !new.contains_key(k))
     };
     if changed {
         bump_generation(new);
@@ -156,15 +190,22 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value) {
 
 pub(crate) fn bump_generation(object: &mut Value) {
     let meta = fields(object);
-    let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or_default();
+    let generation = meta
+        .get("generation")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
     meta.insert("generation".into(), (generation + 1).into());
 }
 
 /// Whether a change takes away the last thing that held a dying object.
 pub(crate) fn leaves(resource: &Resource, new: &Value, old: &Value) -> bool {
-    let no_grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|s| s == 0);
+    let no_grace = old["metadata"]["deletionGracePeriodSeconds"]
+        .as_i64()
+        .is_none_or(|s| s == 0);
     let held = match resource.rules.deletion {
-        Deletion::Namespace => new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()),
+        Deletion::Namespace => new["spec"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty()),
         Deletion::AtOnce | Deletion::Graceful(_) => false,
     };
     is_dying(old) && no_grace && !held && finalizers(new).is_empty()

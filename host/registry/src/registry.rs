@@ -8,7 +8,10 @@ use std::time::Instant;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use client::{Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write, Written};
+use client::{
+    Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write,
+    Written,
+};
 use model::{Caller, Failure, GroupResource, Gvr, Kind, Object};
 use parking_lot::RwLock;
 use store::Store;
@@ -18,8 +21,8 @@ use crate::allocate::Allocator;
 use crate::cache::{Cache, Limits};
 use crate::catalog::Catalog;
 use crate::gates::{
-    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures, Interest, Notes, Operation,
-    Request, SignToken,
+    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures,
+    Interest, Notes, Operation, Request, SignToken,
 };
 use crate::resource::Resource;
 use crate::system::{SystemClock, SystemDice};
@@ -54,12 +57,20 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { service_ranges: vec!["10.96.0.0/16".into()], node_ports: (30000, 32767), api_port: 6443 }
+        Self {
+            service_ranges: vec!["10.96.0.0/16".into()],
+            node_ports: (30000, 32767),
+            api_port: 6443,
+        }
     }
 }
 
 impl Options {
-    pub fn new(authorize: Arc<dyn Authorize>, admit: Arc<dyn Admit>, audit: Arc<dyn Audit>) -> Self {
+    pub fn new(
+        authorize: Arc<dyn Authorize>,
+        admit: Arc<dyn Admit>,
+        audit: Arc<dyn Audit>,
+    ) -> Self {
         Self {
             authorize,
             admit,
@@ -109,7 +120,9 @@ impl Registry {
             caches: RwLock::default(),
             allocator,
         };
-        let registry = Self { inner: Arc::new(inner) };
+        let registry = Self {
+            inner: Arc::new(inner),
+        };
         crate::resources::crd::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
@@ -140,11 +153,20 @@ impl Registry {
     ///
     /// # Errors
     /// `Forbidden`, `Denied`, and whatever a plugin says.
-    pub async fn admit_connect(&self, caller: &Caller, verb: &str, target: &Target, options: &serde_json::Value) -> Result<Notes, Failure> {
+    pub async fn admit_connect(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target,
+        options: &serde_json::Value,
+    ) -> Result<Notes, Failure> {
         let resource = self.find(&target.gvr)?;
         self.authorize(caller, verb, target).await?;
         let mut notes = Notes::default();
-        let connects = matches!(target.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
+        let connects = matches!(
+            target.subresource.as_str(),
+            "exec" | "attach" | "portforward" | "proxy"
+        );
         let interest = Interest {
             operation: Operation::Connect,
             kind: &resource.kind,
@@ -152,7 +174,10 @@ impl Registry {
             namespace: &target.namespace,
         };
         if connects && self.inner.options.admit.wants(&interest) {
-            let gvk = resource.kind.subresource(&target.subresource).and_then(|s| s.kind.as_ref());
+            let gvk = resource
+                .kind
+                .subresource(&target.subresource)
+                .and_then(|s| s.kind.as_ref());
             let request = Request {
                 caller,
                 operation: Operation::Connect,
@@ -164,8 +189,16 @@ impl Registry {
                 options,
             };
             let mut object = options.clone();
-            self.inner.options.admit.mutate(&request, Some(&mut object), &mut notes).await?;
-            self.inner.options.admit.validate(&request, Some(&object), &mut notes).await?;
+            self.inner
+                .options
+                .admit
+                .mutate(&request, Some(&mut object), &mut notes)
+                .await?;
+            self.inner
+                .options
+                .admit
+                .validate(&request, Some(&object), &mut notes)
+                .await?;
         }
         Ok(notes)
     }
@@ -179,7 +212,9 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, gvr: &Gvr) -> Result<Arc<Resource>, Failure> {
-        self.resource(gvr).ok_or_else(|| Failure::NoSuchResource { asked: gvr.to_string() })
+        self.resource(gvr).ok_or_else(|| Failure::NoSuchResource {
+            asked: gvr.to_string(),
+        })
     }
 
     pub(crate) async fn cache(&self, resource: &Resource) -> Result<Arc<Cache>, Failure> {
@@ -187,9 +222,21 @@ impl Registry {
         let found = self.inner.caches.read().get(name).cloned();
         let cell = match found {
             Some(cell) => cell,
-            None => self.inner.caches.write().entry(name.clone()).or_default().clone(),
+            None => self
+                .inner
+                .caches
+                .write()
+                .entry(name.clone())
+                .or_default()
+                .clone(),
         };
-        let start = || Cache::start(self.inner.store.clone(), resource, self.inner.options.limits);
+        let start = || {
+            Cache::start(
+                self.inner.store.clone(),
+                resource,
+                self.inner.options.limits,
+            )
+        };
         cell.get_or_try_init(start).await.cloned()
     }
 
@@ -197,7 +244,9 @@ impl Registry {
     pub(crate) fn drop_cache(&self, resource: &GroupResource) {
         let cell = self.inner.caches.write().remove(resource);
         if let Some(cache) = cell.as_ref().and_then(|c| c.get()) {
-            cache.end(&Failure::Expired("the kind is no longer served as it was".into()));
+            cache.end(&Failure::Expired(
+                "the kind is no longer served as it was".into(),
+            ));
         }
     }
 
@@ -205,7 +254,12 @@ impl Registry {
         self.inner.options.clock.now()
     }
 
-    pub(crate) async fn authorize(&self, caller: &Caller, verb: &str, target: &Target) -> Result<(), Failure> {
+    pub(crate) async fn authorize(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target,
+    ) -> Result<(), Failure> {
         let attributes = Attributes {
             caller,
             verb,
@@ -252,7 +306,12 @@ pub(crate) struct Audited<'a> {
 
 /// `pods "a" is forbidden: User "x" cannot get resource "pods" in API group "" in the namespace "default"`.
 fn refused(what: &Attributes<'_>, why: &str) -> Failure {
-    let mut reason = format!("User {:?} cannot {} resource \"{}", what.caller.user().name, what.verb, what.resource);
+    let mut reason = format!(
+        "User {:?} cannot {} resource \"{}",
+        what.caller.user().name,
+        what.verb,
+        what.resource
+    );
     if !what.subresource.is_empty() {
         reason.push('/');
         reason.push_str(what.subresource);
@@ -266,7 +325,11 @@ fn refused(what: &Attributes<'_>, why: &str) -> Failure {
         reason.push_str(": ");
         reason.push_str(why);
     }
-    Failure::Forbidden { resource: GroupResource::new(what.group, what.resource), name: what.name.into(), reason }
+    Failure::Forbidden {
+        resource: GroupResource::new(what.group, what.resource),
+        name: what.name.into(),
+        reason,
+    }
 }
 
 #[async_trait]
@@ -290,7 +353,12 @@ impl Cluster for Registry {
         })
     }
 
-    async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure> {
+    async fn get(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        at: ReadVersion,
+    ) -> Result<Arc<Object>, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::read::get(self, caller, target, at).await;
         self.audit(Audited {
@@ -307,10 +375,19 @@ impl Cluster for Registry {
         result
     }
 
-    async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
+    async fn list(
+        &self,
+        caller: &Caller,
+        of: &Collection,
+        options: &ListOptions,
+    ) -> Result<List, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::read::list(self, caller, of, options).await;
-        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
+        let target = Target::new(
+            of.gvr.clone(),
+            of.namespace.as_deref().unwrap_or_default(),
+            "",
+        );
         self.audit(Audited {
             caller,
             verb: "list",
@@ -325,10 +402,19 @@ impl Cluster for Registry {
         result
     }
 
-    async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
+    async fn watch(
+        &self,
+        caller: &Caller,
+        of: &Collection,
+        options: &WatchOptions,
+    ) -> Result<WatchStream, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::watch::watch(self, caller, of, options).await;
-        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
+        let target = Target::new(
+            of.gvr.clone(),
+            of.namespace.as_deref().unwrap_or_default(),
+            "",
+        );
         self.audit(Audited {
             caller,
             verb: "watch",

@@ -119,7 +119,10 @@ pub(crate) enum Deletion {
 pub(crate) enum Door {
     /// Shows the whole object and changes one part of it: the function takes the new and the old object and puts back,
     /// in the new one, all that this door may not change. The last function validates instead of the kind's own.
-    Part(fn(&mut Value, &Value), fn(&Value, Option<&Value>, &mut Vec<Cause>)),
+    Part(
+        fn(&mut Value, &Value),
+        fn(&Value, Option<&Value>, &mut Vec<Cause>),
+    ),
     /// `autoscaling/v1 Scale` over these paths.
     Scale(ScalePaths),
     /// Does something of its own on create.
@@ -128,7 +131,8 @@ pub(crate) enum Door {
     Stream,
 }
 
-pub(crate) type Act = for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
+pub(crate) type Act =
+    for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
 /// A create on a subresource that acts: already authorised, decoded and admitted.
 pub(crate) struct Acting<'a> {
@@ -231,12 +235,18 @@ impl Resource {
 
     /// Fields a selector may name; an absent one counts as empty text.
     pub fn selectable(mut self, paths: &[&str]) -> Self {
-        self.selectable.extend(paths.iter().map(|&path| Selectable { path: path.into(), default: "" }));
+        self.selectable.extend(paths.iter().map(|&path| Selectable {
+            path: path.into(),
+            default: "",
+        }));
         self
     }
 
     pub fn selectable_or(mut self, path: &str, default: &'static str) -> Self {
-        self.selectable.push(Selectable { path: path.into(), default });
+        self.selectable.push(Selectable {
+            path: path.into(),
+            default,
+        });
         self
     }
 
@@ -260,9 +270,17 @@ impl Resource {
 
     /// Serves the objects of another resource under this one's version, with some top-level fields renamed
     /// (stored name, served name).
-    pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
+    pub fn served_from(
+        mut self,
+        other: &Resource,
+        renamed: &'static [(&'static str, &'static str)],
+    ) -> Self {
         self.storage = other.storage.clone();
-        self.storage.versions = if renamed.is_empty() { Versions::Alike } else { Versions::Renamed(renamed) };
+        self.storage.versions = if renamed.is_empty() {
+            Versions::Alike
+        } else {
+            Versions::Renamed(renamed)
+        };
         self
     }
 
@@ -276,7 +294,10 @@ impl Resource {
         self
     }
 
-    pub(crate) fn validate(mut self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
+    pub(crate) fn validate(
+        mut self,
+        validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
+    ) -> Self {
         self.rules.validate = validate;
         self
     }
@@ -286,7 +307,10 @@ impl Resource {
         self
     }
 
-    pub(crate) fn claim(mut self, claim: fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>) -> Self {
+    pub(crate) fn claim(
+        mut self,
+        claim: fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>,
+    ) -> Self {
         self.rules.claim = Some(claim);
         self
     }
@@ -322,12 +346,22 @@ impl Resource {
     pub(crate) fn status(mut self) -> Self {
         self.rules.status = true;
         let validate = self.rules.validate;
-        self.door("status", None, &[Verb::Get, Verb::Patch, Verb::Update], Door::Part(only_status, validate))
+        self.door(
+            "status",
+            None,
+            &[Verb::Get, Verb::Patch, Verb::Update],
+            Door::Part(only_status, validate),
+        )
     }
 
     pub(crate) fn scale(self, paths: ScalePaths) -> Self {
         let kind = Gvk::new("autoscaling", "v1", "Scale");
-        self.door("scale", Some(kind), &[Verb::Get, Verb::Patch, Verb::Update], Door::Scale(paths))
+        self.door(
+            "scale",
+            Some(kind),
+            &[Verb::Get, Verb::Patch, Verb::Update],
+            Door::Scale(paths),
+        )
     }
 
     /// A create on `PARENT/name/NAME` that does something of its own with an object of `kind`.
@@ -339,21 +373,37 @@ impl Resource {
         self.door(name, kind, verbs, Door::Stream)
     }
 
-    pub(crate) fn door(mut self, name: &'static str, kind: Option<Gvk>, verbs: &[Verb], door: Door) -> Self {
+    pub(crate) fn door(
+        mut self,
+        name: &'static str,
+        kind: Option<Gvk>,
+        verbs: &[Verb],
+        door: Door,
+    ) -> Self {
         self.doors.push((name, door));
         self.edit(|parent| {
-            parent.subresources.push(Subresource { name: name.into(), kind, verbs: verbs.to_vec() });
+            parent.subresources.push(Subresource {
+                name: name.into(),
+                kind,
+                verbs: verbs.to_vec(),
+            });
         })
     }
 
     pub(crate) fn find_door(&self, name: &str) -> Option<Door> {
-        self.doors.iter().find(|(door, _)| *door == name).map(|(_, door)| door.clone())
+        self.doors
+            .iter()
+            .find(|(door, _)| *door == name)
+            .map(|(_, door)| door.clone())
     }
 
     /// One row of `kubectl get`, a cell per column. `now` is what ages are counted to.
     pub fn table(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let value = object.value();
-        self.columns.iter().map(|column| column.cell(&value, now)).collect()
+        self.columns
+            .iter()
+            .map(|column| column.cell(&value, now))
+            .collect()
     }
 
     /// Does the kind have `status` as a part of its own, with the `status` subresource?
@@ -384,10 +434,14 @@ impl Default for Rules {
 fn only_status(new: &mut Value, old: &Value) {
     let status = new.get_mut("status").map(Value::take);
     let managed = new.pointer_mut("/metadata/managedFields").map(Value::take);
-    let version = new.pointer_mut("/metadata/resourceVersion").map(Value::take);
+    let version = new
+        .pointer_mut("/metadata/resourceVersion")
+        .map(Value::take);
     *new = old.clone();
     let put = |at: &mut Value, key: &str, value: Option<Value>| {
-        let Some(map) = at.as_object_mut() else { return };
+        let Some(map) = at.as_object_mut() else {
+            return;
+        };
         match value {
             Some(value) => map.insert(key.into(), value),
             None => map.remove(key),

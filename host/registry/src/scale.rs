@@ -21,7 +21,11 @@ pub(crate) enum Change<'a> {
 }
 
 /// The Scale of an object.
-pub(crate) fn of(resource: &Resource, object: &Object, paths: &ScalePaths) -> Result<Object, Failure> {
+pub(crate) fn of(
+    resource: &Resource,
+    object: &Object,
+    paths: &ScalePaths,
+) -> Result<Object, Failure> {
     let scale = document(&object.value(), paths);
     let gvk = Arc::new(Gvk::new("autoscaling", "v1", "Scale"));
     let key = object.key.clone();
@@ -32,7 +36,13 @@ pub(crate) fn of(resource: &Resource, object: &Object, paths: &ScalePaths) -> Re
 
 fn document(object: &Value, paths: &ScalePaths) -> Value {
     let mut metadata = serde_json::Map::new();
-    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
         if let Some(value) = object["metadata"].get(key) {
             metadata.insert(key.into(), value.clone());
         }
@@ -45,8 +55,13 @@ fn document(object: &Value, paths: &ScalePaths) -> Value {
     let mut status = json!({"replicas": int_at(object, &paths.status_replicas)});
     let selector = match at(object, &paths.selector) {
         Some(Value::String(text)) => text.clone(),
-        Some(selector @ Value::Object(_)) => match selector.get("matchLabels").or(selector.get("matchExpressions")) {
-            Some(_) => Selector::from_json(selector).map(|s| s.to_string()).unwrap_or_default(),
+        Some(selector @ Value::Object(_)) => match selector
+            .get("matchLabels")
+            .or(selector.get("matchExpressions"))
+        {
+            Some(_) => Selector::from_json(selector)
+                .map(|s| s.to_string())
+                .unwrap_or_default(),
             // A map of labels as it is (ReplicationController).
             None => crate::table::pairs(Some(selector)).replace("<none>", ""),
         },
@@ -59,7 +74,14 @@ fn document(object: &Value, paths: &ScalePaths) -> Value {
 }
 
 /// Writes the number of replicas through the parent's own rules.
-pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: &ScalePaths, change: Change<'_>, preconditions: &Preconditions, notes: &mut Notes) -> Result<Outcome, Failure> {
+pub(crate) async fn write(
+    job: &Job<'_>,
+    target: &Target,
+    paths: &ScalePaths,
+    change: Change<'_>,
+    preconditions: &Preconditions,
+    notes: &mut Notes,
+) -> Result<Outcome, Failure> {
     let gvk = Gvk::new("autoscaling", "v1", "Scale");
     let old = job.old(target, preconditions.version).await?;
     let mut asked = preconditions.clone();
@@ -77,31 +99,52 @@ pub(crate) async fn write(job: &Job<'_>, target: &Target, paths: &ScalePaths, ch
     let key = job.cache.key(&target.namespace, &target.name);
     let mut warnings = Vec::new();
     let outcome = job
-        .change(target, None, old, &asked, Origin::Written, notes, &mut |old| {
-            let scale = match (&whole, &change) {
-                (Some(scale), _) => scale.clone(),
-                (None, Change::Patch(kind, body)) => {
-                    warnings.clear();
-                    let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
-                    let before = document(&old.value, paths);
-                    let patched = patch.apply(&before, &key, hand, &mut warnings)?;
-                    if let Some(version) = meta::version(&patched)?.filter(|v| *v != old.object.version) {
-                        tracing::debug!(%version, "a scale patch names another version");
-                        return Err(Failure::modified(old.object.key.clone()));
+        .change(
+            target,
+            None,
+            old,
+            &asked,
+            Origin::Written,
+            notes,
+            &mut |old| {
+                let scale = match (&whole, &change) {
+                    (Some(scale), _) => scale.clone(),
+                    (None, Change::Patch(kind, body)) => {
+                        warnings.clear();
+                        let patch =
+                            body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
+                        let before = document(&old.value, paths);
+                        let patched = patch.apply(&before, &key, hand, &mut warnings)?;
+                        if let Some(version) =
+                            meta::version(&patched)?.filter(|v| *v != old.object.version)
+                        {
+                            tracing::debug!(%version, "a scale patch names another version");
+                            return Err(Failure::modified(old.object.key.clone()));
+                        }
+                        patched
                     }
-                    patched
+                    (None, Change::Replace(_)) => {
+                        return Err(Failure::Internal("a scale without a body".into()));
+                    }
+                };
+                let replicas = int_at(&scale, "spec.replicas");
+                if replicas < 0 {
+                    let cause = model::Cause::invalid(
+                        "spec.replicas",
+                        replicas,
+                        "must be greater than or equal to 0",
+                    );
+                    return Err(Failure::Invalid {
+                        kind: gvk.clone(),
+                        name: target.name.clone(),
+                        causes: vec![cause],
+                    });
                 }
-                (None, Change::Replace(_)) => return Err(Failure::Internal("a scale without a body".into())),
-            };
-            let replicas = int_at(&scale, "spec.replicas");
-            if replicas < 0 {
-                let cause = model::Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-                return Err(Failure::Invalid { kind: gvk.clone(), name: target.name.clone(), causes: vec![cause] });
-            }
-            let mut new = old.value.clone();
-            set(&mut new, &paths.replicas, replicas.into());
-            Ok(new)
-        })
+                let mut new = old.value.clone();
+                set(&mut new, &paths.replicas, replicas.into());
+                Ok(new)
+            },
+        )
         .await?;
     notes.warnings.append(&mut warnings);
     Ok(match outcome {

@@ -42,7 +42,12 @@ pub(crate) enum Index {
 impl Filter {
     /// # Errors
     /// [`Failure::BadRequest`] in kube-apiserver's words for a selector that cannot be read or names another field.
-    pub(crate) fn new(resource: &Resource, namespace: Option<&str>, labels: &str, fields: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        resource: &Resource,
+        namespace: Option<&str>,
+        labels: &str,
+        fields: &str,
+    ) -> Result<Self, Failure> {
         let explain = |failure: Failure| {
             let what = resource.kind.gvr();
             Failure::BadRequest(format!(
@@ -51,7 +56,11 @@ impl Filter {
                 what.resource
             ))
         };
-        let selector = if labels.is_empty() { Selector::everything() } else { Selector::parse(labels)? };
+        let selector = if labels.is_empty() {
+            Selector::everything()
+        } else {
+            Selector::parse(labels)?
+        };
         let parsed = FieldSelector::parse(fields)?;
         let terms = parsed.terms().iter().map(|term| {
             let field = match term.field.as_str() {
@@ -59,19 +68,33 @@ impl Filter {
                 "metadata.namespace" if resource.kind.namespaced() => Field::Namespace,
                 path => {
                     let slot = resource.selectable.iter().position(|s| s.path == path);
-                    let unknown = || explain(Failure::BadRequest(format!("field label not supported: {path}")));
+                    let unknown = || {
+                        explain(Failure::BadRequest(format!(
+                            "field label not supported: {path}"
+                        )))
+                    };
                     Field::Slot(slot.ok_or_else(unknown)?)
                 }
             };
-            Ok(Term { field, value: term.value.clone(), equal: term.equal })
+            Ok(Term {
+                field,
+                value: term.value.clone(),
+                equal: term.equal,
+            })
         });
         let fields = terms.collect::<Result<Vec<_>, Failure>>()?;
-        Ok(Self { namespace: namespace.map(Into::into), labels: selector, fields })
+        Ok(Self {
+            namespace: namespace.map(Into::into),
+            labels: selector,
+            fields,
+        })
     }
 
     pub(crate) fn matches(&self, entry: &Entry, picker: &Picker) -> bool {
         let object: &Object = &entry.object;
-        self.namespace.as_ref().is_none_or(|n| *n == object.key.namespace)
+        self.namespace
+            .as_ref()
+            .is_none_or(|n| *n == object.key.namespace)
             && self.fields.iter().all(|term| {
                 let has = match term.field {
                     Field::Name => &object.key.name,
@@ -90,14 +113,21 @@ impl Filter {
 
     /// The one object it can match, if it names one.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.iter().find(|t| t.equal && t.field == Field::Name).map(|t| t.value.as_str())
+        self.fields
+            .iter()
+            .find(|t| t.equal && t.field == Field::Name)
+            .map(|t| t.value.as_str())
     }
 
     pub(crate) fn index(&self) -> Index {
-        let slot = self.fields.iter().find_map(|term| match (term.field, term.equal) {
-            (Field::Slot(slot), true) => Some(Index::Field(slot, term.value.clone())),
-            _ => None,
-        });
-        slot.or_else(|| self.namespace.clone().map(Index::Namespace)).unwrap_or(Index::Any)
+        let slot = self
+            .fields
+            .iter()
+            .find_map(|term| match (term.field, term.equal) {
+                (Field::Slot(slot), true) => Some(Index::Field(slot, term.value.clone())),
+                _ => None,
+            });
+        slot.or_else(|| self.namespace.clone().map(Index::Namespace))
+            .unwrap_or(Index::Any)
     }
 }

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use model::Failure;
 use serde_json::Value;
 
-use crate::gates::{Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Decision, Dice, Interest, Notes, Request};
+use crate::gates::{
+    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Decision, Dice, Interest, Notes,
+    Request,
+};
 
 /// Wall time.
 pub struct SystemClock;
@@ -29,7 +32,9 @@ impl Dice for SystemDice {
 
     fn suffix(&self) -> String {
         let bits = uuid::Uuid::new_v4().as_u128();
-        (0..5).map(|i| SAFE[((bits >> (i * 8)) as u8) as usize % SAFE.len()] as char).collect()
+        (0..5)
+            .map(|i| SAFE[((bits >> (i * 8)) as u8) as usize % SAFE.len()] as char)
+            .collect()
     }
 
     fn below(&self, end: u64) -> u64 {
@@ -56,11 +61,21 @@ impl Admit for AdmitAll {
         false
     }
 
-    async fn mutate(&self, _: &Request<'_>, _: Option<&mut Value>, _: &mut Notes) -> Result<(), Failure> {
+    async fn mutate(
+        &self,
+        _: &Request<'_>,
+        _: Option<&mut Value>,
+        _: &mut Notes,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 
-    async fn validate(&self, _: &Request<'_>, _: Option<&Value>, _: &mut Notes) -> Result<(), Failure> {
+    async fn validate(
+        &self,
+        _: &Request<'_>,
+        _: Option<&Value>,
+        _: &mut Notes,
+    ) -> Result<(), Failure> {
         Ok(())
     }
 }

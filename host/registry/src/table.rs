@@ -50,8 +50,12 @@ impl Column {
     }
 
     pub fn age() -> Self {
-        Self::new("Age", "string", Cell::Since("metadata.creationTimestamp", "<unknown>"))
-            .about("How long ago the object was created.")
+        Self::new(
+            "Age",
+            "string",
+            Cell::Since("metadata.creationTimestamp", "<unknown>"),
+        )
+        .about("How long ago the object was created.")
     }
 
     /// How long ago the timestamp at a dotted path was, `<none>` where it is missing.
@@ -86,7 +90,13 @@ impl Column {
         Self::new(name, "integer", Cell::Compute(cell))
     }
 
-    pub(crate) fn printer(name: &str, kind: &str, format: &str, priority: i32, path: JsonPath) -> Self {
+    pub(crate) fn printer(
+        name: &str,
+        kind: &str,
+        format: &str,
+        priority: i32,
+        path: JsonPath,
+    ) -> Self {
         let mut column = Self::new(name, kind, Cell::JsonPath(path));
         column.format = format.into();
         column.priority = priority;
@@ -124,12 +134,16 @@ impl Column {
             },
             Cell::Compute(compute) => compute(object, now),
             Cell::JsonPath(path) => {
-                let Some(found) = path.first(object) else { return Value::Null };
+                let Some(found) = path.first(object) else {
+                    return Value::Null;
+                };
                 match (self.kind.as_str(), found) {
                     ("date", found) => since(Some(found), now).into(),
                     ("string", Value::String(_)) => found.clone(),
                     ("string", other) => plain(other).into(),
-                    ("integer", Value::Number(n)) => n.as_i64().or_else(|| n.as_f64().map(|f| f as i64)).into(),
+                    ("integer", Value::Number(n)) => {
+                        n.as_i64().or_else(|| n.as_f64().map(|f| f as i64)).into()
+                    }
                     ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
                     _ => Value::Null,
                 }
@@ -161,7 +175,10 @@ pub fn int_at(object: &Value, path: &str) -> i64 {
 }
 
 pub fn list_at<'a>(object: &'a Value, path: &str) -> &'a [Value] {
-    at(object, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    at(object, path)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// A value as text without quotes.
@@ -174,20 +191,31 @@ pub fn plain(value: &Value) -> String {
 
 /// `k1=v1,k2=v2`, or `<none>`.
 pub fn pairs(map: Option<&Value>) -> String {
-    let Some(map) = map.and_then(Value::as_object).filter(|m| !m.is_empty()) else { return "<none>".into() };
-    map.iter().map(|(k, v)| format!("{k}={}", plain(v))).collect::<Vec<_>>().join(",")
+    let Some(map) = map.and_then(Value::as_object).filter(|m| !m.is_empty()) else {
+        return "<none>".into();
+    };
+    map.iter()
+        .map(|(k, v)| format!("{k}={}", plain(v)))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// A `metav1.LabelSelector` as kubectl prints it: `app=web,tier in (a,b)`, `<none>` where it selects nothing.
 pub fn selector(selector: Option<&Value>) -> String {
-    let Some(selector) = selector else { return "<none>".into() };
+    let Some(selector) = selector else {
+        return "<none>".into();
+    };
     let mut parts = Vec::new();
     if let Some(labels) = selector.get("matchLabels").and_then(Value::as_object) {
         parts.extend(labels.iter().map(|(k, v)| format!("{k}={}", plain(v))));
     }
     for rule in list_at(selector, "matchExpressions") {
         let key = text_at(rule, "key");
-        let values = list_at(rule, "values").iter().map(plain).collect::<Vec<_>>().join(",");
+        let values = list_at(rule, "values")
+            .iter()
+            .map(plain)
+            .collect::<Vec<_>>()
+            .join(",");
         parts.push(match text_at(rule, "operator") {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
@@ -195,12 +223,19 @@ pub fn selector(selector: Option<&Value>) -> String {
             _ => format!("!{key}"),
         });
     }
-    if parts.is_empty() { "<none>".into() } else { parts.join(",") }
+    if parts.is_empty() {
+        "<none>".into()
+    } else {
+        parts.join(",")
+    }
 }
 
 /// How long ago a timestamp was, `<unknown>` where there is none.
 pub fn since(timestamp: Option<&Value>, now: Timestamp) -> String {
-    match timestamp.and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok()) {
+    match timestamp
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse::<Timestamp>().ok())
+    {
         Some(then) => duration(now.as_second() - then.as_second()),
         None => "<unknown>".into(),
     }

@@ -2,6 +2,8 @@
 
 mod support;
 
+mod gates;
 mod kinds;
+mod speed;
 mod verbs;
 mod watches;

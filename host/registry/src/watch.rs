@@ -23,10 +23,24 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 /// The most events taken out of the channel at once: bounds what a slow reader holds.
 const BATCH: usize = 256;
 
-pub(crate) async fn watch(registry: &Registry, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
+pub(crate) async fn watch(
+    registry: &Registry,
+    caller: &Caller,
+    of: &Collection,
+    options: &WatchOptions,
+) -> Result<WatchStream, Failure> {
     let resource = registry.find(&of.gvr)?;
-    let filter = Filter::new(&resource, of.namespace.as_deref(), &options.labels, &options.fields)?;
-    let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), filter.name().unwrap_or_default());
+    let filter = Filter::new(
+        &resource,
+        of.namespace.as_deref(),
+        &options.labels,
+        &options.fields,
+    )?;
+    let target = Target::new(
+        of.gvr.clone(),
+        of.namespace.as_deref().unwrap_or_default(),
+        filter.name().unwrap_or_default(),
+    );
     registry.authorize(caller, "watch", &target).await?;
     if options.send_initial_events && !options.bookmarks {
         let why = "sendInitialEvents is forbidden for watch unless allowWatchBookmarks is true";
@@ -34,7 +48,9 @@ pub(crate) async fn watch(registry: &Registry, caller: &Caller, of: &Collection,
     }
     let cache = registry.cache(&resource).await?;
     // Version 0 and none both mean: the state first. With `sendInitialEvents` a version is how fresh that must be.
-    let from = options.from.filter(|v| *v != ResourceVersion::ANY && !options.send_initial_events);
+    let from = options
+        .from
+        .filter(|v| *v != ResourceVersion::ANY && !options.send_initial_events);
     match options.from {
         Some(ResourceVersion::ANY) => {}
         Some(version) if options.send_initial_events => cache.reach(version).await?,
@@ -46,7 +62,10 @@ pub(crate) async fn watch(registry: &Registry, caller: &Caller, of: &Collection,
     let watcher = Watcher {
         registry: registry.clone(),
         resource,
-        state: opened.snapshot.map(|objects| State { objects, after: None }),
+        state: opened.snapshot.map(|objects| State {
+            objects,
+            after: None,
+        }),
         filter,
         ready: opened.first.into_iter().map(|t| t.event()).collect(),
         announce: options.send_initial_events.then_some(opened.through),
@@ -111,7 +130,10 @@ impl Watcher {
             }
             if let Some(version) = self.announce.take() {
                 self.told = self.told.max(version);
-                return Ok(Some(WatchEvent::Bookmark { version, initial_events_end: true }));
+                return Ok(Some(WatchEvent::Bookmark {
+                    version,
+                    initial_events_end: true,
+                }));
             }
             // Read before taking: what is taken then is complete through it.
             let through = self.subscription.through();
@@ -140,7 +162,10 @@ impl Watcher {
     fn say(&mut self, through: ResourceVersion) -> Option<WatchEvent> {
         (self.bookmarks && through > self.told).then(|| {
             self.told = through;
-            WatchEvent::Bookmark { version: through, initial_events_end: false }
+            WatchEvent::Bookmark {
+                version: through,
+                initial_events_end: false,
+            }
         })
     }
 
@@ -152,8 +177,13 @@ impl Watcher {
             (None, true) => Some(self.bookmark),
             (None, false) => None,
         };
-        let Some(deadline) = deadline else { return self.subscription.changed().await };
-        if tokio::time::timeout_at(deadline, self.subscription.changed()).await.is_ok() {
+        let Some(deadline) = deadline else {
+            return self.subscription.changed().await;
+        };
+        if tokio::time::timeout_at(deadline, self.subscription.changed())
+            .await
+            .is_ok()
+        {
             return;
         }
         // A quiet kind's cache stands still while the store goes on; a bookmark is worth asking how far it is.
@@ -164,17 +194,30 @@ impl Watcher {
 
     fn read_state(&mut self) {
         let Some(state) = &mut self.state else { return };
-        let prefix = self.filter.namespace.as_ref().map(|n| format!("{n}/")).unwrap_or_default();
+        let prefix = self
+            .filter
+            .namespace
+            .as_ref()
+            .map(|n| format!("{n}/"))
+            .unwrap_or_default();
         let (mut seen, mut last) = (0, None);
         let from = match state.after.take() {
             Some(place) => (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded),
-            None => (std::ops::Bound::Included(prefix.as_str().into()), std::ops::Bound::Unbounded),
+            None => (
+                std::ops::Bound::Included(prefix.as_str().into()),
+                std::ops::Bound::Unbounded,
+            ),
         };
         let picker = &self.subscription.cache().picker;
-        for (place, entry) in state.objects.range(from).take_while(|(p, _)| p.starts_with(prefix.as_str())) {
+        for (place, entry) in state
+            .objects
+            .range(from)
+            .take_while(|(p, _)| p.starts_with(prefix.as_str()))
+        {
             seen += 1;
             if self.filter.matches(entry, picker) {
-                self.ready.push_back(WatchEvent::Added(entry.object.clone()));
+                self.ready
+                    .push_back(WatchEvent::Added(entry.object.clone()));
             }
             if seen == 4 * BATCH {
                 last = Some(place.clone());

@@ -1,7 +1,7 @@
 //! `pods/binding`: a pod is given to a node. The scheduler's only write, so it goes straight to the point: one parse, one
 //! edit, one transaction; only what a binding can get wrong is checked.
 
-use client::Outcome;
+use client::{Outcome, Preconditions, Target};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{Cause, Failure};
@@ -15,71 +15,116 @@ use crate::resource::Acting;
 use crate::resources::common::child;
 use crate::table::{list_at, text_at};
 
-pub(crate) fn bind<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
+pub(crate) fn bind<'a>(
+    registry: &'a Registry,
+    acting: Acting<'a>,
+) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
-        let Acting { job, target, body, .. } = acting;
+        let Acting {
+            job, target, body, ..
+        } = acting;
         let node = text_at(&body, "target.name");
         let kind = text_at(&body, "target.kind");
         let mut wrong = Vec::new();
         if !matches!(kind, "" | "Node") {
-            wrong.push(Cause::not_supported("target.kind", format!("{kind:?}"), &["Node", "<empty>"]));
+            wrong.push(Cause::not_supported(
+                "target.kind",
+                format!("{kind:?}"),
+                &["Node", "<empty>"],
+            ));
         }
         if node.is_empty() {
             wrong.push(Cause::required("target.name", ""));
         }
         if !wrong.is_empty() {
             let kind = model::Gvk::new("", "v1", "Binding");
-            return Err(Failure::Invalid { kind, name: target.name.clone(), causes: wrong });
+            return Err(Failure::Invalid {
+                kind,
+                name: target.name.clone(),
+                causes: wrong,
+            });
         }
         let missing = || Failure::NotFound(job.cache.key(&target.namespace, &target.name));
         let version = meta::version(&body)?;
-        let mut old = match job.cache.get(&target.namespace, &target.name) {
-            Some(object) => object,
-            None => crate::read::newest(registry, job.cache, &target.namespace, &target.name).await?.ok_or_else(missing)?,
-        };
+        let uid = text_at(&body, "metadata.uid");
+        let uid = (!uid.is_empty()).then(|| model::Uid(uid.into()));
+        let asked = Preconditions { uid, version };
+        let mut old = job.old(target, version).await?.ok_or_else(missing)?;
         loop {
-            let uid = text_at(&body, "metadata.uid");
-            let uid = (!uid.is_empty()).then(|| model::Uid(uid.into()));
-            job.hold(&old, &client::Preconditions { uid, version })?;
-            let mut pod = old.value();
-            let refuse = |reason: String| {
-                let resource = model::GroupResource::new("", "pods/binding");
-                let object = model::ObjectKey::new(resource, &target.namespace, &target.name);
-                Err(Failure::Conflict { object, reason, causes: Vec::new() })
-            };
-            if meta::is_dying(&pod) {
-                return refuse(format!("pod {} is being deleted, cannot be assigned to a host", target.name));
+            if let Err(failure) = job
+                .hold(&old.object, &asked)
+                .and_then(|()| allowed(&old.value, target))
+            {
+                // Not on the word of a cache that may be behind.
+                if job.confirm(&mut old).await? {
+                    return Err(failure);
+                }
+                continue;
             }
-            let assigned = text_at(&pod, "spec.nodeName");
-            if !assigned.is_empty() {
-                return refuse(format!("pod {} is already assigned to node {assigned:?}", target.name));
-            }
-            if !list_at(&pod, "spec.schedulingGates").is_empty() {
-                return refuse(format!("pod {} has non-empty .spec.schedulingGates", target.name));
-            }
+            let mut pod = old.value;
             assign(&mut pod, node, &body, registry.now());
             if job.options.dry_run {
                 return Ok(done());
             }
             let stored = document::encode(&mut pod)?;
             let key = job.cache.store_key(&target.namespace, &target.name);
-            match registry.inner.store.txn(Txn::update(key, stored.clone(), old.version)).await? {
+            match registry
+                .inner
+                .store
+                .txn(Txn::update(key, stored.clone(), old.object.version))
+                .await?
+            {
                 store::Outcome::Done { revision } => {
-                    job.written(old.key.clone(), &stored, revision)?;
+                    job.written(old.object.key.clone(), &stored, revision)?;
                     return Ok(done());
                 }
-                store::Outcome::Refused { now, .. } => old = job.cache.object(&now.ok_or_else(missing)?)?,
+                store::Outcome::Refused { now, .. } => {
+                    let now = job.cache.object(&now.ok_or_else(missing)?)?;
+                    old = job.served(now).await?;
+                }
             }
         }
     }
     .boxed()
 }
 
+/// Whether the pod is there to be given away.
+fn allowed(pod: &Value, target: &Target) -> Result<(), Failure> {
+    let assigned = text_at(pod, "spec.nodeName");
+    let reason = if meta::is_dying(pod) {
+        format!(
+            "pod {} is being deleted, cannot be assigned to a host",
+            target.name
+        )
+    } else if !assigned.is_empty() {
+        format!(
+            "pod {} is already assigned to node {assigned:?}",
+            target.name
+        )
+    } else if !list_at(pod, "spec.schedulingGates").is_empty() {
+        format!("pod {} has non-empty .spec.schedulingGates", target.name)
+    } else {
+        return Ok(());
+    };
+    let resource = model::GroupResource::new("", "pods/binding");
+    let object = model::ObjectKey::new(resource, &target.namespace, &target.name);
+    Err(Failure::Conflict {
+        object,
+        reason,
+        causes: Vec::new(),
+    })
+}
+
 fn assign(pod: &mut Value, node: &str, binding: &Value, now: jiff::Timestamp) {
     child(pod, "spec")["nodeName"] = node.into();
     // What the scheduler says about the pod with the binding (volume choices, topology).
     for map in ["annotations", "labels"] {
-        for (key, value) in binding["metadata"].get(map).and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in binding["metadata"]
+            .get(map)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             child(child(pod, "metadata"), map)[key] = value.clone();
         }
     }
@@ -102,8 +147,12 @@ fn assign(pod: &mut Value, node: &str, binding: &Value, now: jiff::Timestamp) {
 }
 
 fn done() -> Outcome {
-    Outcome::Document { json: SUCCESS.into(), created: true }
+    Outcome::Document {
+        json: SUCCESS.into(),
+        created: true,
+    }
 }
 
 /// `v1.Status` for things that are done and have nothing to show.
-pub(crate) const SUCCESS: &str = r#"{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Success","code":201}"#;
+pub(crate) const SUCCESS: &str =
+    r#"{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Success","code":201}"#;

@@ -9,13 +9,20 @@ use crate::table::{Column, at};
 
 pub(crate) fn resource() -> Resource {
     let count = |object: &Value, _| {
-        let len = |path| at(object, path).and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        let len = |path| {
+            at(object, path)
+                .and_then(Value::as_object)
+                .map_or(0, serde_json::Map::len)
+        };
         (len("data") + len("binaryData")).into()
     };
     Resource::namespaced("", "v1", "ConfigMap", "configmaps")
         .short(&["cm"])
         .no_generation()
-        .columns(vec![Column::counted("Data", count).about("The number of entries."), Column::age()])
+        .columns(vec![
+            Column::counted("Data", count).about("The number of entries."),
+            Column::age(),
+        ])
         .validate(validate)
 }
 

@@ -8,7 +8,10 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use client::{Action, Cluster, Collection, DeleteOptions, PatchKind, Preconditions, Target, WatchOptions, Write, WriteOptions};
+use client::{
+    Action, Cluster, Collection, DeleteOptions, PatchKind, Preconditions, Target, WatchOptions,
+    Write, WriteOptions,
+};
 use compact_str::CompactString;
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -30,15 +33,22 @@ const GROUP: &str = "apiextensions.k8s.io";
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 pub(crate) fn resource() -> Resource {
-    Resource::cluster(GROUP, "v1", "CustomResourceDefinition", "customresourcedefinitions")
-        .short(&["crd", "crds"])
-        .categories(&["api-extensions"])
-        .stored_under("/registry/apiextensions.k8s.io/customresourcedefinitions/")
-        .columns(vec![Column::text_or("Created At", "metadata.creationTimestamp", "").date()])
-        .prepare(prepare)
-        .dying(dying)
-        .validate(validate)
-        .status()
+    Resource::cluster(
+        GROUP,
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+    )
+    .short(&["crd", "crds"])
+    .categories(&["api-extensions"])
+    .stored_under("/registry/apiextensions.k8s.io/customresourcedefinitions/")
+    .columns(vec![
+        Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
+    ])
+    .prepare(prepare)
+    .dying(dying)
+    .validate(validate)
+    .status()
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
@@ -52,7 +62,10 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
         new["status"] = json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": []});
     }
     // Every version that objects may be stored in is remembered until somebody has migrated them.
-    let storage = list_at(new, "spec.versions").iter().find(|v| v["storage"] == true).map(|v| v["name"].clone());
+    let storage = list_at(new, "spec.versions")
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map(|v| v["name"].clone());
     let stored = child(child(new, "status"), "storedVersions");
     if !stored.is_array() {
         *stored = json!([]);
@@ -75,7 +88,14 @@ fn dying(definition: &mut Value, now: Timestamp) {
         }
     }
     let says = "CustomResource deletion is in progress";
-    set_condition(definition, "Terminating", true, "InstanceDeletionInProgress", says, now);
+    set_condition(
+        definition,
+        "Terminating",
+        true,
+        "InstanceDeletionInProgress",
+        says,
+        now,
+    );
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
@@ -90,14 +110,26 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         wrong.push(Cause::required("spec.group", ""));
     } else {
         for complaint in model::text::dns1123_subdomain(group) {
-            wrong.push(Cause::invalid("spec.group", format!("{group:?}"), &complaint));
+            wrong.push(Cause::invalid(
+                "spec.group",
+                format!("{group:?}"),
+                &complaint,
+            ));
         }
         if !group.contains('.') {
-            wrong.push(Cause::invalid("spec.group", format!("{group:?}"), "should be a domain with at least one dot"));
+            wrong.push(Cause::invalid(
+                "spec.group",
+                format!("{group:?}"),
+                "should be a domain with at least one dot",
+            ));
         }
     }
     if !matches!(text_at(spec, "scope"), "Cluster" | "Namespaced") {
-        wrong.push(Cause::not_supported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]));
+        wrong.push(Cause::not_supported(
+            "spec.scope",
+            &spec["scope"],
+            &["Cluster", "Namespaced"],
+        ));
     }
     for key in ["plural", "singular", "kind", "listKind"] {
         let field = format!("spec.names.{key}");
@@ -107,7 +139,11 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             continue;
         }
         for complaint in model::text::dns1035_label(&text) {
-            wrong.push(Cause::invalid(field.clone(), &spec["names"][key], &complaint));
+            wrong.push(Cause::invalid(
+                field.clone(),
+                &spec["names"][key],
+                &complaint,
+            ));
         }
     }
     let versions = list_at(spec, "versions");
@@ -116,25 +152,52 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         let field = |key: &str| format!("spec.versions[{i}].{key}");
         let name = text_at(version, "name");
         for complaint in model::text::dns1035_label(name) {
-            wrong.push(Cause::invalid(field("name"), format!("{name:?}"), &complaint));
+            wrong.push(Cause::invalid(
+                field("name"),
+                format!("{name:?}"),
+                &complaint,
+            ));
         }
         if seen.contains(&name) {
-            wrong.push(Cause::invalid("spec.versions", format!("{name:?}"), "must contain unique version names"));
+            wrong.push(Cause::invalid(
+                "spec.versions",
+                format!("{name:?}"),
+                "must contain unique version names",
+            ));
         }
         seen.push(name);
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_null() {
-            wrong.push(Cause::required(field("schema.openAPIV3Schema"), "schemas are required"));
-        } else if let Err(failure) = Schema::from_crd(schema, Gvk::new(group, name, text_at(spec, "names.kind"))) {
+            wrong.push(Cause::required(
+                field("schema.openAPIV3Schema"),
+                "schemas are required",
+            ));
+        } else if let Err(failure) =
+            Schema::from_crd(schema, Gvk::new(group, name, text_at(spec, "names.kind")))
+        {
             match failure {
                 Failure::Invalid { causes, .. } => wrong.extend(causes.into_iter().map(|cause| {
-                    let at = if cause.field.is_empty() { String::new() } else { format!(".{}", cause.field) };
-                    Cause { field: format!("{}{at}", field("schema.openAPIV3Schema")), ..cause }
+                    let at = if cause.field.is_empty() {
+                        String::new()
+                    } else {
+                        format!(".{}", cause.field)
+                    };
+                    Cause {
+                        field: format!("{}{at}", field("schema.openAPIV3Schema")),
+                        ..cause
+                    }
                 })),
-                other => wrong.push(Cause::invalid(field("schema.openAPIV3Schema"), "\"\"", &other.to_string())),
+                other => wrong.push(Cause::invalid(
+                    field("schema.openAPIV3Schema"),
+                    "\"\"",
+                    &other.to_string(),
+                )),
             }
         }
-        for (j, column) in list_at(version, "additionalPrinterColumns").iter().enumerate() {
+        for (j, column) in list_at(version, "additionalPrinterColumns")
+            .iter()
+            .enumerate()
+        {
             if let Err(why) = JsonPath::parse(text_at(column, "jsonPath")) {
                 let field = format!("spec.versions[{i}].additionalPrinterColumns[{j}].jsonPath");
                 wrong.push(Cause::invalid(field, &column["jsonPath"], &why));
@@ -143,12 +206,22 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     }
     match versions.iter().filter(|v| v["storage"] == true).count() {
         1 => {}
-        _ => wrong.push(Cause::invalid("spec.versions", spec["versions"].clone(), "must have exactly one version marked as storage version")),
+        _ => wrong.push(Cause::invalid(
+            "spec.versions",
+            spec["versions"].clone(),
+            "must have exactly one version marked as storage version",
+        )),
     }
-    let dropped = list_at(new, "status.storedVersions").iter().filter(|v| !seen.contains(&v.as_str().unwrap_or_default()));
+    let dropped = list_at(new, "status.storedVersions")
+        .iter()
+        .filter(|v| !seen.contains(&v.as_str().unwrap_or_default()));
     for (i, version) in dropped.enumerate() {
         let says = "missing from spec.versions; it was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in that version and removes it from status.storedVersions";
-        wrong.push(Cause::invalid(format!("status.storedVersions[{i}]"), version, says));
+        wrong.push(Cause::invalid(
+            format!("status.storedVersions[{i}]"),
+            version,
+            says,
+        ));
     }
     for path in ["spec.group", "spec.names.plural"] {
         immutable(new, old, path, wrong);
@@ -161,16 +234,27 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 }
 
 fn is_true(definition: &Value, kind: &str) -> bool {
-    list_at(definition, "status.conditions").iter().any(|c| c["type"] == kind && c["status"] == "True")
+    list_at(definition, "status.conditions")
+        .iter()
+        .any(|c| c["type"] == kind && c["status"] == "True")
 }
 
-fn set_condition(definition: &mut Value, kind: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
+fn set_condition(
+    definition: &mut Value,
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) {
     let status = if holds { "True" } else { "False" };
     let conditions = child(child(definition, "status"), "conditions");
     if !conditions.is_array() {
         *conditions = json!([]);
     }
-    let Some(list) = conditions.as_array_mut() else { return };
+    let Some(list) = conditions.as_array_mut() else {
+        return;
+    };
     let mut condition = json!({"type": kind, "status": status, "reason": reason, "message": message,
         "lastTransitionTime": model::time::seconds(now)});
     match list.iter_mut().find(|c| c["type"] == kind) {
@@ -195,7 +279,13 @@ pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
     follower.serve(registry, &known).await;
     let weak = Arc::downgrade(&registry.inner);
     let mut from = version;
-    let mut changes = registry.watch(&system(), &Collection::all(definitions()), &from_version(from)).await?;
+    let mut changes = registry
+        .watch(
+            &system(),
+            &Collection::all(definitions()),
+            &from_version(from),
+        )
+        .await?;
     tokio::spawn(async move {
         follower.settle(&weak, &known).await;
         loop {
@@ -210,12 +300,21 @@ pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
                         drop(registry);
                         follower.settle(&weak, &known).await;
                     }
-                    Err(error) => tracing::warn!(%error, "the CustomResourceDefinitions cannot be read"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the CustomResourceDefinitions cannot be read")
+                    }
                 }
                 continue;
             }
             // The watch is over: begin a new one from a fresh state.
-            match registry.watch(&system(), &Collection::all(definitions()), &from_version(from)).await {
+            match registry
+                .watch(
+                    &system(),
+                    &Collection::all(definitions()),
+                    &from_version(from),
+                )
+                .await
+            {
                 Ok(again) => changes = again,
                 Err(_) => match registry.definitions().await {
                     Ok((known, version)) => {
@@ -235,7 +334,10 @@ pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
 }
 
 fn from_version(from: ResourceVersion) -> WatchOptions {
-    WatchOptions { from: Some(from), ..WatchOptions::default() }
+    WatchOptions {
+        from: Some(from),
+        ..WatchOptions::default()
+    }
 }
 
 impl Registry {
@@ -244,7 +346,10 @@ impl Registry {
         let resource = self.find(&definitions())?;
         let cache = self.cache(&resource).await?;
         let (objects, version) = cache.snapshot();
-        Ok((objects.values().map(|e| e.object.value()).collect(), version))
+        Ok((
+            objects.values().map(|e| e.object.value()).collect(),
+            version,
+        ))
     }
 }
 
@@ -281,7 +386,9 @@ impl Follower {
                         }
                     };
                     // Watchers stay, unless what the cache reads of each object is another thing now.
-                    let reads = |r: &[Arc<Resource>]| r.first().map(|r| (r.selectable.clone(), r.kind.scope));
+                    let reads = |r: &[Arc<Resource>]| {
+                        r.first().map(|r| (r.selectable.clone(), r.kind.scope))
+                    };
                     if had.is_some_and(|(_, had)| reads(&had) != reads(&resources)) {
                         registry.drop_cache(&storage_of(definition));
                     }
@@ -299,7 +406,11 @@ impl Follower {
         self.compiled = compiled;
         let before = registry.resources();
         let next = registry.inner.catalog.load().with_custom(custom);
-        let same = before.len() == next.all.len() && before.iter().zip(next.all.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = before.len() == next.all.len()
+            && before
+                .iter()
+                .zip(next.all.iter())
+                .all(|(a, b)| Arc::ptr_eq(a, b));
         if !same {
             registry.inner.catalog.store(Arc::new(next));
             registry.inner.catalog_changed.send_modify(|n| *n += 1);
@@ -308,7 +419,8 @@ impl Follower {
 
     /// Writes down what became of each definition, and begins to empty those that are to go.
     async fn settle(&mut self, weak: &std::sync::Weak<crate::registry::Inner>, known: &[Value]) {
-        self.emptying.retain(|name, ()| known.iter().any(|d| meta::text(d, "name") == name));
+        self.emptying
+            .retain(|name, ()| known.iter().any(|d| meta::text(d, "name") == name));
         for definition in known {
             let Some(inner) = weak.upgrade() else { return };
             let registry = Registry { inner };
@@ -329,24 +441,41 @@ impl Follower {
 }
 
 /// Whether the definition may have the names it asks for. The elder of two that want the same has them.
-fn accept(registry: &Registry, definition: &Value, known: &[Value]) -> Result<(), (&'static str, String)> {
+fn accept(
+    registry: &Registry,
+    definition: &Value,
+    known: &[Value],
+) -> Result<(), (&'static str, String)> {
     let spec = &definition["spec"];
     let group = text_at(spec, "group");
     let names = &spec["names"];
     let plural = text_at(names, "plural");
     if registry.inner.catalog.load().is_built_in(group, plural) {
-        return Err(("PluralConflict", format!("{plural:?} is a built-in resource of {group:?}")));
+        return Err((
+            "PluralConflict",
+            format!("{plural:?} is a built-in resource of {group:?}"),
+        ));
     }
     let rank = |d: &Value| {
         let accepted = is_true(d, "NamesAccepted");
-        (!accepted, meta::text(d, "creationTimestamp").to_owned(), meta::text(d, "name").to_owned())
+        (
+            !accepted,
+            meta::text(d, "creationTimestamp").to_owned(),
+            meta::text(d, "name").to_owned(),
+        )
     };
     let me = rank(definition);
-    for other in known.iter().filter(|d| text_at(d, "spec.group") == group && rank(d) < me) {
+    for other in known
+        .iter()
+        .filter(|d| text_at(d, "spec.group") == group && rank(d) < me)
+    {
         let theirs = &other["spec"]["names"];
         let mut taken: Vec<String> = vec![plain(&theirs["plural"]), plain(&theirs["singular"])];
         taken.extend(list_at(theirs, "shortNames").iter().map(plain));
-        let conflicts = [("PluralConflict", plural), ("SingularConflict", text_at(names, "singular"))];
+        let conflicts = [
+            ("PluralConflict", plural),
+            ("SingularConflict", text_at(names, "singular")),
+        ];
         for (reason, name) in conflicts {
             if taken.iter().any(|t| t == name) {
                 return Err((reason, format!("{name:?} is already in use")));
@@ -373,9 +502,23 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
     match accept(registry, definition, known) {
         Ok(()) => {
             new["status"]["acceptedNames"] = definition["spec"]["names"].clone();
-            set_condition(&mut new, "NamesAccepted", true, "NoConflicts", "no conflicts found", now);
+            set_condition(
+                &mut new,
+                "NamesAccepted",
+                true,
+                "NoConflicts",
+                "no conflicts found",
+                now,
+            );
             let says = "the initial names have been accepted";
-            set_condition(&mut new, "Established", true, "InitialNamesAccepted", says, now);
+            set_condition(
+                &mut new,
+                "Established",
+                true,
+                "InitialNamesAccepted",
+                says,
+                now,
+            );
         }
         Err((reason, message)) => {
             set_condition(&mut new, "NamesAccepted", false, reason, &message, now);
@@ -388,9 +531,23 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
     if new["status"] == definition["status"] {
         return Ok(());
     }
-    let target = Target::new(definitions(), "", meta::text(definition, "name")).subresource("status");
-    let action = Action::Update { body: new.to_string().into(), preconditions: Preconditions::default() };
-    registry.write(&system(), Write { target, action, options: WriteOptions::default() }).await.map(drop)
+    let target =
+        Target::new(definitions(), "", meta::text(definition, "name")).subresource("status");
+    let action = Action::Update {
+        body: new.to_string().into(),
+        preconditions: Preconditions::default(),
+    };
+    registry
+        .write(
+            &system(),
+            Write {
+                target,
+                action,
+                options: WriteOptions::default(),
+            },
+        )
+        .await
+        .map(drop)
 }
 
 /// Removes a definition's objects, waits until those with finalizers are gone too, and lets the definition go.
@@ -404,7 +561,8 @@ async fn empty(weak: std::sync::Weak<crate::registry::Inner>, definition: Value)
             Ok(Some(mut changes)) => {
                 drop(registry);
                 // Objects that somebody else's finalizer holds: look again when one changes, or after a while.
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(30), changes.next()).await;
+                let _ =
+                    tokio::time::timeout(std::time::Duration::from_secs(30), changes.next()).await;
             }
             Err(error) => {
                 tracing::warn!(%name, %error, "the objects of a deleted CustomResourceDefinition cannot be removed yet");
@@ -416,26 +574,53 @@ async fn empty(weak: std::sync::Weak<crate::registry::Inner>, definition: Value)
 }
 
 /// One round: `None` when the definition was let go.
-async fn step(registry: &Registry, definition: &Value) -> Result<Option<client::WatchStream>, Failure> {
+async fn step(
+    registry: &Registry,
+    definition: &Value,
+) -> Result<Option<client::WatchStream>, Failure> {
     let spec = &definition["spec"];
-    let storage = list_at(spec, "versions").iter().find(|v| v["served"] == true);
+    let storage = list_at(spec, "versions")
+        .iter()
+        .find(|v| v["served"] == true);
     let version = storage.map(|v| text_at(v, "name")).unwrap_or_default();
-    let gvr = Gvr::new(text_at(spec, "group"), version, text_at(spec, "names.plural"));
+    let gvr = Gvr::new(
+        text_at(spec, "group"),
+        version,
+        text_at(spec, "names.plural"),
+    );
     if let Some(resource) = registry.resource(&gvr) {
         let collection = Collection::all(gvr.clone());
-        let list = registry.list(&system(), &collection, &client::ListOptions::default()).await?;
+        let list = registry
+            .list(&system(), &collection, &client::ListOptions::default())
+            .await?;
         if !list.items.is_empty() {
-            let from = WatchOptions { from: Some(list.version), ..WatchOptions::default() };
+            let from = WatchOptions {
+                from: Some(list.version),
+                ..WatchOptions::default()
+            };
             let changes = registry.watch(&system(), &collection, &from).await?;
             for object in &list.items {
-                let target = Target::new(resource.kind.gvr(), &object.key.namespace, &object.key.name);
+                let target =
+                    Target::new(resource.kind.gvr(), &object.key.namespace, &object.key.name);
                 let action = Action::Delete(DeleteOptions::default());
-                match registry.write(&system(), Write { target, action, options: WriteOptions::default() }).await {
+                match registry
+                    .write(
+                        &system(),
+                        Write {
+                            target,
+                            action,
+                            options: WriteOptions::default(),
+                        },
+                    )
+                    .await
+                {
                     Ok(_) | Err(Failure::NotFound(_)) => {}
                     Err(failure) => return Err(failure),
                 }
             }
-            let left = registry.list(&system(), &collection, &client::ListOptions::default()).await?;
+            let left = registry
+                .list(&system(), &collection, &client::ListOptions::default())
+                .await?;
             if !left.items.is_empty() {
                 return Ok(Some(changes));
             }
@@ -443,44 +628,84 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<client::
     }
     let resource = registry.find(&definitions())?;
     let name = meta::text(definition, "name");
-    let object = crate::read::find(registry, &resource, "", name, client::ReadVersion::Latest).await;
+    let object =
+        crate::read::find(registry, &resource, "", name, client::ReadVersion::Latest).await;
     let now = match object {
         Ok(object) => object.value(),
         Err(Failure::NotFound(_)) => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    let left: Vec<&str> = meta::finalizers(&now).into_iter().filter(|f| *f != CLEANUP).collect();
+    let left: Vec<&str> = meta::finalizers(&now)
+        .into_iter()
+        .filter(|f| *f != CLEANUP)
+        .collect();
     let patch = json!({"metadata": {"uid": now["metadata"]["uid"], "resourceVersion": now["metadata"]["resourceVersion"], "finalizers": left}});
     let target = Target::new(definitions(), "", name);
-    let action = Action::Patch { kind: PatchKind::Merge, body: patch.to_string().into(), preconditions: Preconditions::default() };
-    registry.write(&system(), Write { target, action, options: WriteOptions::default() }).await?;
+    let action = Action::Patch {
+        kind: PatchKind::Merge,
+        body: patch.to_string().into(),
+        preconditions: Preconditions::default(),
+    };
+    registry
+        .write(
+            &system(),
+            Write {
+                target,
+                action,
+                options: WriteOptions::default(),
+            },
+        )
+        .await?;
     Ok(None)
 }
 
 fn storage_of(definition: &Value) -> GroupResource {
-    GroupResource::new(text_at(definition, "spec.group"), text_at(definition, "spec.names.plural"))
+    GroupResource::new(
+        text_at(definition, "spec.group"),
+        text_at(definition, "spec.names.plural"),
+    )
 }
 
 /// A resource for every served version.
 fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
     let spec = &definition["spec"];
-    let (group, plural, kind) = (text_at(spec, "group"), text_at(spec, "names.plural"), text_at(spec, "names.kind"));
+    let (group, plural, kind) = (
+        text_at(spec, "group"),
+        text_at(spec, "names.plural"),
+        text_at(spec, "names.kind"),
+    );
     let versions = list_at(spec, "versions");
-    let storage = versions.iter().find(|v| v["storage"] == true).map(|v| text_at(v, "name")).unwrap_or_default();
+    let storage = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map(|v| text_at(v, "name"))
+        .unwrap_or_default();
     let stored = Arc::new(Gvk::new(group, storage, kind));
-    let words = |path: &str| list_at(spec, path).iter().map(|w| CompactString::from(plain(w))).collect::<Vec<_>>();
+    let words = |path: &str| {
+        list_at(spec, path)
+            .iter()
+            .map(|w| CompactString::from(plain(w)))
+            .collect::<Vec<_>>()
+    };
     let (shorts, categories) = (words("names.shortNames"), words("names.categories"));
     // All versions are selected by the fields of the stored one, which the cache reads.
     let selectable: Vec<Selectable> = versions
         .iter()
         .filter(|v| v["storage"] == true)
         .flat_map(|v| list_at(v, "selectableFields"))
-        .map(|f| Selectable { path: text_at(f, "jsonPath").trim_start_matches('.').into(), default: "" })
+        .map(|f| Selectable {
+            path: text_at(f, "jsonPath").trim_start_matches('.').into(),
+            default: "",
+        })
         .collect();
     let mut resources = Vec::new();
     for version in versions.iter().filter(|v| v["served"] == true) {
         let name = text_at(version, "name");
-        let scope = if text_at(spec, "scope") == "Cluster" { Scope::Cluster } else { Scope::Namespaced };
+        let scope = if text_at(spec, "scope") == "Cluster" {
+            Scope::Cluster
+        } else {
+            Scope::Namespaced
+        };
         let mut resource = match scope {
             Scope::Cluster => Resource::cluster(group, name, kind, plural),
             Scope::Namespaced => Resource::namespaced(group, name, kind, plural),
@@ -489,7 +714,12 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
             .singular(text_at(spec, "names.singular"))
             .stored_under(&format!("/registry/{group}/{plural}/"))
             .short(&shorts.iter().map(CompactString::as_str).collect::<Vec<_>>())
-            .categories(&categories.iter().map(CompactString::as_str).collect::<Vec<_>>())
+            .categories(
+                &categories
+                    .iter()
+                    .map(CompactString::as_str)
+                    .collect::<Vec<_>>(),
+            )
             .conditional_updates();
         resource.storage.gvk = stored.clone();
         resource.storage.versions = match text_at(spec, "conversion.strategy") {
@@ -502,14 +732,20 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         resource.selectable = selectable.clone();
         let document = &version["schema"]["openAPIV3Schema"];
         let gvk = Gvk::new(group, name, kind);
-        resource.schema = if spec["preserveUnknownFields"] == true { Schema::untyped(gvk) } else { Schema::from_crd(document, gvk)? };
+        resource.schema = if spec["preserveUnknownFields"] == true {
+            Schema::untyped(gvk)
+        } else {
+            Schema::from_crd(document, gvk)?
+        };
         resource = resource.columns(columns(version));
         let doors = &version["subresources"];
         if !doors["status"].is_null() {
             resource = resource.status();
         }
         if doors["scale"].is_object() {
-            let path = |key: &str| CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'));
+            let path = |key: &str| {
+                CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'))
+            };
             resource = resource.scale(ScalePaths {
                 replicas: path("specReplicasPath"),
                 status_replicas: path("statusReplicasPath"),
@@ -531,7 +767,13 @@ fn columns(version: &Value) -> Vec<Column> {
         .filter_map(|c| {
             let path = JsonPath::parse(text_at(c, "jsonPath")).ok()?;
             let priority = c["priority"].as_i64().unwrap_or_default() as i32;
-            let column = Column::printer(text_at(c, "name"), text_at(c, "type"), text_at(c, "format"), priority, path);
+            let column = Column::printer(
+                text_at(c, "name"),
+                text_at(c, "type"),
+                text_at(c, "format"),
+                priority,
+                path,
+            );
             Some(column.about(text_at(c, "description")))
         })
         .collect()

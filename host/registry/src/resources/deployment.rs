@@ -9,11 +9,19 @@ use crate::resources::workload;
 use crate::table::{Column, int_at};
 
 pub(crate) fn resource() -> Resource {
-    let ready = |o: &Value, _| format!("{}/{}", int_at(o, "status.readyReplicas"), int_at(o, "spec.replicas")).into();
+    let ready = |o: &Value, _| {
+        format!(
+            "{}/{}",
+            int_at(o, "status.readyReplicas"),
+            int_at(o, "spec.replicas")
+        )
+        .into()
+    };
     let mut columns = vec![
         Column::computed("Ready", ready).about("Number of the pod with ready state"),
         Column::number("Up-to-date", "status.updatedReplicas").about("Pods of the newest template"),
-        Column::number("Available", "status.availableReplicas").about("Pods ready for at least minReadySeconds"),
+        Column::number("Available", "status.availableReplicas")
+            .about("Pods ready for at least minReadySeconds"),
         Column::age(),
     ];
     columns.extend(workload::wide());
@@ -28,11 +36,15 @@ pub(crate) fn resource() -> Resource {
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    workload::prepare(new, old, &[
-        ("replicas", 1.into()),
-        ("revisionHistoryLimit", 10.into()),
-        ("progressDeadlineSeconds", 600.into()),
-    ]);
+    workload::prepare(
+        new,
+        old,
+        &[
+            ("replicas", 1.into()),
+            ("revisionHistoryLimit", 10.into()),
+            ("progressDeadlineSeconds", 600.into()),
+        ],
+    );
     let strategy = child(&mut new["spec"], "strategy");
     default(strategy, "type", "RollingUpdate");
     if strategy["type"] == "RollingUpdate" {
@@ -50,13 +62,20 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let strategy = &new["spec"]["strategy"];
     match strategy["type"].as_str() {
         Some("RollingUpdate") => {
-            let (unavailable, surge) = (&strategy["rollingUpdate"]["maxUnavailable"], &strategy["rollingUpdate"]["maxSurge"]);
+            let (unavailable, surge) = (
+                &strategy["rollingUpdate"]["maxUnavailable"],
+                &strategy["rollingUpdate"]["maxSurge"],
+            );
             for (key, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
                 int_or_percent(value, &format!("spec.strategy.rollingUpdate.{key}"), wrong);
             }
             if is_zero(unavailable) && is_zero(surge) {
                 let says = "may not be 0 when `maxSurge` is 0";
-                wrong.push(Cause::invalid("spec.strategy.rollingUpdate.maxUnavailable", unavailable, says));
+                wrong.push(Cause::invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    unavailable,
+                    says,
+                ));
             }
         }
         Some("Recreate") => {
@@ -65,11 +84,22 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
                 wrong.push(Cause::forbidden("spec.strategy.rollingUpdate", says));
             }
         }
-        _ => wrong.push(Cause::not_supported("spec.strategy.type", &strategy["type"], &["Recreate", "RollingUpdate"])),
+        _ => wrong.push(Cause::not_supported(
+            "spec.strategy.type",
+            &strategy["type"],
+            &["Recreate", "RollingUpdate"],
+        )),
     }
-    let (deadline, ready) = (new["spec"]["progressDeadlineSeconds"].as_i64(), int_at(new, "spec.minReadySeconds"));
+    let (deadline, ready) = (
+        new["spec"]["progressDeadlineSeconds"].as_i64(),
+        int_at(new, "spec.minReadySeconds"),
+    );
     if let Some(deadline) = deadline.filter(|d| *d <= ready) {
-        wrong.push(Cause::invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"));
+        wrong.push(Cause::invalid(
+            "spec.progressDeadlineSeconds",
+            deadline,
+            "must be greater than minReadySeconds",
+        ));
     }
 }
 
@@ -77,7 +107,11 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 pub(crate) fn int_or_percent(value: &Value, field: &str, wrong: &mut Vec<Cause>) {
     match value {
         Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            wrong.push(Cause::invalid(field, n, "must be greater than or equal to 0"));
+            wrong.push(Cause::invalid(
+                field,
+                n,
+                "must be greater than or equal to 0",
+            ));
         }
         Value::String(text) => {
             let digits = text.strip_suffix('%');

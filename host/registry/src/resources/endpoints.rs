@@ -11,7 +11,11 @@ pub(crate) fn resource() -> Resource {
         .stored_under("/registry/services/endpoints/")
         .no_generation()
         .create_on_update()
-        .columns(vec![Column::computed("Endpoints", |o, _| addresses(o).into()).about("Addresses that are ready."), Column::age()])
+        .columns(vec![
+            Column::computed("Endpoints", |o, _| addresses(o).into())
+                .about("Addresses that are ready."),
+            Column::age(),
+        ])
 }
 
 /// The first three, and how many more there are.
@@ -28,7 +32,11 @@ fn addresses(endpoints: &Value) -> String {
     for subset in list_at(endpoints, "subsets") {
         for address in list_at(subset, "addresses") {
             let ip = text_at(address, "ip");
-            let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+            let host = if ip.contains(':') {
+                format!("[{ip}]")
+            } else {
+                ip.to_owned()
+            };
             match list_at(subset, "ports") {
                 [] => all.push(host),
                 ports => all.extend(ports.iter().map(|p| format!("{host}:{}", p["port"]))),

@@ -14,11 +14,21 @@ const MOST_PORTS: usize = 20_000;
 
 pub(crate) fn resource() -> Resource {
     let ports = |o: &Value, _| {
-        let all: Vec<String> = list_at(o, "ports").iter().map(|p| p.get("port").map_or("*".into(), plain)).collect();
-        if all.is_empty() { "<unset>".into() } else { shorten(&all).into() }
+        let all: Vec<String> = list_at(o, "ports")
+            .iter()
+            .map(|p| p.get("port").map_or("*".into(), plain))
+            .collect();
+        if all.is_empty() {
+            "<unset>".into()
+        } else {
+            shorten(&all).into()
+        }
     };
     let addresses = |o: &Value, _| {
-        let all = list_at(o, "endpoints").iter().flat_map(|e| list_at(e, "addresses")).map(plain);
+        let all = list_at(o, "endpoints")
+            .iter()
+            .flat_map(|e| list_at(e, "addresses"))
+            .map(plain);
         match all.collect::<Vec<_>>() {
             all if all.is_empty() => "<unset>".into(),
             all => shorten(&all).into(),
@@ -26,7 +36,8 @@ pub(crate) fn resource() -> Resource {
     };
     Resource::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
         .columns(vec![
-            Column::text_or("AddressType", "addressType", "").about("The type of address carried by this slice."),
+            Column::text_or("AddressType", "addressType", "")
+                .about("The type of address carried by this slice."),
             Column::computed("Ports", ports).about("The ports of every endpoint of this slice."),
             Column::computed("Endpoints", addresses).about("The addresses."),
             Column::age(),
@@ -39,7 +50,11 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     match kind {
         "IPv4" | "IPv6" | "FQDN" => {}
         "" => wrong.push(Cause::required("addressType", "")),
-        _ => wrong.push(Cause::not_supported("addressType", format!("{kind:?}"), &["FQDN", "IPv4", "IPv6"])),
+        _ => wrong.push(Cause::not_supported(
+            "addressType",
+            format!("{kind:?}"),
+            &["FQDN", "IPv4", "IPv6"],
+        )),
     }
     immutable(new, old, "addressType", wrong);
     let endpoints = list_at(new, "endpoints");
@@ -64,7 +79,11 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
                 _ => true,
             };
             if !fits {
-                wrong.push(Cause::invalid(format!("{field}[{j}]"), address, &format!("must be a valid {kind} address")));
+                wrong.push(Cause::invalid(
+                    format!("{field}[{j}]"),
+                    address,
+                    &format!("must be a valid {kind} address"),
+                ));
             }
         }
     }
@@ -75,8 +94,15 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::duplicate("ports", format!("{name:?}")));
         }
         names.push(name);
-        if port["port"].as_i64().is_some_and(|n| !(1..=65535).contains(&n)) {
-            wrong.push(Cause::invalid(format!("ports[{i}].port"), &port["port"], "must be between 1 and 65535, inclusive"));
+        if port["port"]
+            .as_i64()
+            .is_some_and(|n| !(1..=65535).contains(&n))
+        {
+            wrong.push(Cause::invalid(
+                format!("ports[{i}].port"),
+                &port["port"],
+                "must be between 1 and 65535, inclusive",
+            ));
         }
     }
 }

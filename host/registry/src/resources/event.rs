@@ -43,12 +43,17 @@ pub(crate) fn resource() -> Resource {
 
 pub(crate) fn new_face() -> Resource {
     let stored = resource();
-    let mut face = with_columns(Resource::namespaced("events.k8s.io", "v1", "Event", "events"))
-        .served_from(&stored, RENAMED)
-        .validate(|new, _, wrong| {
-            validate(new, "regarding", wrong);
-            validate_new(new, wrong);
-        });
+    let mut face = with_columns(Resource::namespaced(
+        "events.k8s.io",
+        "v1",
+        "Event",
+        "events",
+    ))
+    .served_from(&stored, RENAMED)
+    .validate(|new, _, wrong| {
+        validate(new, "regarding", wrong);
+        validate_new(new, wrong);
+    });
     // The cache reads the stored fields, whichever face asks: the names the selectors use stand beside them.
     face.selectable = stored.selectable.clone();
     face
@@ -60,15 +65,27 @@ fn with_columns(resource: Resource) -> Resource {
         .no_generation()
         .ttl(KEPT)
         .only_columns(vec![
-            Column::computed("Last Seen", |e, now| since(last(e), now).into()).about("Time the event was last seen"),
+            Column::computed("Last Seen", |e, now| since(last(e), now).into())
+                .about("Time the event was last seen"),
             Column::text_or("Type", "type", "").about("The type of the event"),
             Column::text_or("Reason", "reason", "").about("Why it came about"),
-            Column::computed("Object", |e, _| object(e).into()).about("The object that this event is about."),
-            Column::computed("Subobject", |e, _| either(e, "involvedObject.fieldPath", "regarding.fieldPath").into()).wide(),
-            Column::computed("Source", |e, _| source(e).into()).wide().about("The component reporting this event."),
-            Column::computed("Message", |e, _| either(e, "message", "note").trim().to_owned().into()).about("What happened."),
+            Column::computed("Object", |e, _| object(e).into())
+                .about("The object that this event is about."),
+            Column::computed("Subobject", |e, _| {
+                either(e, "involvedObject.fieldPath", "regarding.fieldPath").into()
+            })
+            .wide(),
+            Column::computed("Source", |e, _| source(e).into())
+                .wide()
+                .about("The component reporting this event."),
+            Column::computed("Message", |e, _| {
+                either(e, "message", "note").trim().to_owned().into()
+            })
+            .about("What happened."),
             Column::computed("First Seen", |e, now| since(first(e), now).into()).wide(),
-            Column::counted("Count", |e, _| count(e).into()).wide().about("How often this event has occurred."),
+            Column::counted("Count", |e, _| count(e).into())
+                .wide()
+                .about("How often this event has occurred."),
             name(),
         ])
 }
@@ -81,24 +98,43 @@ fn name() -> Column {
 
 fn either<'a>(event: &'a Value, old: &str, new: &str) -> &'a str {
     let text = text_at(event, old);
-    if text.is_empty() { text_at(event, new) } else { text }
+    if text.is_empty() {
+        text_at(event, new)
+    } else {
+        text
+    }
 }
 
 fn find<'a>(event: &'a Value, paths: &[&str]) -> Option<&'a Value> {
-    paths.iter().find_map(|path| at(event, path).filter(|v| !v.is_null()))
+    paths
+        .iter()
+        .find_map(|path| at(event, path).filter(|v| !v.is_null()))
 }
 
 fn last(event: &Value) -> Option<&Value> {
-    find(event, &["series.lastObservedTime", "lastTimestamp", "deprecatedLastTimestamp", "eventTime"])
+    find(
+        event,
+        &[
+            "series.lastObservedTime",
+            "lastTimestamp",
+            "deprecatedLastTimestamp",
+            "eventTime",
+        ],
+    )
 }
 
 fn first(event: &Value) -> Option<&Value> {
-    find(event, &["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"])
+    find(
+        event,
+        &["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"],
+    )
 }
 
 fn count(event: &Value) -> i64 {
     match int_at(event, "series.count") {
-        0 => int_at(event, "count").max(int_at(event, "deprecatedCount")).max(1),
+        0 => int_at(event, "count")
+            .max(int_at(event, "deprecatedCount"))
+            .max(1),
         count => count,
     }
 }
@@ -106,7 +142,11 @@ fn count(event: &Value) -> i64 {
 fn object(event: &Value) -> String {
     let kind = either(event, "involvedObject.kind", "regarding.kind").to_lowercase();
     let name = either(event, "involvedObject.name", "regarding.name");
-    if name.is_empty() { kind } else { format!("{kind}/{name}") }
+    if name.is_empty() {
+        kind
+    } else {
+        format!("{kind}/{name}")
+    }
 }
 
 fn source(event: &Value) -> String {
@@ -123,21 +163,38 @@ fn source(event: &Value) -> String {
 fn validate(new: &Value, object: &str, wrong: &mut Vec<Cause>) {
     let about = text_at(new, &format!("{object}.namespace"));
     let namespace = meta::text(new, "namespace");
-    let fits = if about.is_empty() { matches!(namespace, "default" | "kube-system") } else { about == namespace };
+    let fits = if about.is_empty() {
+        matches!(namespace, "default" | "kube-system")
+    } else {
+        about == namespace
+    };
     if !fits {
         let says = "does not match event.namespace";
-        wrong.push(Cause::invalid(format!("{object}.namespace"), format!("{about:?}"), says));
+        wrong.push(Cause::invalid(
+            format!("{object}.namespace"),
+            format!("{about:?}"),
+            says,
+        ));
     }
 }
 
 /// What only the new face demands.
 fn validate_new(new: &Value, wrong: &mut Vec<Cause>) {
-    for (key, limit) in [("reason", 128), ("action", 128), ("reportingController", 0), ("reportingInstance", 128)] {
+    for (key, limit) in [
+        ("reason", 128),
+        ("action", 128),
+        ("reportingController", 0),
+        ("reportingInstance", 128),
+    ] {
         let text = text_at(new, key);
         if text.is_empty() {
             wrong.push(Cause::required(key, ""));
         } else if limit > 0 && text.len() > limit {
-            wrong.push(Cause::invalid(key, "\"\"", &format!("can have at most {limit} characters")));
+            wrong.push(Cause::invalid(
+                key,
+                "\"\"",
+                &format!("can have at most {limit} characters"),
+            ));
         }
     }
     if new["eventTime"].is_null() {
@@ -145,6 +202,10 @@ fn validate_new(new: &Value, wrong: &mut Vec<Cause>) {
     }
     let kind = text_at(new, "type");
     if !matches!(kind, "Normal" | "Warning") {
-        wrong.push(Cause::invalid("type", format!("{kind:?}"), "has invalid value: must be Normal or Warning"));
+        wrong.push(Cause::invalid(
+            "type",
+            format!("{kind:?}"),
+            "has invalid value: must be Normal or Warning",
+        ));
     }
 }

@@ -14,8 +14,10 @@ const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 pub(crate) fn resource() -> Resource {
     let mut columns = vec![
         Column::computed("Status", |job, _| state(job).into()).about("Status of the job."),
-        Column::computed("Completions", |job, _| completions(job).into()).about("How many of the wanted pods have succeeded."),
-        Column::computed("Duration", |job, now| took(job, now).into()).about("Time required to complete the job."),
+        Column::computed("Completions", |job, _| completions(job).into())
+            .about("How many of the wanted pods have succeeded."),
+        Column::computed("Duration", |job, now| took(job, now).into())
+            .about("Time required to complete the job."),
         Column::age(),
     ];
     columns.extend(workload::wide());
@@ -29,13 +31,17 @@ pub(crate) fn resource() -> Resource {
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    workload::prepare(new, old, &[
-        ("backoffLimit", 6.into()),
-        ("completionMode", "NonIndexed".into()),
-        ("suspend", false.into()),
-        ("podReplacementPolicy", "TerminatingOrFailed".into()),
-        ("manualSelector", false.into()),
-    ]);
+    workload::prepare(
+        new,
+        old,
+        &[
+            ("backoffLimit", 6.into()),
+            ("completionMode", "NonIndexed".into()),
+            ("suspend", false.into()),
+            ("podReplacementPolicy", "TerminatingOrFailed".into()),
+            ("manualSelector", false.into()),
+        ],
+    );
     let spec = &mut new["spec"];
     if spec["completions"].is_null() && spec["parallelism"].is_null() {
         spec["completions"] = 1.into();
@@ -48,8 +54,14 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
 
 /// A label that no other Job's pods have: this Job's uid.
 fn generate_selector(job: &mut Value) {
-    let (uid, name) = (meta::text(job, "uid").to_owned(), meta::text(job, "name").to_owned());
-    let labels = child(child(child(child(job, "spec"), "template"), "metadata"), "labels");
+    let (uid, name) = (
+        meta::text(job, "uid").to_owned(),
+        meta::text(job, "name").to_owned(),
+    );
+    let labels = child(
+        child(child(child(job, "spec"), "template"), "metadata"),
+        "labels",
+    );
     for (key, value) in [
         ("controller-uid", &uid),
         (UID_LABEL, &uid),
@@ -62,7 +74,13 @@ fn generate_selector(job: &mut Value) {
 }
 
 pub(crate) fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    for key in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
+    for key in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+    ] {
         not_negative(new, &format!("spec.{key}"), wrong);
     }
     let template = &new["spec"]["template"];
@@ -70,7 +88,12 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>)
     if new["spec"]["selector"].is_null() && new["kind"] == "Job" {
         wrong.push(Cause::required("spec.selector", ""));
     }
-    for path in ["spec.selector", "spec.completionMode", "spec.podFailurePolicy", "spec.backoffLimitPerIndex"] {
+    for path in [
+        "spec.selector",
+        "spec.completionMode",
+        "spec.podFailurePolicy",
+        "spec.backoffLimitPerIndex",
+    ] {
         immutable(new, old, path, wrong);
     }
     if old.is_some_and(|o| o["spec"]["suspend"] != true) {
@@ -82,7 +105,9 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>)
 }
 
 fn has(job: &Value, kind: &str) -> bool {
-    list_at(job, "status.conditions").iter().any(|c| c["type"] == kind && c["status"] == "True")
+    list_at(job, "status.conditions")
+        .iter()
+        .any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 fn state(job: &Value) -> &'static str {
@@ -99,7 +124,10 @@ fn state(job: &Value) -> &'static str {
 
 fn completions(job: &Value) -> String {
     let done = int_at(job, "status.succeeded");
-    match (job["spec"]["completions"].as_i64(), int_at(job, "spec.parallelism")) {
+    match (
+        job["spec"]["completions"].as_i64(),
+        int_at(job, "spec.parallelism"),
+    ) {
         (Some(wanted), _) => format!("{done}/{wanted}"),
         (None, parallel) if parallel > 1 => format!("{done}/1 of {parallel}"),
         (None, _) => format!("{done}/1"),

@@ -57,7 +57,9 @@ pub(crate) fn resource() -> Resource {
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    let Some(spec) = new.get_mut("spec") else { return };
+    let Some(spec) = new.get_mut("spec") else {
+        return;
+    };
     pod_spec::default_spec(spec);
     pod_spec::requests_from_limits(spec);
     default(spec, "enableServiceLinks", true);
@@ -78,7 +80,11 @@ fn grace(pod: &Value, wish: Option<u64>) -> u64 {
     if text_at(pod, "spec.nodeName").is_empty() || matches!(phase, "Succeeded" | "Failed") {
         return 0;
     }
-    wish.unwrap_or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30))
+    wish.unwrap_or_else(|| {
+        pod["spec"]["terminationGracePeriodSeconds"]
+            .as_u64()
+            .unwrap_or(30)
+    })
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
@@ -86,7 +92,10 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         None => {
             pod_spec::validate_spec(&new["spec"], "spec", wrong);
             if !list_at(new, "spec.ephemeralContainers").is_empty() {
-                wrong.push(Cause::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+                wrong.push(Cause::forbidden(
+                    "spec.ephemeralContainers",
+                    "cannot be set on create",
+                ));
             }
         }
         Some(old) => validate_change(new, old, wrong),
@@ -107,35 +116,62 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
             }
         }
     }
-    let (deadline, before) = (new["spec"]["activeDeadlineSeconds"].as_i64(), old["spec"]["activeDeadlineSeconds"].as_i64());
+    let (deadline, before) = (
+        new["spec"]["activeDeadlineSeconds"].as_i64(),
+        old["spec"]["activeDeadlineSeconds"].as_i64(),
+    );
     if let Some(before) = before {
         let field = "spec.activeDeadlineSeconds";
         match deadline {
-            None => wrong.push(Cause::invalid(field, "null", "must not update from a positive integer to nil value")),
+            None => wrong.push(Cause::invalid(
+                field,
+                "null",
+                "must not update from a positive integer to nil value",
+            )),
             Some(after) if after > before => {
-                wrong.push(Cause::invalid(field, after, "must be less than or equal to previous value"));
+                wrong.push(Cause::invalid(
+                    field,
+                    after,
+                    "must be less than or equal to previous value",
+                ));
             }
             Some(_) => {}
         }
     }
     let tolerations = list_at(new, "spec.tolerations");
     for toleration in list_at(old, "spec.tolerations") {
-        let same = |t: &&Value| ["key", "operator", "value", "effect"].iter().all(|k| t.get(*k) == toleration.get(*k));
+        let same = |t: &&Value| {
+            ["key", "operator", "value", "effect"]
+                .iter()
+                .all(|k| t.get(*k) == toleration.get(*k))
+        };
         if !tolerations.iter().any(|t| same(&t)) {
             let says = "existing toleration can not be modified except its tolerationSeconds";
             wrong.push(Cause::forbidden("spec.tolerations", says));
         }
     }
     let gates = list_at(old, "spec.schedulingGates");
-    if list_at(new, "spec.schedulingGates").iter().any(|g| !gates.contains(g)) {
-        wrong.push(Cause::forbidden("spec.schedulingGates", "only deletion is allowed, but found new scheduling gates"));
+    if list_at(new, "spec.schedulingGates")
+        .iter()
+        .any(|g| !gates.contains(g))
+    {
+        wrong.push(Cause::forbidden(
+            "spec.schedulingGates",
+            "only deletion is allowed, but found new scheduling gates",
+        ));
     }
     // Put everything back that may change; what still differs may not.
     let mut rest = new["spec"].clone();
     let was = &old["spec"];
     for list in ["containers", "initContainers"] {
         let before = list_at(was, list);
-        for (i, container) in rest.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+        for (i, container) in rest
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             if let Some(image) = before.get(i).and_then(|c| c.get("image")) {
                 container["image"] = image.clone();
             }
@@ -144,7 +180,11 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         meta::put(&mut rest, key, was.get(key).cloned());
     }
-    if was["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0) && rest["terminationGracePeriodSeconds"] == 1 {
+    if was["terminationGracePeriodSeconds"]
+        .as_i64()
+        .is_some_and(|s| s < 0)
+        && rest["terminationGracePeriodSeconds"] == 1
+    {
         rest["terminationGracePeriodSeconds"] = was["terminationGracePeriodSeconds"].clone();
     }
     // A pod held by a gate may still narrow where it can go.
@@ -159,12 +199,17 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
 }
 
 fn only_ephemeral(new: &mut Value, old: &Value) {
-    let mut containers = new.pointer_mut("/spec/ephemeralContainers").map(Value::take);
+    let mut containers = new
+        .pointer_mut("/spec/ephemeralContainers")
+        .map(Value::take);
     keep_rest(new, old);
     if let Some(list) = containers.as_mut().and_then(Value::as_array_mut) {
         let mut spec = json!({"ephemeralContainers": list.clone()});
         pod_spec::default_spec(&mut spec);
-        *list = spec["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+        *list = spec["ephemeralContainers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
     }
     meta::put(child(new, "spec"), "ephemeralContainers", containers);
 }
@@ -172,15 +217,26 @@ fn only_ephemeral(new: &mut Value, old: &Value) {
 fn validate_ephemeral(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     pod_spec::validate_spec(&new["spec"], "spec", wrong);
     let now = list_at(new, "spec.ephemeralContainers");
-    for (i, container) in old.map(|o| list_at(o, "spec.ephemeralContainers")).into_iter().flatten().enumerate() {
+    for (i, container) in old
+        .map(|o| list_at(o, "spec.ephemeralContainers"))
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         let field = "spec.ephemeralContainers";
         match now.iter().find(|c| c["name"] == container["name"]) {
             None => {
-                let says = format!("existing ephemeral containers {} may not be removed\n", container["name"]);
+                let says = format!(
+                    "existing ephemeral containers {} may not be removed\n",
+                    container["name"]
+                );
                 wrong.push(Cause::forbidden(field, &says));
             }
             Some(same) if same != container => {
-                let says = format!("existing ephemeral containers {} may not be changed\n", container["name"]);
+                let says = format!(
+                    "existing ephemeral containers {} may not be changed\n",
+                    container["name"]
+                );
                 wrong.push(Cause::forbidden(format!("{field}[{i}]"), &says));
             }
             Some(_) => {}
@@ -193,8 +249,15 @@ fn only_resources(new: &mut Value, old: &Value) {
     keep_rest(new, old);
     for list in ["containers", "initContainers"] {
         let asked = list_at(&sent, list);
-        for container in new["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(from) = asked.iter().find(|c| c["name"] == container["name"]) else { continue };
+        for container in new["spec"]
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            let Some(from) = asked.iter().find(|c| c["name"] == container["name"]) else {
+                continue;
+            };
             for key in ["resources", "resizePolicy"] {
                 meta::put(container, key, from.get(key).cloned());
             }
@@ -205,7 +268,11 @@ fn only_resources(new: &mut Value, old: &Value) {
 fn validate_resize(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     pod_spec::validate_spec(&new["spec"], "spec", wrong);
     if old.is_some_and(|old| pod_spec::qos(&old["spec"]) != pod_spec::qos(&new["spec"])) {
-        wrong.push(Cause::invalid("spec", format!("{:?}", pod_spec::qos(&new["spec"])), "Pod QOS Class may not change as a result of resizing"));
+        wrong.push(Cause::invalid(
+            "spec",
+            format!("{:?}", pod_spec::qos(&new["spec"])),
+            "Pod QOS Class may not change as a result of resizing",
+        ));
     }
 }
 
@@ -219,7 +286,9 @@ fn keep_rest(new: &mut Value, old: &Value) {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    list_at(pod, "status.conditions").iter().find(|c| c["type"] == kind)
+    list_at(pod, "status.conditions")
+        .iter()
+        .find(|c| c["type"] == kind)
 }
 
 /// Init containers that keep running beside the others (KEP-753).
@@ -228,14 +297,23 @@ fn is_sidecar(container: &Value) -> bool {
 }
 
 fn ready(pod: &Value) -> String {
-    let sidecars: Vec<&str> =
-        list_at(pod, "spec.initContainers").iter().filter(|c| is_sidecar(c)).map(|c| text_at(c, "name")).collect();
+    let sidecars: Vec<&str> = list_at(pod, "spec.initContainers")
+        .iter()
+        .filter(|c| is_sidecar(c))
+        .map(|c| text_at(c, "name"))
+        .collect();
     let total = list_at(pod, "spec.containers").len() + sidecars.len();
-    let running = |status: &&Value| status["ready"] == true && !status["state"]["running"].is_null();
-    let main = list_at(pod, "status.containerStatuses").iter().filter(running).count();
+    let running =
+        |status: &&Value| status["ready"] == true && !status["state"]["running"].is_null();
+    let main = list_at(pod, "status.containerStatuses")
+        .iter()
+        .filter(running)
+        .count();
     let beside = list_at(pod, "status.initContainerStatuses")
         .iter()
-        .filter(|s| sidecars.contains(&text_at(s, "name")) && s["ready"] == true && s["started"] == true)
+        .filter(|s| {
+            sidecars.contains(&text_at(s, "name")) && s["ready"] == true && s["started"] == true
+        })
         .count();
     format!("{}/{total}", main + beside)
 }
@@ -250,21 +328,35 @@ fn state(pod: &Value) -> String {
         reason = "SchedulingGated".into();
     }
     let ended = |terminated: &Value| match text_at(terminated, "reason") {
-        "" if terminated["signal"].as_i64().unwrap_or(0) != 0 => format!("Signal:{}", terminated["signal"]),
+        "" if terminated["signal"].as_i64().unwrap_or(0) != 0 => {
+            format!("Signal:{}", terminated["signal"])
+        }
         "" => format!("ExitCode:{}", int_at(terminated, "exitCode")),
         reason => reason.to_owned(),
     };
     let mut initializing = false;
     let init = list_at(pod, "spec.initContainers");
-    for (i, status) in list_at(pod, "status.initContainerStatuses").iter().enumerate() {
+    for (i, status) in list_at(pod, "status.initContainerStatuses")
+        .iter()
+        .enumerate()
+    {
         let state = &status["state"];
-        let sidecar = init.iter().any(|c| c["name"] == status["name"] && is_sidecar(c));
-        if state["terminated"].is_object() && int_at(state, "terminated.exitCode") == 0 || sidecar && status["started"] == true {
+        let sidecar = init
+            .iter()
+            .any(|c| c["name"] == status["name"] && is_sidecar(c));
+        if state["terminated"].is_object() && int_at(state, "terminated.exitCode") == 0
+            || sidecar && status["started"] == true
+        {
             continue;
         }
-        reason = match (state["terminated"].is_object(), text_at(state, "waiting.reason")) {
+        reason = match (
+            state["terminated"].is_object(),
+            text_at(state, "waiting.reason"),
+        ) {
             (true, _) => format!("Init:{}", ended(&state["terminated"])),
-            (false, waiting) if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+            (false, waiting) if !waiting.is_empty() && waiting != "PodInitializing" => {
+                format!("Init:{waiting}")
+            }
             _ => format!("Init:{i}/{}", init.len()),
         };
         initializing = true;
@@ -284,7 +376,11 @@ fn state(pod: &Value) -> String {
         }
         if reason == "Completed" && running {
             let is_ready = condition(pod, "Ready").is_some_and(|c| c["status"] == "True");
-            reason = if is_ready { "Running".into() } else { "NotReady".into() };
+            reason = if is_ready {
+                "Running".into()
+            } else {
+                "NotReady".into()
+            };
         }
     }
     if meta::is_dying(pod) {
@@ -298,10 +394,16 @@ fn state(pod: &Value) -> String {
 }
 
 fn restarts(pod: &Value, now: Timestamp) -> String {
-    let sidecar = |name: &Value| list_at(pod, "spec.initContainers").iter().any(|c| c["name"] == *name && is_sidecar(c));
-    let statuses = list_at(pod, "status.containerStatuses")
-        .iter()
-        .chain(list_at(pod, "status.initContainerStatuses").iter().filter(|s| sidecar(&s["name"])));
+    let sidecar = |name: &Value| {
+        list_at(pod, "spec.initContainers")
+            .iter()
+            .any(|c| c["name"] == *name && is_sidecar(c))
+    };
+    let statuses = list_at(pod, "status.containerStatuses").iter().chain(
+        list_at(pod, "status.initContainerStatuses")
+            .iter()
+            .filter(|s| sidecar(&s["name"])),
+    );
     let (mut count, mut last) = (0, "");
     for status in statuses {
         count += int_at(status, "restartCount");
@@ -318,7 +420,9 @@ fn gates(pod: &Value) -> String {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let open = |gate: &&Value| condition(pod, text_at(gate, "conditionType")).is_some_and(|c| c["status"] == "True");
+    let open = |gate: &&Value| {
+        condition(pod, text_at(gate, "conditionType")).is_some_and(|c| c["status"] == "True")
+    };
     format!("{}/{}", gates.iter().filter(open).count(), gates.len())
 }
 
@@ -333,5 +437,10 @@ pub(crate) fn images(template: &Value) -> String {
 
 fn join(template: &Value, key: &str) -> String {
     let containers = at(template, "spec.containers").and_then(Value::as_array);
-    containers.into_iter().flatten().map(|c| text_at(c, key)).collect::<Vec<_>>().join(",")
+    containers
+        .into_iter()
+        .flatten()
+        .map(|c| text_at(c, key))
+        .collect::<Vec<_>>()
+        .join(",")
 }

@@ -16,22 +16,39 @@ pub(crate) fn role() -> Resource {
 }
 
 pub(crate) fn cluster_role() -> Resource {
-    a_role(Resource::cluster(GROUP, "v1", "ClusterRole", "clusterroles"))
+    a_role(Resource::cluster(
+        GROUP,
+        "v1",
+        "ClusterRole",
+        "clusterroles",
+    ))
 }
 
 pub(crate) fn role_binding() -> Resource {
-    a_binding(Resource::namespaced(GROUP, "v1", "RoleBinding", "rolebindings"))
+    a_binding(Resource::namespaced(
+        GROUP,
+        "v1",
+        "RoleBinding",
+        "rolebindings",
+    ))
 }
 
 pub(crate) fn cluster_role_binding() -> Resource {
-    a_binding(Resource::cluster(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings"))
+    a_binding(Resource::cluster(
+        GROUP,
+        "v1",
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+    ))
 }
 
 fn a_role(resource: Resource) -> Resource {
     resource
         .names(NameRule::PathSegment)
         .no_generation()
-        .columns(vec![Column::text_or("Created At", "metadata.creationTimestamp", "").date()])
+        .columns(vec![
+            Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
+        ])
         .validate(validate_role)
 }
 
@@ -40,15 +57,30 @@ fn a_binding(resource: Resource) -> Resource {
         .names(NameRule::PathSegment)
         .no_generation()
         .columns(vec![
-            Column::computed("Role", |o, _| format!("{}/{}", text_at(o, "roleRef.kind"), text_at(o, "roleRef.name")).into()),
+            Column::computed("Role", |o, _| {
+                format!(
+                    "{}/{}",
+                    text_at(o, "roleRef.kind"),
+                    text_at(o, "roleRef.name")
+                )
+                .into()
+            }),
             Column::age(),
             Column::computed("Users", |o, _| subjects_of(o, "User").into()).wide(),
             Column::computed("Groups", |o, _| subjects_of(o, "Group").into()).wide(),
-            Column::computed("ServiceAccounts", |o, _| subjects_of(o, "ServiceAccount").into()).wide(),
+            Column::computed("ServiceAccounts", |o, _| {
+                subjects_of(o, "ServiceAccount").into()
+            })
+            .wide(),
         ])
         .prepare(|new, _| {
             default(&mut new["roleRef"], "apiGroup", GROUP);
-            for subject in new.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+            for subject in new
+                .get_mut("subjects")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 if matches!(text_at(subject, "kind"), "User" | "Group") {
                     default(subject, "apiGroup", GROUP);
                 }
@@ -58,7 +90,9 @@ fn a_binding(resource: Resource) -> Resource {
 }
 
 fn subjects_of(binding: &Value, kind: &str) -> String {
-    let of = list_at(binding, "subjects").iter().filter(|s| s["kind"] == kind);
+    let of = list_at(binding, "subjects")
+        .iter()
+        .filter(|s| s["kind"] == kind);
     let name = |s: &Value| match text_at(s, "namespace") {
         "" => text_at(s, "name").to_owned(),
         namespace => format!("{namespace}/{}", text_at(s, "name")),
@@ -70,26 +104,50 @@ fn validate_role(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let namespaced = new["kind"] == "Role";
     for (i, rule) in list_at(new, "rules").iter().enumerate() {
         let field = |key: &str| format!("rules[{i}].{key}");
-        let (urls, groups, resources) = (list_at(rule, "nonResourceURLs"), list_at(rule, "apiGroups"), list_at(rule, "resources"));
+        let (urls, groups, resources) = (
+            list_at(rule, "nonResourceURLs"),
+            list_at(rule, "apiGroups"),
+            list_at(rule, "resources"),
+        );
         if list_at(rule, "verbs").is_empty() {
-            wrong.push(Cause::required(field("verbs"), "verbs must contain at least one value"));
+            wrong.push(Cause::required(
+                field("verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         if !urls.is_empty() {
             if namespaced {
                 let says = "namespaced rules cannot apply to non-resource URLs";
-                wrong.push(Cause::invalid(field("nonResourceURLs"), &rule["nonResourceURLs"], says));
+                wrong.push(Cause::invalid(
+                    field("nonResourceURLs"),
+                    &rule["nonResourceURLs"],
+                    says,
+                ));
             }
-            if !groups.is_empty() || !resources.is_empty() || !list_at(rule, "resourceNames").is_empty() {
+            if !groups.is_empty()
+                || !resources.is_empty()
+                || !list_at(rule, "resourceNames").is_empty()
+            {
                 let says = "rules cannot apply to both regular resources and non-resource URLs";
-                wrong.push(Cause::invalid(field("nonResourceURLs"), &rule["nonResourceURLs"], says));
+                wrong.push(Cause::invalid(
+                    field("nonResourceURLs"),
+                    &rule["nonResourceURLs"],
+                    says,
+                ));
             }
             continue;
         }
         if groups.is_empty() {
-            wrong.push(Cause::required(field("apiGroups"), "resource rules must supply at least one api group"));
+            wrong.push(Cause::required(
+                field("apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if resources.is_empty() {
-            wrong.push(Cause::required(field("resources"), "resource rules must supply at least one resource"));
+            wrong.push(Cause::required(
+                field("resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
 }
@@ -97,9 +155,17 @@ fn validate_role(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
 fn validate_binding(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let role = &new["roleRef"];
     if text_at(role, "apiGroup") != GROUP {
-        wrong.push(Cause::not_supported("roleRef.apiGroup", &role["apiGroup"], &[GROUP]));
+        wrong.push(Cause::not_supported(
+            "roleRef.apiGroup",
+            &role["apiGroup"],
+            &[GROUP],
+        ));
     }
-    let kinds: &[&str] = if new["kind"] == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if new["kind"] == "RoleBinding" {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     if !kinds.contains(&text_at(role, "kind")) {
         wrong.push(Cause::not_supported("roleRef.kind", &role["kind"], kinds));
     }
@@ -122,10 +188,18 @@ fn validate_binding(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
             "User" | "Group" => {
                 if text_at(subject, "apiGroup") != GROUP {
-                    wrong.push(Cause::not_supported(field("apiGroup"), &subject["apiGroup"], &[GROUP]));
+                    wrong.push(Cause::not_supported(
+                        field("apiGroup"),
+                        &subject["apiGroup"],
+                        &[GROUP],
+                    ));
                 }
             }
-            _ => wrong.push(Cause::not_supported(field("kind"), &subject["kind"], &["ServiceAccount", "User", "Group"])),
+            _ => wrong.push(Cause::not_supported(
+                field("kind"),
+                &subject["kind"],
+                &["ServiceAccount", "User", "Group"],
+            )),
         }
     }
 }

@@ -18,11 +18,17 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 pub(crate) fn resource() -> Resource {
-    let count = |o: &Value, _| at(o, "data").and_then(Value::as_object).map_or(0, serde_json::Map::len).into();
+    let count = |o: &Value, _| {
+        at(o, "data")
+            .and_then(Value::as_object)
+            .map_or(0, serde_json::Map::len)
+            .into()
+    };
     Resource::namespaced("", "v1", "Secret", "secrets")
         .no_generation()
         .columns(vec![
-            Column::text_or("Type", "type", "").about("Used to facilitate programmatic handling of secret data."),
+            Column::text_or("Type", "type", "")
+                .about("Used to facilitate programmatic handling of secret data."),
             Column::counted("Data", count).about("The number of entries."),
             Column::age(),
         ])
@@ -68,9 +74,14 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
         }
         "kubernetes.io/service-account-token" => {
-            let name = new["metadata"]["annotations"]["kubernetes.io/service-account.name"].as_str().unwrap_or_default();
+            let name = new["metadata"]["annotations"]["kubernetes.io/service-account.name"]
+                .as_str()
+                .unwrap_or_default();
             if name.is_empty() {
-                wrong.push(Cause::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
+                wrong.push(Cause::required(
+                    "metadata.annotations[kubernetes.io/service-account.name]",
+                    "",
+                ));
             }
         }
         _ => {}

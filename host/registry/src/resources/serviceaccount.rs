@@ -23,13 +23,21 @@ pub(crate) fn resource() -> Resource {
         .short(&["sa"])
         .no_generation()
         .columns(vec![
-            Column::counted("Secrets", |o, _| list_at(o, "secrets").len().into()).about("The number of secrets pods of this account may use."),
+            Column::counted("Secrets", |o, _| list_at(o, "secrets").len().into())
+                .about("The number of secrets pods of this account may use."),
             Column::age(),
         ])
-        .act("token", Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), token)
+        .act(
+            "token",
+            Gvk::new("authentication.k8s.io", "v1", "TokenRequest"),
+            token,
+        )
 }
 
-fn token<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
+fn token<'a>(
+    registry: &'a Registry,
+    acting: Acting<'a>,
+) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
         let Acting { job, target, mut body, .. } = acting;
         let Some(signer) = &registry.inner.options.sign_token else {
@@ -69,11 +77,20 @@ fn token<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result
 }
 
 /// The object that the token is to die with, found and compared.
-async fn bound(registry: &Registry, namespace: &str, account: &str, reference: &Value) -> Result<Option<BoundObject>, Failure> {
+async fn bound(
+    registry: &Registry,
+    namespace: &str,
+    account: &str,
+    reference: &Value,
+) -> Result<Option<BoundObject>, Failure> {
     if reference.is_null() {
         return Ok(None);
     }
-    let (kind, name, uid) = (text_at(reference, "kind"), text_at(reference, "name"), text_at(reference, "uid"));
+    let (kind, name, uid) = (
+        text_at(reference, "kind"),
+        text_at(reference, "name"),
+        text_at(reference, "uid"),
+    );
     let (plural, namespace) = match kind {
         "Pod" => ("pods", namespace),
         "Secret" => ("secrets", namespace),
@@ -86,12 +103,20 @@ async fn bound(registry: &Registry, namespace: &str, account: &str, reference: &
     let resource = registry.find(&Gvr::new("", "v1", plural))?;
     let object = read::find(registry, &resource, namespace, name, ReadVersion::Latest).await?;
     if !uid.is_empty() && object.uid.0 != uid {
-        let reason = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
-        return Err(Failure::Conflict { object: object.key.clone(), reason, causes: Vec::new() });
+        let reason = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Failure::Conflict {
+            object: object.key.clone(),
+            reason,
+            causes: Vec::new(),
+        });
     }
     let value = object.value();
     if kind == "Pod" && text_at(&value, "spec.serviceAccountName") != account {
-        let says = format!("cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name.");
+        let says = format!(
+            "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+        );
         return Err(Failure::BadRequest(says));
     }
     let node = text_at(&value, "spec.nodeName");

@@ -9,8 +9,18 @@ use crate::resources::workload;
 use crate::table::{Column, int_at};
 
 pub(crate) fn resource() -> Resource {
-    let ready = |o: &Value, _| format!("{}/{}", int_at(o, "status.readyReplicas"), int_at(o, "spec.replicas")).into();
-    let mut columns = vec![Column::computed("Ready", ready).about("Number of the pod with ready state"), Column::age()];
+    let ready = |o: &Value, _| {
+        format!(
+            "{}/{}",
+            int_at(o, "status.readyReplicas"),
+            int_at(o, "spec.replicas")
+        )
+        .into()
+    };
+    let mut columns = vec![
+        Column::computed("Ready", ready).about("Number of the pod with ready state"),
+        Column::age(),
+    ];
     columns.extend(workload::containers());
     Resource::namespaced("apps", "v1", "StatefulSet", "statefulsets")
         .short(&["sts"])
@@ -24,12 +34,16 @@ pub(crate) fn resource() -> Resource {
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
     let keep = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
-    workload::prepare(new, old, &[
-        ("replicas", 1.into()),
-        ("podManagementPolicy", "OrderedReady".into()),
-        ("revisionHistoryLimit", 10.into()),
-        ("persistentVolumeClaimRetentionPolicy", keep),
-    ]);
+    workload::prepare(
+        new,
+        old,
+        &[
+            ("replicas", 1.into()),
+            ("podManagementPolicy", "OrderedReady".into()),
+            ("revisionHistoryLimit", 10.into()),
+            ("persistentVolumeClaimRetentionPolicy", keep),
+        ],
+    );
     if old.is_none() {
         new["status"] = json!({"replicas": 0, "availableReplicas": 0});
     }
@@ -38,7 +52,12 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     if strategy["type"] == "RollingUpdate" {
         default(child(strategy, "rollingUpdate"), "partition", 0);
     }
-    for claim in new["spec"].get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+    for claim in new["spec"]
+        .get_mut("volumeClaimTemplates")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         default(claim, "apiVersion", "v1");
         default(claim, "kind", "PersistentVolumeClaim");
         default(child(claim, "spec"), "volumeMode", "Filesystem");
@@ -62,7 +81,9 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let Some(old) = old else { return };
     let fixed = |object: &Value| {
         let spec = object["spec"].as_object().cloned().unwrap_or_default();
-        spec.into_iter().filter(|(k, _)| !CHANGING.contains(&k.as_str())).collect::<Vec<_>>()
+        spec.into_iter()
+            .filter(|(k, _)| !CHANGING.contains(&k.as_str()))
+            .collect::<Vec<_>>()
     };
     if fixed(new) != fixed(old) {
         wrong.push(Cause::forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"));

@@ -30,7 +30,9 @@ pub(crate) fn pod_template() -> Resource {
         .columns(vec![
             Column::computed("Containers", |o, _| pod::containers(&o["template"]).into()),
             Column::computed("Images", |o, _| pod::images(&o["template"]).into()),
-            Column::computed("Pod Labels", |o, _| pairs(at(o, "template.metadata.labels")).into()),
+            Column::computed("Pod Labels", |o, _| {
+                pairs(at(o, "template.metadata.labels")).into()
+            }),
         ])
         .prepare(|new, _| {
             if let Some(spec) = new.pointer_mut("/template/spec") {
@@ -47,7 +49,8 @@ pub(crate) fn replication_controller() -> Resource {
         Column::age(),
     ];
     columns.extend(workload::containers());
-    columns.push(Column::computed("Selector", |o, _| pairs(o["spec"].get("selector")).into()).wide());
+    columns
+        .push(Column::computed("Selector", |o, _| pairs(o["spec"].get("selector")).into()).wide());
     Resource::namespaced("", "v1", "ReplicationController", "replicationcontrollers")
         .short(&["rc"])
         .categories(&["all"])
@@ -70,25 +73,39 @@ pub(crate) fn replication_controller() -> Resource {
 }
 
 pub(crate) fn limit_range() -> Resource {
-    Resource::namespaced("", "v1", "LimitRange", "limitranges").short(&["limits"]).no_generation().columns(vec![created_at()])
+    Resource::namespaced("", "v1", "LimitRange", "limitranges")
+        .short(&["limits"])
+        .no_generation()
+        .columns(vec![created_at()])
 }
 
 pub(crate) fn resource_quota() -> Resource {
-    with_status(Resource::namespaced("", "v1", "ResourceQuota", "resourcequotas"))
-        .short(&["quota"])
-        .no_generation()
-        .columns(vec![
-            Column::computed("Request", |o, _| quota(o, false).into()),
-            Column::computed("Limit", |o, _| quota(o, true).into()),
-            Column::age(),
-        ])
+    with_status(Resource::namespaced(
+        "",
+        "v1",
+        "ResourceQuota",
+        "resourcequotas",
+    ))
+    .short(&["quota"])
+    .no_generation()
+    .columns(vec![
+        Column::computed("Request", |o, _| quota(o, false).into()),
+        Column::computed("Limit", |o, _| quota(o, true).into()),
+        Column::age(),
+    ])
 }
 
 fn quota(o: &Value, limits: bool) -> String {
     let mut parts = Vec::new();
-    for (name, hard) in at(o, "status.hard").and_then(Value::as_object).into_iter().flatten() {
+    for (name, hard) in at(o, "status.hard")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         if name.starts_with("limits.") == limits {
-            let used = at(o, "status.used").and_then(|u| u.get(name)).map_or("0".into(), plain);
+            let used = at(o, "status.used")
+                .and_then(|u| u.get(name))
+                .map_or("0".into(), plain);
             parts.push(format!("{name}: {used}/{}", plain(hard)));
         }
     }
@@ -101,7 +118,9 @@ pub(crate) fn persistent_volume() -> Resource {
         .no_generation()
         .columns(vec![
             Column::text_or("Capacity", "spec.capacity.storage", ""),
-            Column::computed("Access Modes", |o, _| modes(list_at(o, "spec.accessModes")).into()),
+            Column::computed("Access Modes", |o, _| {
+                modes(list_at(o, "spec.accessModes")).into()
+            }),
             Column::text_or("Reclaim Policy", "spec.persistentVolumeReclaimPolicy", ""),
             Column::text_or("Status", "status.phase", ""),
             Column::computed("Claim", |o, _| match text_at(o, "spec.claimRef.name") {
@@ -109,7 +128,11 @@ pub(crate) fn persistent_volume() -> Resource {
                 name => format!("{}/{name}", text_at(o, "spec.claimRef.namespace")).into(),
             }),
             Column::text_or("StorageClass", "spec.storageClassName", ""),
-            Column::text_or("VolumeAttributesClass", "spec.volumeAttributesClassName", "<unset>"),
+            Column::text_or(
+                "VolumeAttributesClass",
+                "spec.volumeAttributesClassName",
+                "<unset>",
+            ),
             Column::text_or("Reason", "status.reason", ""),
             Column::age(),
             Column::text_or("VolumeMode", "spec.volumeMode", "").wide(),
@@ -133,9 +156,15 @@ pub(crate) fn persistent_volume_claim() -> Resource {
             Column::text_or("Status", "status.phase", ""),
             Column::text_or("Volume", "spec.volumeName", ""),
             Column::text_or("Capacity", "status.capacity.storage", ""),
-            Column::computed("Access Modes", |o, _| modes(list_at(o, "status.accessModes")).into()),
+            Column::computed("Access Modes", |o, _| {
+                modes(list_at(o, "status.accessModes")).into()
+            }),
             Column::text_or("StorageClass", "spec.storageClassName", ""),
-            Column::text_or("VolumeAttributesClass", "spec.volumeAttributesClassName", "<unset>"),
+            Column::text_or(
+                "VolumeAttributesClass",
+                "spec.volumeAttributesClassName",
+                "<unset>",
+            ),
             Column::age(),
             Column::text_or("VolumeMode", "spec.volumeMode", "").wide(),
         ])
@@ -178,10 +207,12 @@ pub(crate) fn storage_class() -> Resource {
 }
 
 pub(crate) fn csi_node() -> Resource {
-    Resource::cluster("storage.k8s.io", "v1", "CSINode", "csinodes").no_generation().columns(vec![
-        Column::counted("Drivers", |o, _| list_at(o, "spec.drivers").len().into()),
-        Column::age(),
-    ])
+    Resource::cluster("storage.k8s.io", "v1", "CSINode", "csinodes")
+        .no_generation()
+        .columns(vec![
+            Column::counted("Drivers", |o, _| list_at(o, "spec.drivers").len().into()),
+            Column::age(),
+        ])
 }
 
 pub(crate) fn csi_driver() -> Resource {
@@ -194,7 +225,14 @@ pub(crate) fn csi_driver() -> Resource {
 }
 
 pub(crate) fn volume_attachment() -> Resource {
-    with_status(Resource::cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments")).no_generation().columns(vec![
+    with_status(Resource::cluster(
+        "storage.k8s.io",
+        "v1",
+        "VolumeAttachment",
+        "volumeattachments",
+    ))
+    .no_generation()
+    .columns(vec![
         Column::text_or("Attacher", "spec.attacher", ""),
         Column::text_or("PV", "spec.source.persistentVolumeName", ""),
         Column::text_or("Node", "spec.nodeName", ""),
@@ -204,95 +242,161 @@ pub(crate) fn volume_attachment() -> Resource {
 }
 
 pub(crate) fn priority_class() -> Resource {
-    Resource::cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
-        .short(&["pc"])
-        .columns(vec![
-            Column::number("Value", "value"),
-            Column::boolean("Global-Default", "globalDefault"),
-            Column::age(),
-            Column::text_or("PreemptionPolicy", "preemptionPolicy", ""),
-        ])
-        .prepare(|new, _| default(new, "preemptionPolicy", "PreemptLowerPriority"))
-        .validate(|new, old, wrong| {
-            crate::resources::common::immutable(new, old, "value", wrong);
-            crate::resources::common::immutable(new, old, "preemptionPolicy", wrong);
-        })
+    Resource::cluster(
+        "scheduling.k8s.io",
+        "v1",
+        "PriorityClass",
+        "priorityclasses",
+    )
+    .short(&["pc"])
+    .columns(vec![
+        Column::number("Value", "value"),
+        Column::boolean("Global-Default", "globalDefault"),
+        Column::age(),
+        Column::text_or("PreemptionPolicy", "preemptionPolicy", ""),
+    ])
+    .prepare(|new, _| default(new, "preemptionPolicy", "PreemptLowerPriority"))
+    .validate(|new, old, wrong| {
+        crate::resources::common::immutable(new, old, "value", wrong);
+        crate::resources::common::immutable(new, old, "preemptionPolicy", wrong);
+    })
 }
 
 pub(crate) fn runtime_class() -> Resource {
     Resource::cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
-        .columns(vec![Column::text_or("Handler", "handler", ""), Column::age()])
+        .columns(vec![
+            Column::text_or("Handler", "handler", ""),
+            Column::age(),
+        ])
         .validate(|new, old, wrong| crate::resources::common::immutable(new, old, "handler", wrong))
 }
 
 pub(crate) fn pod_disruption_budget() -> Resource {
-    with_status(Resource::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"))
-        .short(&["pdb"])
-        .columns(vec![
-            Column::text_or("Min Available", "spec.minAvailable", "N/A"),
-            Column::text_or("Max Unavailable", "spec.maxUnavailable", "N/A"),
-            Column::number("Allowed Disruptions", "status.disruptionsAllowed"),
-            Column::age(),
-        ])
-        .validate(|new, _, wrong| {
-            let spec = &new["spec"];
-            if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
-                let says = "minAvailable and maxUnavailable cannot be both set";
-                wrong.push(model::Cause::invalid("spec", spec, says));
-            }
-            for key in ["minAvailable", "maxUnavailable"] {
-                crate::resources::deployment::int_or_percent(&spec[key], &format!("spec.{key}"), wrong);
-            }
-        })
+    with_status(Resource::namespaced(
+        "policy",
+        "v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+    ))
+    .short(&["pdb"])
+    .columns(vec![
+        Column::text_or("Min Available", "spec.minAvailable", "N/A"),
+        Column::text_or("Max Unavailable", "spec.maxUnavailable", "N/A"),
+        Column::number("Allowed Disruptions", "status.disruptionsAllowed"),
+        Column::age(),
+    ])
+    .validate(|new, _, wrong| {
+        let spec = &new["spec"];
+        if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
+            let says = "minAvailable and maxUnavailable cannot be both set";
+            wrong.push(model::Cause::invalid("spec", spec, says));
+        }
+        for key in ["minAvailable", "maxUnavailable"] {
+            crate::resources::deployment::int_or_percent(&spec[key], &format!("spec.{key}"), wrong);
+        }
+    })
 }
 
 pub(crate) fn ingress() -> Resource {
-    with_status(Resource::namespaced("networking.k8s.io", "v1", "Ingress", "ingresses"))
-        .short(&["ing"])
-        .stored_under("/registry/ingress/")
-        .columns(vec![
-            Column::text("Class", "spec.ingressClassName"),
-            Column::computed("Hosts", |o, _| {
-                let hosts: Vec<&str> = list_at(o, "spec.rules").iter().map(|r| text_at(r, "host")).filter(|h| !h.is_empty()).collect();
-                if hosts.is_empty() { "*".into() } else { hosts.join(",").into() }
-            }),
-            Column::computed("Address", |o, _| {
-                let all = list_at(o, "status.loadBalancer.ingress").iter();
-                all.map(|i| [text_at(i, "ip"), text_at(i, "hostname")].concat()).collect::<Vec<_>>().join(",").into()
-            }),
-            Column::computed("Ports", |o, _| if list_at(o, "spec.tls").is_empty() { "80".into() } else { "80, 443".into() }),
-            Column::age(),
-        ])
+    with_status(Resource::namespaced(
+        "networking.k8s.io",
+        "v1",
+        "Ingress",
+        "ingresses",
+    ))
+    .short(&["ing"])
+    .stored_under("/registry/ingress/")
+    .columns(vec![
+        Column::text("Class", "spec.ingressClassName"),
+        Column::computed("Hosts", |o, _| {
+            let hosts: Vec<&str> = list_at(o, "spec.rules")
+                .iter()
+                .map(|r| text_at(r, "host"))
+                .filter(|h| !h.is_empty())
+                .collect();
+            if hosts.is_empty() {
+                "*".into()
+            } else {
+                hosts.join(",").into()
+            }
+        }),
+        Column::computed("Address", |o, _| {
+            let all = list_at(o, "status.loadBalancer.ingress").iter();
+            all.map(|i| [text_at(i, "ip"), text_at(i, "hostname")].concat())
+                .collect::<Vec<_>>()
+                .join(",")
+                .into()
+        }),
+        Column::computed("Ports", |o, _| {
+            if list_at(o, "spec.tls").is_empty() {
+                "80".into()
+            } else {
+                "80, 443".into()
+            }
+        }),
+        Column::age(),
+    ])
 }
 
 pub(crate) fn ingress_class() -> Resource {
     Resource::cluster("networking.k8s.io", "v1", "IngressClass", "ingressclasses").columns(vec![
         Column::text_or("Controller", "spec.controller", ""),
-        Column::computed("Parameters", |o, _| match (text_at(o, "spec.parameters.kind"), text_at(o, "spec.parameters.apiGroup")) {
-            ("", _) => "<none>".into(),
-            (kind, "") => format!("{kind}/{}", text_at(o, "spec.parameters.name")).into(),
-            (kind, group) => format!("{kind}.{group}/{}", text_at(o, "spec.parameters.name")).into(),
+        Column::computed("Parameters", |o, _| {
+            match (
+                text_at(o, "spec.parameters.kind"),
+                text_at(o, "spec.parameters.apiGroup"),
+            ) {
+                ("", _) => "<none>".into(),
+                (kind, "") => format!("{kind}/{}", text_at(o, "spec.parameters.name")).into(),
+                (kind, group) => {
+                    format!("{kind}.{group}/{}", text_at(o, "spec.parameters.name")).into()
+                }
+            }
         }),
         Column::age(),
     ])
 }
 
 pub(crate) fn network_policy() -> Resource {
-    Resource::namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
-        .short(&["netpol"])
-        .columns(vec![Column::computed("Pod-Selector", |o, _| selector(o["spec"].get("podSelector")).into()), Column::age()])
-        .prepare(|new, _| {
-            let spec = child(new, "spec");
-            let types = if list_at(spec, "egress").is_empty() { json!(["Ingress"]) } else { json!(["Ingress", "Egress"]) };
-            default(spec, "policyTypes", types);
-            for way in ["ingress", "egress"] {
-                for rule in spec.get_mut(way).and_then(Value::as_array_mut).into_iter().flatten() {
-                    for port in rule.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-                        default(port, "protocol", "TCP");
-                    }
+    Resource::namespaced(
+        "networking.k8s.io",
+        "v1",
+        "NetworkPolicy",
+        "networkpolicies",
+    )
+    .short(&["netpol"])
+    .columns(vec![
+        Column::computed("Pod-Selector", |o, _| {
+            selector(o["spec"].get("podSelector")).into()
+        }),
+        Column::age(),
+    ])
+    .prepare(|new, _| {
+        let spec = child(new, "spec");
+        let types = if list_at(spec, "egress").is_empty() {
+            json!(["Ingress"])
+        } else {
+            json!(["Ingress", "Egress"])
+        };
+        default(spec, "policyTypes", types);
+        for way in ["ingress", "egress"] {
+            for rule in spec
+                .get_mut(way)
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
+                for port in rule
+                    .get_mut("ports")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
+                    default(port, "protocol", "TCP");
                 }
             }
-        })
+        }
+    })
 }
 
 pub(crate) fn controller_revision() -> Resource {
@@ -300,11 +404,19 @@ pub(crate) fn controller_revision() -> Resource {
         .no_generation()
         .columns(vec![
             Column::computed("Controller", |o, _| {
-                let owner = list_at(o, "metadata.ownerReferences").iter().find(|r| r["controller"] == true);
+                let owner = list_at(o, "metadata.ownerReferences")
+                    .iter()
+                    .find(|r| r["controller"] == true);
                 owner.map_or("<none>".into(), |r| {
-                    let group = text_at(r, "apiVersion").split_once('/').map_or("", |(group, _)| group);
+                    let group = text_at(r, "apiVersion")
+                        .split_once('/')
+                        .map_or("", |(group, _)| group);
                     let kind = text_at(r, "kind").to_lowercase();
-                    let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+                    let kind = if group.is_empty() {
+                        kind
+                    } else {
+                        format!("{kind}.{group}")
+                    };
                     format!("{kind}/{}", text_at(r, "name")).into()
                 })
             }),
@@ -349,14 +461,28 @@ fn targets(o: &Value) -> String {
         let wanted = &metric["resource"]["target"]["averageUtilization"];
         match (kind, wanted.is_null()) {
             ("Resource", false) => {
-                let now = current.get(i).map(|c| &c["resource"]["current"]["averageUtilization"]).filter(|n| !n.is_null());
-                format!("{name}: {}/{wanted}%", now.map_or("<unknown>".into(), |n| format!("{n}%")))
+                let now = current
+                    .get(i)
+                    .map(|c| &c["resource"]["current"]["averageUtilization"])
+                    .filter(|n| !n.is_null());
+                format!(
+                    "{name}: {}/{wanted}%",
+                    now.map_or("<unknown>".into(), |n| format!("{n}%"))
+                )
             }
             _ => format!("{kind}: <unknown>"),
         }
     };
-    let all: Vec<String> = list_at(o, "spec.metrics").iter().enumerate().map(of).collect();
-    if all.is_empty() { "<none>".into() } else { all.join(", ") }
+    let all: Vec<String> = list_at(o, "spec.metrics")
+        .iter()
+        .enumerate()
+        .map(of)
+        .collect();
+    if all.is_empty() {
+        "<none>".into()
+    } else {
+        all.join(", ")
+    }
 }
 
 pub(crate) fn certificate_signing_request() -> Resource {
@@ -365,28 +491,41 @@ pub(crate) fn certificate_signing_request() -> Resource {
         *new = old.clone();
         crate::meta::put(child(new, "status"), "conditions", conditions);
     };
-    with_status(Resource::cluster("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests"))
-        .short(&["csr"])
-        .names(NameRule::Subdomain)
-        .no_generation()
-        .selectable(&["spec.signerName"])
-        .columns(vec![
-            Column::age(),
-            Column::text_or("SignerName", "spec.signerName", ""),
-            Column::text_or("Requestor", "spec.username", ""),
-            Column::text("RequestedDuration", "spec.expirationSeconds"),
-            Column::computed("Condition", |o, _| {
-                let mut words: Vec<String> = list_at(o, "status.conditions").iter().map(|c| plain(&c["type"])).collect();
-                if words.is_empty() {
-                    words.push("Pending".into());
-                }
-                if !text_at(o, "status.certificate").is_empty() {
-                    words.push("Issued".into());
-                }
-                words.join(",").into()
-            }),
-        ])
-        .door("approval", None, &[model::Verb::Get, model::Verb::Patch, model::Verb::Update], crate::resource::Door::Part(reviewed, |_, _, _| {}))
+    with_status(Resource::cluster(
+        "certificates.k8s.io",
+        "v1",
+        "CertificateSigningRequest",
+        "certificatesigningrequests",
+    ))
+    .short(&["csr"])
+    .names(NameRule::Subdomain)
+    .no_generation()
+    .selectable(&["spec.signerName"])
+    .columns(vec![
+        Column::age(),
+        Column::text_or("SignerName", "spec.signerName", ""),
+        Column::text_or("Requestor", "spec.username", ""),
+        Column::text("RequestedDuration", "spec.expirationSeconds"),
+        Column::computed("Condition", |o, _| {
+            let mut words: Vec<String> = list_at(o, "status.conditions")
+                .iter()
+                .map(|c| plain(&c["type"]))
+                .collect();
+            if words.is_empty() {
+                words.push("Pending".into());
+            }
+            if !text_at(o, "status.certificate").is_empty() {
+                words.push("Issued".into());
+            }
+            words.join(",").into()
+        }),
+    ])
+    .door(
+        "approval",
+        None,
+        &[model::Verb::Get, model::Verb::Patch, model::Verb::Update],
+        crate::resource::Door::Part(reviewed, |_, _, _| {}),
+    )
 }
 
 fn webhooks(o: &Value) -> i64 {
@@ -394,28 +533,60 @@ fn webhooks(o: &Value) -> i64 {
 }
 
 pub(crate) fn mutating_webhook_configuration() -> Resource {
-    Resource::cluster("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
-        .columns(vec![Column::counted("Webhooks", |o, _| webhooks(o).into()), Column::age()])
+    Resource::cluster(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+    )
+    .columns(vec![
+        Column::counted("Webhooks", |o, _| webhooks(o).into()),
+        Column::age(),
+    ])
 }
 
 pub(crate) fn validating_webhook_configuration() -> Resource {
-    Resource::cluster("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
-        .columns(vec![Column::counted("Webhooks", |o, _| webhooks(o).into()), Column::age()])
+    Resource::cluster(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+    )
+    .columns(vec![
+        Column::counted("Webhooks", |o, _| webhooks(o).into()),
+        Column::age(),
+    ])
 }
 
 pub(crate) fn validating_admission_policy() -> Resource {
-    with_status(Resource::cluster("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies")).columns(vec![
-        Column::counted("Validations", |o, _| list_at(o, "spec.validations").len().into()),
-        Column::computed("ParamKind", |o, _| match text_at(o, "spec.paramKind.kind") {
-            "" => "<unset>".into(),
-            kind => format!("{}/{kind}", text_at(o, "spec.paramKind.apiVersion")).into(),
+    with_status(Resource::cluster(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+    ))
+    .columns(vec![
+        Column::counted("Validations", |o, _| {
+            list_at(o, "spec.validations").len().into()
+        }),
+        Column::computed("ParamKind", |o, _| {
+            match text_at(o, "spec.paramKind.kind") {
+                "" => "<unset>".into(),
+                kind => format!("{}/{kind}", text_at(o, "spec.paramKind.apiVersion")).into(),
+            }
         }),
         Column::age(),
     ])
 }
 
 pub(crate) fn validating_admission_policy_binding() -> Resource {
-    Resource::cluster("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").columns(vec![
+    Resource::cluster(
+        "admissionregistration.k8s.io",
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+    )
+    .columns(vec![
         Column::text_or("PolicyName", "spec.policyName", ""),
         Column::text_or("ParamRef", "spec.paramRef.name", "<unset>"),
         Column::age(),
@@ -423,59 +594,107 @@ pub(crate) fn validating_admission_policy_binding() -> Resource {
 }
 
 pub(crate) fn api_service() -> Resource {
-    with_status(Resource::cluster("apiregistration.k8s.io", "v1", "APIService", "apiservices"))
-        .categories(&["api-extensions"])
-        .no_generation()
-        .stored_under("/registry/apiregistration.k8s.io/apiservices/")
-        .columns(vec![
-            Column::computed("Service", |o, _| match text_at(o, "spec.service.name") {
-                "" => "Local".into(),
-                name => format!("{}/{name}", text_at(o, "spec.service.namespace")).into(),
-            }),
-            Column::computed("Available", |o, _| {
-                let found = list_at(o, "status.conditions").iter().find(|c| c["type"] == "Available");
-                found.map_or("Unknown".into(), |c| match text_at(c, "status") {
-                    "True" => "True".into(),
-                    status => format!("{status} ({})", text_at(c, "reason")).into(),
-                })
-            }),
-            Column::age(),
-        ])
-}
-
-pub(crate) fn ip_address() -> Resource {
-    Resource::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses").short(&["ip"]).columns(vec![
-        Column::computed("ParentRef", |o, _| {
-            let parent = &o["spec"]["parentRef"];
-            let parts = ["resource", "group", "namespace", "name"].map(|k| text_at(parent, k));
-            let kind = if parts[1].is_empty() { parts[0].to_owned() } else { format!("{}.{}", parts[0], parts[1]) };
-            [kind.as_str(), parts[2], parts[3]].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("/").into()
+    with_status(Resource::cluster(
+        "apiregistration.k8s.io",
+        "v1",
+        "APIService",
+        "apiservices",
+    ))
+    .categories(&["api-extensions"])
+    .no_generation()
+    .stored_under("/registry/apiregistration.k8s.io/apiservices/")
+    .columns(vec![
+        Column::computed("Service", |o, _| match text_at(o, "spec.service.name") {
+            "" => "Local".into(),
+            name => format!("{}/{name}", text_at(o, "spec.service.namespace")).into(),
+        }),
+        Column::computed("Available", |o, _| {
+            let found = list_at(o, "status.conditions")
+                .iter()
+                .find(|c| c["type"] == "Available");
+            found.map_or("Unknown".into(), |c| match text_at(c, "status") {
+                "True" => "True".into(),
+                status => format!("{status} ({})", text_at(c, "reason")).into(),
+            })
         }),
         Column::age(),
     ])
 }
 
+pub(crate) fn ip_address() -> Resource {
+    Resource::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses")
+        .short(&["ip"])
+        .columns(vec![
+            Column::computed("ParentRef", |o, _| {
+                let parent = &o["spec"]["parentRef"];
+                let parts = ["resource", "group", "namespace", "name"].map(|k| text_at(parent, k));
+                let kind = if parts[1].is_empty() {
+                    parts[0].to_owned()
+                } else {
+                    format!("{}.{}", parts[0], parts[1])
+                };
+                [kind.as_str(), parts[2], parts[3]]
+                    .iter()
+                    .filter(|p| !p.is_empty())
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join("/")
+                    .into()
+            }),
+            Column::age(),
+        ])
+}
+
 pub(crate) fn service_cidr() -> Resource {
-    with_status(Resource::cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")).columns(vec![
-        Column::computed("CIDRs", |o, _| list_at(o, "spec.cidrs").iter().map(plain).collect::<Vec<_>>().join(",").into()),
+    with_status(Resource::cluster(
+        "networking.k8s.io",
+        "v1",
+        "ServiceCIDR",
+        "servicecidrs",
+    ))
+    .columns(vec![
+        Column::computed("CIDRs", |o, _| {
+            list_at(o, "spec.cidrs")
+                .iter()
+                .map(plain)
+                .collect::<Vec<_>>()
+                .join(",")
+                .into()
+        }),
         Column::age(),
     ])
 }
 
 pub(crate) fn flow_schema() -> Resource {
-    with_status(Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas")).columns(vec![
+    with_status(Resource::cluster(
+        "flowcontrol.apiserver.k8s.io",
+        "v1",
+        "FlowSchema",
+        "flowschemas",
+    ))
+    .columns(vec![
         Column::text("PriorityLevel", "spec.priorityLevelConfiguration.name"),
-        Column::counted("MatchingPrecedence", |o, _| int_at(o, "spec.matchingPrecedence").into()),
+        Column::counted("MatchingPrecedence", |o, _| {
+            int_at(o, "spec.matchingPrecedence").into()
+        }),
         Column::text("DistinguisherMethod", "spec.distinguisherMethod.type"),
         Column::age(),
     ])
 }
 
 pub(crate) fn priority_level_configuration() -> Resource {
-    with_status(Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations"))
-        .columns(vec![
-            Column::text_or("Type", "spec.type", ""),
-            Column::text("NominalConcurrencyShares", "spec.limited.nominalConcurrencyShares"),
-            Column::age(),
-        ])
+    with_status(Resource::cluster(
+        "flowcontrol.apiserver.k8s.io",
+        "v1",
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+    ))
+    .columns(vec![
+        Column::text_or("Type", "spec.type", ""),
+        Column::text(
+            "NominalConcurrencyShares",
+            "spec.limited.nominalConcurrencyShares",
+        ),
+        Column::age(),
+    ])
 }

@@ -38,18 +38,34 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
     } else {
         match Selector::from_json(given) {
             Ok(parsed) if parsed.is_everything() => {
-                wrong.push(Cause::invalid("spec.selector", given, "empty selector is invalid for this kind"));
+                wrong.push(Cause::invalid(
+                    "spec.selector",
+                    given,
+                    "empty selector is invalid for this kind",
+                ));
             }
             Ok(parsed) => {
                 let labels = at(template, "metadata.labels").and_then(Value::as_object);
-                let labels = labels.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect();
+                let labels = labels
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
+                    .collect();
                 if !parsed.matches(&labels) {
                     let field = "spec.template.metadata.labels";
-                    let shown = at(template, "metadata.labels").cloned().unwrap_or(json!({}));
-                    wrong.push(Cause::invalid(field, shown, "`selector` does not match template `labels`"));
+                    let shown = at(template, "metadata.labels")
+                        .cloned()
+                        .unwrap_or(json!({}));
+                    wrong.push(Cause::invalid(
+                        field,
+                        shown,
+                        "`selector` does not match template `labels`",
+                    ));
                 }
             }
-            Err(failure) => wrong.push(Cause::invalid("spec.selector", given, &failure.to_string())),
+            Err(failure) => {
+                wrong.push(Cause::invalid("spec.selector", given, &failure.to_string()))
+            }
         }
     }
     immutable(new, old, "spec.selector", wrong);
@@ -59,16 +75,23 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
 /// CONTAINERS, IMAGES and SELECTOR of `-o wide`.
 pub(crate) fn wide() -> Vec<Column> {
     let mut columns = containers();
-    columns.push(Column::computed("Selector", |o, _| selector(o["spec"].get("selector")).into()).wide());
+    columns.push(
+        Column::computed("Selector", |o, _| {
+            selector(o["spec"].get("selector")).into()
+        })
+        .wide(),
+    );
     columns
 }
 
 /// CONTAINERS and IMAGES of `-o wide`.
 pub(crate) fn containers() -> Vec<Column> {
     vec![
-        Column::computed("Containers", |o, _| pod::containers(&o["spec"]["template"]).into())
-            .wide()
-            .about("Names of each container in the template."),
+        Column::computed("Containers", |o, _| {
+            pod::containers(&o["spec"]["template"]).into()
+        })
+        .wide()
+        .about("Names of each container in the template."),
         Column::computed("Images", |o, _| pod::images(&o["spec"]["template"]).into())
             .wide()
             .about("Images referenced by each container in the template."),

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use client::{
-    Action, Cluster, Collection, DeleteOptions, List, ListOptions, Outcome, PatchKind, Preconditions, ReadVersion, Target,
-    WatchEvent, WatchOptions, WatchStream, Write, WriteOptions, Written,
+    Action, Cluster, Collection, DeleteOptions, List, ListOptions, Outcome, PatchKind,
+    Preconditions, ReadVersion, Target, WatchEvent, WatchOptions, WatchStream, Write, WriteOptions,
+    Written,
 };
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -75,7 +76,9 @@ pub(crate) fn gvr(resource: &str) -> Gvr {
 /// `pods/default/a`, `apps/v1/deployments/default/a/status`, `namespaces//a`.
 pub(crate) fn target(path: &str) -> Target {
     let parts: Vec<&str> = path.split('/').collect();
-    let version = parts.iter().position(|p| p.starts_with('v') && p[1..].starts_with(|c: char| c.is_ascii_digit()));
+    let version = parts
+        .iter()
+        .position(|p| p.starts_with('v') && p[1..].starts_with(|c: char| c.is_ascii_digit()));
     let start = version.map_or(0, |v| v + 1);
     let resource = parts[..=start].join("/");
     let at = |i: usize| parts.get(start + i).copied().unwrap_or_default();
@@ -89,8 +92,22 @@ impl Shop<'_> {
         self.with(path, action, WriteOptions::default()).await
     }
 
-    pub(crate) async fn with(&self, path: &str, action: Action, options: WriteOptions) -> Result<Written, Failure> {
-        self.0.write(&caller(), Write { target: target(path), action, options }).await
+    pub(crate) async fn with(
+        &self,
+        path: &str,
+        action: Action,
+        options: WriteOptions,
+    ) -> Result<Written, Failure> {
+        self.0
+            .write(
+                &caller(),
+                Write {
+                    target: target(path),
+                    action,
+                    options,
+                },
+            )
+            .await
     }
 
     pub(crate) async fn create(&self, path: &str, object: Value) -> Result<Arc<Object>, Failure> {
@@ -102,34 +119,77 @@ impl Shop<'_> {
     }
 
     pub(crate) async fn update(&self, path: &str, object: &Value) -> Result<Arc<Object>, Failure> {
-        let action = Action::Update { body: bytes(object), preconditions: Preconditions::default() };
-        Ok(self.act(path, action).await?.outcome.object().unwrap().clone())
+        let action = Action::Update {
+            body: bytes(object),
+            preconditions: Preconditions::default(),
+        };
+        Ok(self
+            .act(path, action)
+            .await?
+            .outcome
+            .object()
+            .unwrap()
+            .clone())
     }
 
-    pub(crate) async fn patch(&self, path: &str, kind: PatchKind, patch: Value) -> Result<Arc<Object>, Failure> {
-        let action = Action::Patch { kind, body: bytes(&patch), preconditions: Preconditions::default() };
-        let options = WriteOptions { field_manager: "tester".into(), ..WriteOptions::default() };
-        Ok(self.with(path, action, options).await?.outcome.object().unwrap().clone())
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        kind: PatchKind,
+        patch: Value,
+    ) -> Result<Arc<Object>, Failure> {
+        let action = Action::Patch {
+            kind,
+            body: bytes(&patch),
+            preconditions: Preconditions::default(),
+        };
+        let options = WriteOptions {
+            field_manager: "tester".into(),
+            ..WriteOptions::default()
+        };
+        Ok(self
+            .with(path, action, options)
+            .await?
+            .outcome
+            .object()
+            .unwrap()
+            .clone())
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<Outcome, Failure> {
         self.delete_with(path, DeleteOptions::default()).await
     }
 
-    pub(crate) async fn delete_with(&self, path: &str, delete: DeleteOptions) -> Result<Outcome, Failure> {
+    pub(crate) async fn delete_with(
+        &self,
+        path: &str,
+        delete: DeleteOptions,
+    ) -> Result<Outcome, Failure> {
         Ok(self.act(path, Action::Delete(delete)).await?.outcome)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        Ok(self.0.get(&caller(), &target(path), ReadVersion::Latest).await?.value())
+        Ok(self
+            .0
+            .get(&caller(), &target(path), ReadVersion::Latest)
+            .await?
+            .value())
     }
 
     pub(crate) async fn list(&self, resource: &str, options: ListOptions) -> Result<List, Failure> {
-        self.0.list(&caller(), &Collection::all(gvr(resource)), &options).await
+        self.0
+            .list(&caller(), &Collection::all(gvr(resource)), &options)
+            .await
     }
 
-    pub(crate) async fn watch(&self, resource: &str, options: WatchOptions) -> Result<WatchStream, Failure> {
-        self.0.watch(&caller(), &Collection::all(gvr(resource)), &options).await
+    pub(crate) async fn watch(
+        &self,
+        resource: &str,
+        options: WatchOptions,
+    ) -> Result<WatchStream, Failure> {
+        self.0
+            .watch(&caller(), &Collection::all(gvr(resource)), &options)
+            .await
     }
 }
 
@@ -147,7 +207,9 @@ pub(crate) async fn next(stream: &mut WatchStream) -> String {
         Some(Ok(WatchEvent::Added(o))) => format!("ADDED {}", o.key.name),
         Some(Ok(WatchEvent::Modified(o))) => format!("MODIFIED {}", o.key.name),
         Some(Ok(WatchEvent::Deleted(o))) => format!("DELETED {}", o.key.name),
-        Some(Ok(WatchEvent::Bookmark { initial_events_end, .. })) => format!("BOOKMARK {initial_events_end}"),
+        Some(Ok(WatchEvent::Bookmark {
+            initial_events_end, ..
+        })) => format!("BOOKMARK {initial_events_end}"),
         Some(Err(failure)) => format!("ERROR {failure}"),
         None => "END".into(),
     }
@@ -155,5 +217,7 @@ pub(crate) async fn next(stream: &mut WatchStream) -> String {
 
 pub(crate) async fn event(stream: &mut WatchStream) -> Option<Result<WatchEvent, Failure>> {
     let limit = std::time::Duration::from_secs(20);
-    tokio::time::timeout(limit, stream.next()).await.expect("an event within twenty seconds")
+    tokio::time::timeout(limit, stream.next())
+        .await
+        .expect("an event within twenty seconds")
 }
