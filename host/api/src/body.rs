@@ -10,9 +10,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use model::Failure;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::negotiate::Format;
+use crate::negotiate::Encoding;
+use crate::protobuf;
 
 /// Kubernetes' own limit for a request body.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -46,15 +48,19 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
 /// A body as JSON. JSON stays as it is, to the byte: the registry reports what is wrong in it by its place.
 ///
 /// # Errors
-/// `BadRequest` for YAML that does not parse.
-pub(crate) fn json(body: Bytes, format: Format) -> Result<Bytes, Failure> {
-    // Apply patches are called YAML and are nearly always JSON.
-    if format == Format::Json || body.first() == Some(&b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
-        return Ok(body);
+/// `BadRequest` for YAML or protobuf that cannot be read.
+pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Bytes, Failure> {
+    match encoding {
+        Encoding::Json => Ok(body),
+        Encoding::Protobuf => protobuf::json(&body),
+        // Apply patches are called YAML and are nearly always JSON.
+        Encoding::Yaml if body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok() => Ok(body),
+        Encoding::Yaml => {
+            let value: Value = serde_yaml_ng::from_slice(&body)
+                .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
+            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
+        }
     }
-    let value: Value = serde_yaml_ng::from_slice(&body)
-        .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
-    Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
 }
 
 /// JSON as YAML text.

@@ -16,6 +16,7 @@ mod negotiate;
 mod openapi;
 mod options;
 mod path;
+mod protobuf;
 mod reject;
 mod respond;
 mod reviews;

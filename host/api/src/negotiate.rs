@@ -126,18 +126,25 @@ pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> 
     })?
 }
 
-/// How a body is written.
-///
+/// How a body came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
 /// # Errors
 /// `UnsupportedMediaType` naming what we can read.
-pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Failure> {
+pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
     let content = text(headers, header::CONTENT_TYPE);
     match content.split(';').next().unwrap_or_default().trim() {
         // Nothing said is JSON, as kube-apiserver takes it.
-        "" | "application/json" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
+        "" | "application/json" => Ok(Encoding::Json),
+        "application/yaml" => Ok(Encoding::Yaml),
+        crate::protobuf::MEDIA => Ok(Encoding::Protobuf),
         _ => Err(Failure::UnsupportedMediaType(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml".to_owned(),
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf".to_owned(),
         )),
     }
 }
@@ -146,13 +153,13 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Failure> {
 ///
 /// # Errors
 /// `UnsupportedMediaType` naming the patches we can read.
-pub(crate) fn patch_kind(headers: &HeaderMap, force: bool) -> Result<(PatchKind, Format), Failure> {
+pub(crate) fn patch_kind(headers: &HeaderMap, force: bool) -> Result<(PatchKind, Encoding), Failure> {
     let content = text(headers, header::CONTENT_TYPE);
     match content.split(';').next().unwrap_or_default().trim() {
-        "application/json-patch+json" => Ok((PatchKind::Json, Format::Json)),
-        "application/merge-patch+json" => Ok((PatchKind::Merge, Format::Json)),
-        "application/strategic-merge-patch+json" => Ok((PatchKind::Strategic, Format::Json)),
-        "application/apply-patch+yaml" => Ok((PatchKind::Apply { force }, Format::Yaml)),
+        "application/json-patch+json" => Ok((PatchKind::Json, Encoding::Json)),
+        "application/merge-patch+json" => Ok((PatchKind::Merge, Encoding::Json)),
+        "application/strategic-merge-patch+json" => Ok((PatchKind::Strategic, Encoding::Json)),
+        "application/apply-patch+yaml" => Ok((PatchKind::Apply { force }, Encoding::Yaml)),
         _ => Err(Failure::UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml".to_owned(),
         )),

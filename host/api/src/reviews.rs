@@ -64,7 +64,7 @@ pub(crate) async fn answer(
     };
     doing.app.rbac.check(&Ask { user, verb: "create", what })?;
     let accepted = negotiate::accepted(&parts.headers)?;
-    let body = body::json(body::read(body).await?, negotiate::body_format(&parts.headers)?)?;
+    let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {
         Failure::BadRequest(format!(

@@ -163,21 +163,21 @@ impl Doing<'_> {
     }
 
     async fn create(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
-        let format = negotiate::body_format(&parts.headers)?;
+        let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "CreateOptions")?;
-        let action = Action::Create(body::json(body::read(body).await?, format)?);
+        let action = Action::Create(body::json(body::read(body).await?, encoding)?);
         self.write(parts, action, options).await
     }
 
     async fn update(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
-        let format = negotiate::body_format(&parts.headers)?;
+        let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "UpdateOptions")?;
-        let body = body::json(body::read(body).await?, format)?;
+        let body = body::json(body::read(body).await?, encoding)?;
         self.write(parts, Action::Update { body, preconditions: Preconditions::default() }, options).await
     }
 
     async fn patch(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
-        let (kind, format) = negotiate::patch_kind(&parts.headers, self.query.flag("force"))?;
+        let (kind, encoding) = negotiate::patch_kind(&parts.headers, self.query.flag("force"))?;
         let options = options::write(&self.query, "PatchOptions")?;
         let wrong = |cause| {
             Err(Failure::Invalid { kind: Gvk::new("meta.k8s.io", "v1", "PatchOptions"), name: String::new(), causes: vec![cause] })
@@ -191,7 +191,7 @@ impl Doing<'_> {
             }
             _ => {}
         }
-        let body = body::json(body::read(body).await?, format)?;
+        let body = body::json(body::read(body).await?, encoding)?;
         self.write(parts, Action::Patch { kind, body, preconditions: Preconditions::default() }, options).await
     }
 
@@ -210,7 +210,7 @@ impl Doing<'_> {
 
     async fn delete_options(&self, parts: &request::Parts, body: Body) -> Result<(client::DeleteOptions, bool), Failure> {
         let body = body::read(body).await?;
-        let body = if body.is_empty() { body } else { body::json(body, negotiate::body_format(&parts.headers)?)? };
+        let body = if body.is_empty() { body } else { body::json(body, negotiate::body_encoding(&parts.headers)?)? };
         options::delete(&self.query, &body)
     }
 

@@ -146,31 +146,29 @@ pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap
 /// `/openapi/v2`: everything in one document, as JSON or, as client-go asks for it, as protobuf.
 pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Reject> {
     let accept = negotiate::text(&headers, header::ACCEPT);
-    let media = proto::MEDIA.into_iter().find(|media| accept.contains(media));
-    if media.is_none() {
+    let protobuf = proto::MEDIA.into_iter().any(|media| accept.contains(media));
+    if !protobuf {
         negotiate::accepted(&headers)?;
     }
     let custom = custom::read(&app).await?;
     let served = app.served();
     let all = groups(&served, &custom);
     let hash = format!("{:X}", all.values().fold(Sha256::new(), |hash, group| hash.chain_update(&group.hash)).finalize());
-    let key = if media.is_some() { "v2 protobuf" } else { "v2" };
+    let key = if protobuf { "v2 protobuf" } else { "v2" };
     let bytes = match app.openapi.get(key, &hash) {
         Some(bytes) => bytes,
         None => {
             let document = document(&served.kinds, &custom, Dialect::V2);
-            let bytes = Bytes::from(match media {
-                Some(_) => proto::document(&document),
-                None => document.to_string().into_bytes(),
-            });
+            let bytes = if protobuf { proto::document(&document) } else { document.to_string().into_bytes() };
+            let bytes = Bytes::from(bytes);
             app.openapi.put(key, &hash, bytes.clone());
             bytes
         }
     };
     let mut response = tagged(bytes, &hash, &headers);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    if let Some(media) = media {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    if protobuf {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(proto::ANSWERED));
     }
     Ok(response)
 }

@@ -8,8 +8,10 @@ pub(super) const MEDIA: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2.v1+protobuf",
 ];
 
-/// # Panics
-/// Never for documents that this crate makes: what they do not use is not encoded.
+/// The one of them that answers carry: `@` may not stand in a media type (RFC 6838), and Go's clients mind.
+pub(super) const ANSWERED: &str = MEDIA[1];
+
+/// The document in protobuf. What this crate's documents do not use is not encoded.
 pub(super) fn document(document: &Value) -> Vec<u8> {
     let mut out = Message::default();
     out.text(1, &document["swagger"]);
