@@ -345,11 +345,11 @@ impl Cache {
                     .channels
                     .tell(&change, &self.picker, self.limits.behind, &mut woken);
                 state.window.push_back(change);
-                if state.window.len() > self.limits.window {
-                    if let Some(first) = state.window.pop_front() {
-                        state.oldest = first.version;
-                        old.push(first);
-                    }
+                if state.window.len() > self.limits.window
+                    && let Some(first) = state.window.pop_front()
+                {
+                    state.oldest = first.version;
+                    old.push(first);
                 }
             }
             state.through = state.through.max(batch.through);

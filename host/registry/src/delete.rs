@@ -13,10 +13,10 @@ use store::Txn;
 use crate::body;
 use crate::document;
 use crate::gates::{Interest, Notes, Operation, Request};
+use crate::job::{Job, Old};
 use crate::meta;
 use crate::resource::Deletion;
 use crate::select::Filter;
-use crate::write::{Job, Old};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";

@@ -123,7 +123,7 @@ impl Registry {
         let registry = Self {
             inner: Arc::new(inner),
         };
-        crate::resources::crd::follow(&registry).await?;
+        crate::custom::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
         Ok(registry)

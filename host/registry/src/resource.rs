@@ -18,9 +18,9 @@ use crate::Registry;
 use crate::allocate::Claims;
 use crate::body;
 use crate::gates::Notes;
+use crate::job::Job;
 use crate::names::NameRule;
 use crate::table::Column;
-use crate::write::Job;
 
 /// One served kind: discovery's facts, and the rules its objects live by.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ pub(crate) struct Rules {
     /// Everything wrong with a new object, or with a change.
     pub validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
     /// Takes cluster-wide goods (addresses, ports) for the object and writes them into it.
-    pub claim: Option<fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>>,
+    pub claim: Option<Claim>,
     /// Objects expire this long after their last write (events).
     pub ttl: Option<Duration>,
     /// Whether `metadata.generation` counts changes of everything outside `metadata` and `status`.
@@ -130,6 +130,8 @@ pub(crate) enum Door {
     /// A connection that `api` carries; the registry only knows its name.
     Stream,
 }
+
+pub(crate) type Claim = fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>;
 
 pub(crate) type Act =
     for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
@@ -307,10 +309,7 @@ impl Resource {
         self
     }
 
-    pub(crate) fn claim(
-        mut self,
-        claim: fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>,
-    ) -> Self {
+    pub(crate) fn claim(mut self, claim: Claim) -> Self {
         self.rules.claim = Some(claim);
         self
     }

@@ -8,11 +8,13 @@ use model::{Failure, Gvk, Object, Selector};
 use serde_json::{Value, json};
 
 use crate::body;
+use crate::change::Errand;
 use crate::gates::Notes;
+use crate::job::Job;
 use crate::meta;
 use crate::resource::{Resource, ScalePaths};
 use crate::table::{at, int_at};
-use crate::write::{Job, Origin};
+use crate::write::Origin;
 
 /// What is asked of a scale.
 pub(crate) enum Change<'a> {
@@ -97,54 +99,51 @@ pub(crate) async fn write(
     }
     let hand = job.hand("scale");
     let key = job.cache.key(&target.namespace, &target.name);
+    let errand = Errand {
+        target,
+        door: None,
+        asked: &asked,
+        origin: Origin::Written,
+    };
     let mut warnings = Vec::new();
     let outcome = job
-        .change(
-            target,
-            None,
-            old,
-            &asked,
-            Origin::Written,
-            notes,
-            &mut |old| {
-                let scale = match (&whole, &change) {
-                    (Some(scale), _) => scale.clone(),
-                    (None, Change::Patch(kind, body)) => {
-                        warnings.clear();
-                        let patch =
-                            body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
-                        let before = document(&old.value, paths);
-                        let patched = patch.apply(&before, &key, hand, &mut warnings)?;
-                        if let Some(version) =
-                            meta::version(&patched)?.filter(|v| *v != old.object.version)
-                        {
-                            tracing::debug!(%version, "a scale patch names another version");
-                            return Err(Failure::modified(old.object.key.clone()));
-                        }
-                        patched
+        .change(errand, old, notes, &mut |old| {
+            let scale = match (&whole, &change) {
+                (Some(scale), _) => scale.clone(),
+                (None, Change::Patch(kind, body)) => {
+                    warnings.clear();
+                    let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
+                    let before = document(&old.value, paths);
+                    let patched = patch.apply(&before, &key, hand, &mut warnings)?;
+                    if let Some(version) =
+                        meta::version(&patched)?.filter(|v| *v != old.object.version)
+                    {
+                        tracing::debug!(%version, "a scale patch names another version");
+                        return Err(Failure::modified(old.object.key.clone()));
                     }
-                    (None, Change::Replace(_)) => {
-                        return Err(Failure::Internal("a scale without a body".into()));
-                    }
-                };
-                let replicas = int_at(&scale, "spec.replicas");
-                if replicas < 0 {
-                    let cause = model::Cause::invalid(
-                        "spec.replicas",
-                        replicas,
-                        "must be greater than or equal to 0",
-                    );
-                    return Err(Failure::Invalid {
-                        kind: gvk.clone(),
-                        name: target.name.clone(),
-                        causes: vec![cause],
-                    });
+                    patched
                 }
-                let mut new = old.value.clone();
-                set(&mut new, &paths.replicas, replicas.into());
-                Ok(new)
-            },
-        )
+                (None, Change::Replace(_)) => {
+                    return Err(Failure::Internal("a scale without a body".into()));
+                }
+            };
+            let replicas = int_at(&scale, "spec.replicas");
+            if replicas < 0 {
+                let cause = model::Cause::invalid(
+                    "spec.replicas",
+                    replicas,
+                    "must be greater than or equal to 0",
+                );
+                return Err(Failure::Invalid {
+                    kind: gvk.clone(),
+                    name: target.name.clone(),
+                    causes: vec![cause],
+                });
+            }
+            let mut new = old.value.clone();
+            set(&mut new, &paths.replicas, replicas.into());
+            Ok(new)
+        })
         .await?;
     notes.warnings.append(&mut warnings);
     Ok(match outcome {

@@ -90,10 +90,10 @@ pub(crate) fn not_negative(object: &Value, path: &str, wrong: &mut Vec<Cause>) {
 
 /// Sets a member of an object where there is none.
 pub(crate) fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
-    if let Some(map) = object.as_object_mut() {
-        if map.get(key).is_none_or(Value::is_null) {
-            map.insert(key.to_owned(), value.into());
-        }
+    if let Some(map) = object.as_object_mut()
+        && map.get(key).is_none_or(Value::is_null)
+    {
+        map.insert(key.to_owned(), value.into());
     }
 }
 

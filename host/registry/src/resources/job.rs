@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::meta;
 use crate::resource::Resource;
 use crate::resources::common::{child, default, immutable, not_negative};
-use crate::resources::{pod_spec, workload};
+use crate::resources::{pod_check, workload};
 use crate::table::{Column, duration, int_at, list_at, text_at};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -84,7 +84,7 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>)
         not_negative(new, &format!("spec.{key}"), wrong);
     }
     let template = &new["spec"]["template"];
-    pod_spec::validate_template(template, "spec.template", &["OnFailure", "Never"], wrong);
+    pod_check::validate_template(template, "spec.template", &["OnFailure", "Never"], wrong);
     if new["spec"]["selector"].is_null() && new["kind"] == "Job" {
         wrong.push(Cause::required("spec.selector", ""));
     }

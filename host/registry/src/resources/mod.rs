@@ -19,6 +19,7 @@ pub(crate) mod namespace;
 pub(crate) mod node;
 pub(crate) mod plugin;
 pub(crate) mod pod;
+pub(crate) mod pod_check;
 pub(crate) mod pod_spec;
 pub(crate) mod rbac;
 pub(crate) mod replicaset;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::meta;
 use crate::resource::{Deletion, Door, Resource};
 use crate::resources::common::{child, default};
-use crate::resources::{binding, eviction, pod_spec};
+use crate::resources::{binding, eviction, pod_check, pod_spec};
 use crate::table::{Column, at, int_at, list_at, since, text_at};
 
 pub(crate) fn resource() -> Resource {
@@ -90,7 +90,7 @@ fn grace(pod: &Value, wish: Option<u64>) -> u64 {
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     match old {
         None => {
-            pod_spec::validate_spec(&new["spec"], "spec", wrong);
+            pod_check::validate_spec(&new["spec"], "spec", wrong);
             if !list_at(new, "spec.ephemeralContainers").is_empty() {
                 wrong.push(Cause::forbidden(
                     "spec.ephemeralContainers",
@@ -215,7 +215,7 @@ fn only_ephemeral(new: &mut Value, old: &Value) {
 }
 
 fn validate_ephemeral(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    pod_spec::validate_spec(&new["spec"], "spec", wrong);
+    pod_check::validate_spec(&new["spec"], "spec", wrong);
     let now = list_at(new, "spec.ephemeralContainers");
     for (i, container) in old
         .map(|o| list_at(o, "spec.ephemeralContainers"))
@@ -266,7 +266,7 @@ fn only_resources(new: &mut Value, old: &Value) {
 }
 
 fn validate_resize(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    pod_spec::validate_spec(&new["spec"], "spec", wrong);
+    pod_check::validate_spec(&new["spec"], "spec", wrong);
     if old.is_some_and(|old| pod_spec::qos(&old["spec"]) != pod_spec::qos(&new["spec"])) {
         wrong.push(Cause::invalid(
             "spec",

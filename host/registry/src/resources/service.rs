@@ -14,7 +14,7 @@ use crate::names::NameRule;
 use crate::names::validate_labels;
 use crate::resource::Resource;
 use crate::resources::common::default;
-use crate::resources::pod_spec::port_name;
+use crate::resources::pod_check::port_name;
 use crate::table::{Column, list_at, pairs, plain, text_at};
 
 pub(crate) fn resource() -> Resource {

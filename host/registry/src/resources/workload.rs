@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::resources::common::{child, default, immutable, not_negative};
 use crate::resources::pod;
-use crate::resources::pod_spec;
+use crate::resources::{pod_check, pod_spec};
 use crate::table::{Column, at, selector};
 
 /// The template's pod spec, filled in.
@@ -69,7 +69,7 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
         }
     }
     immutable(new, old, "spec.selector", wrong);
-    pod_spec::validate_template(template, "spec.template", restart, wrong);
+    pod_check::validate_template(template, "spec.template", restart, wrong);
 }
 
 /// CONTAINERS, IMAGES and SELECTOR of `-o wide`.

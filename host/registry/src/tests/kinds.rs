@@ -51,7 +51,13 @@ fn every_built_in_kind_is_listed_once_and_known_to_the_schema() {
 #[test]
 fn the_list_of_kinds_and_the_folder_agree() {
     let helpers = [
-        "binding", "common", "eviction", "mod", "pod_spec", "workload",
+        "binding",
+        "common",
+        "eviction",
+        "mod",
+        "pod_check",
+        "pod_spec",
+        "workload",
     ];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/resources");
     let list = std::fs::read_to_string(format!("{folder}/mod.rs")).unwrap();
