@@ -109,6 +109,12 @@ impl FieldPath {
     }
 }
 
+/// As it is written.
+fn number_is(number: &serde_json::Number, text: &str) -> bool {
+    let written = number.to_string();
+    written == text
+}
+
 fn collect<'a>(steps: &[Step], value: &'a Value, found: &mut Vec<&'a Value>) {
     let Some((step, rest)) = steps.split_first() else {
         found.push(value);
@@ -131,9 +137,8 @@ fn collect<'a>(steps: &[Step], value: &'a Value, found: &mut Vec<&'a Value>) {
                     .iter()
                     .all(|(key, text)| match element.get(key.as_str()) {
                         Some(Value::String(has)) => has == text.as_str(),
-                        Some(has @ (Value::Number(_) | Value::Bool(_))) => {
-                            has.to_string() == text.as_str()
-                        }
+                        Some(Value::Bool(has)) => text == if *has { "true" } else { "false" },
+                        Some(Value::Number(has)) => number_is(has, text),
                         _ => false,
                     })
             };
