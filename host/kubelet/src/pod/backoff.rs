@@ -32,6 +32,13 @@ impl Backoff {
         SignedDuration::from_secs(doubled(self.failures - 1))
     }
 
+    /// [`Backoff::failed`] for what usually comes right by itself (a ConfigMap applied a moment later, a network plugin
+    /// that is starting): 1 s, doubling to 128 s.
+    pub fn failed_briefly(&mut self) -> SignedDuration {
+        self.failures = self.failures.saturating_add(1);
+        SignedDuration::from_secs(1 << (self.failures - 1).min(7))
+    }
+
     pub fn reset(&mut self) {
         self.failures = 0;
     }
@@ -59,5 +66,8 @@ mod tests {
     fn retries_wait_from_the_first() {
         let mut backoff = Backoff::default();
         assert_eq!([backoff.failed().as_secs(), backoff.failed().as_secs()], [10, 20]);
+        let mut backoff = Backoff::default();
+        let waits: Vec<i64> = (0..9).map(|_| backoff.failed_briefly().as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 128]);
     }
 }

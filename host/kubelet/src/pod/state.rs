@@ -105,6 +105,7 @@ pub struct Container {
     pub not_before: Timestamp,
     pub crashes: Backoff,
     pub pulls: Backoff,
+    pub starts: Backoff,
     /// The startup probe has succeeded, or there is none.
     pub started: bool,
     pub ready: bool,
@@ -285,6 +286,7 @@ impl Container {
             not_before: now,
             crashes: Backoff::default(),
             pulls: Backoff::default(),
+            starts: Backoff::default(),
             started: false,
             ready: false,
             probes: Probes::default(),

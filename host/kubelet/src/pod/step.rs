@@ -113,7 +113,7 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
             pod.volumes_backoff.reset();
         }
         Happened::VolumesFailed(message) => {
-            pod.volumes = Volumes::None { not_before: later(now, pod.volumes_backoff.failed()) };
+            pod.volumes = Volumes::None { not_before: later(now, pod.volumes_backoff.failed_briefly()) };
             orders.push(Command::Tell { warning: true, reason: "FailedMount", message });
         }
         Happened::SandboxStarted(facts) => {
@@ -121,7 +121,7 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
             pod.sandbox_backoff.reset();
         }
         Happened::SandboxFailed(message) => {
-            pod.sandbox = Sandbox::None { not_before: later(now, pod.sandbox_backoff.failed()) };
+            pod.sandbox = Sandbox::None { not_before: later(now, pod.sandbox_backoff.failed_briefly()) };
             let message = format!("Failed to create pod sandbox: {message}");
             orders.push(Command::Tell { warning: true, reason: "FailedCreatePodSandBox", message });
         }
@@ -145,7 +145,12 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
         Happened::Started { container, id, attempt } => started(pod, &container, id, attempt, orders),
         Happened::StartFailed { container, reason, message } => {
             if let Some(c) = pod.container_mut(&container).filter(|c| c.phase == Phase::Starting) {
-                c.not_before = later(now, c.crashes.failed());
+                // What is missing (a ConfigMap, a key) is often on its way; what cannot run will not soon.
+                let wait = match reason {
+                    "CreateContainerConfigError" => c.starts.failed_briefly(),
+                    _ => c.starts.failed(),
+                };
+                c.not_before = later(now, wait);
                 c.wait(reason, message.clone(), now);
                 orders.push(Command::Tell { warning: true, reason: "Failed", message: format!("Error: {message}") });
             }
@@ -179,6 +184,7 @@ fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mu
     }
     c.attempt = attempt;
     c.image = spec.image;
+    c.starts.reset();
     c.phase = Phase::Running { id: id.clone(), since: now };
     c.probes = Probes::default();
     c.started = spec.startup_probe.is_none();
@@ -186,8 +192,9 @@ fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mu
     orders.push(Command::Tell { warning: false, reason: "Started", message: format!("Started container {name}") });
     begin_probes(pod, name, orders);
     // The runtime may have told of its end before we took in its start.
-    if let Some(facts) = pod.facts.take() {
-        take_facts(pod, facts, orders);
+    let told = pod.facts.iter().flat_map(|f| &f.containers).find(|c| c.id == id);
+    if let Some(ContainerState::Exited(exit)) = told.map(|c| c.state.clone()) {
+        exited(pod, name, Ended { id, exit }, orders);
     }
 }
 
@@ -289,9 +296,8 @@ fn take_facts(pod: &mut PodState, facts: PodFacts, orders: &mut Vec<Command>) {
             None if facts.observed <= *since => continue,
             None => unknown("ContainerStatusUnknown", "the runtime holds this container no longer"),
         };
-        let ended = Ended { id: id.clone(), exit };
-        orders.push(Command::EndProbes { container: c.name.clone() });
-        pod.containers[at].end(ended);
+        let (name, ended) = (c.name.clone(), Ended { id: id.clone(), exit });
+        exited(pod, &name, ended, orders);
     }
     if lost {
         pod.sandbox = Sandbox::Removing;
@@ -300,6 +306,19 @@ fn take_facts(pod: &mut PodState, facts: PodFacts, orders: &mut Vec<Command>) {
         orders.push(Command::Tell { warning: false, reason: "SandboxChanged", message });
     }
     pod.facts = Some(facts);
+}
+
+fn exited(pod: &mut PodState, name: &str, ended: Ended, orders: &mut Vec<Command>) {
+    let now = pod.now;
+    let image = pod.spec_of(name).map(|s| s.image.clone());
+    let Some(c) = pod.container_mut(name) else { return };
+    orders.push(Command::EndProbes { container: name.into() });
+    c.end(ended);
+    // It was stopped to be started anew with another image: no crash.
+    if image.is_some_and(|image| image != c.image) {
+        c.crashes.reset();
+        c.not_before = now;
+    }
 }
 
 impl Container {

@@ -15,6 +15,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, Wasi
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::output::{Log, Output};
+use super::protocol::Refused;
 use super::pulse::{CpuShare, Pulse, pace};
 use crate::log::Stream;
 use crate::runtime::ContainerConfig;
@@ -45,11 +46,11 @@ pub(crate) fn engine_name(engine: &Engine) -> String {
 }
 
 /// Maps compiled code after comparing its digest.
-pub(crate) fn load(engine: &Engine, code: &Path, digest: &str) -> Result<Component, String> {
-    let said = |e: &dyn std::fmt::Display| format!("{}: {e}", code.display());
+pub(crate) fn load(engine: &Engine, code: &Path, digest: &str) -> Result<Component, Refused> {
+    let said = |e: &dyn std::fmt::Display| Refused::Because(format!("{}: {e}", code.display()));
     let bytes = std::fs::read(code).map_err(|e| said(&e))?;
     if hex::encode(Sha256::digest(&bytes)) != digest {
-        return Err(said(&"the compiled code is not what was compiled; it will be compiled again"));
+        return Err(Refused::Damaged);
     }
     drop(bytes);
     #[expect(unsafe_code, reason = "mapping machine code is what makes a start fast (0.3 ms a megabyte, measured)")]

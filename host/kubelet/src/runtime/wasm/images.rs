@@ -164,6 +164,14 @@ impl ImageStore {
         code.exists().then(|| serde_json::from_slice(&said).ok())?
     }
 
+    /// Takes back [`ImageStore::vouch`].
+    pub(crate) fn disown(&self, hex: &str, engine: &str) -> io::Result<()> {
+        match fs::remove_file(self.code(hex, engine).with_extension("json")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Vouches for code that lies in its place already.
     pub(crate) fn vouch(&self, hex: &str, engine: &str, compiled: &Compiled) -> io::Result<()> {
         swap_in(&self.code(hex, engine).with_extension("json"), &serde_json::to_vec(compiled)?)

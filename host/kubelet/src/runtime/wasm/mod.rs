@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::images::Compiled;
 pub use self::images::{Image, ImageStore};
-use self::protocol::{Answer, Hello, Request, Sandbox, Start, State, channel};
+use self::protocol::{Answer, Hello, Refused, Request, Sandbox, Start, State, channel};
 pub use self::shim::shim_main;
 use super::{
     ContainerConfig, ContainerState, ExecOutput, Exit, ImageFacts, ImageTrouble, ImageWanted, PodFacts, Runtime,
@@ -159,11 +159,17 @@ impl Connection {
         protocol::send(&mut self.write, request).await.map_err(gone)?;
         let answer: Option<Answer> = protocol::receive(&mut self.read).await.map_err(gone)?;
         match answer {
-            Some(answer) => answer.map_err(Failure::Internal),
+            Some(answer) => answer.map_err(|refused| match refused {
+                Refused::Damaged => Failure::Internal(DAMAGED.into()),
+                Refused::Because(why) => Failure::Internal(why),
+            }),
             None => Err(gone("it closed the connection")),
         }
     }
 }
+
+/// Told only when making the code again did not help.
+const DAMAGED: &str = "the compiled code in the image store is damaged";
 
 fn gone(why: impl Into<model::BoxError>) -> Failure {
     Failure::Unavailable { what: "the pod's shim", source: why.into() }
@@ -418,18 +424,28 @@ impl Runtime for WasmRuntime {
         config: &ContainerConfig,
     ) -> Result<String, Failure> {
         let hex = config.image_id.trim_start_matches("sha256:");
-        let compiled = self.inner.compiled(hex).await?;
         let id = format!("{}.{}.{}", sandbox.id, config.name, config.attempt);
-        let start = Start {
-            id: id.clone(),
-            config: config.clone(),
-            code: self.inner.images.code(hex, &self.inner.engine().await?),
-            digest: compiled.code,
+        let mut line = self.inner.connect(&sandbox.id).await?;
+        let mut again = true;
+        loop {
+            let compiled = self.inner.compiled(hex).await?;
+            let code = self.inner.images.code(hex, &self.inner.engine().await?);
             // Where a component can do both, a declared port says which is wanted.
-            serves: compiled.serves && (!compiled.runs || !config.ports.is_empty()),
-        };
-        self.inner.connect(&sandbox.id).await?.ask(&Request::Start(Box::new(start))).await?;
-        Ok(id)
+            let serves = compiled.serves && (!compiled.runs || !config.ports.is_empty());
+            let start = Start { id: id.clone(), config: config.clone(), digest: compiled.code, serves, code: code.clone() };
+            match line.ask(&Request::Start(Box::new(start))).await {
+                Ok(()) => return Ok(id),
+                Err(Failure::Internal(why)) if why == DAMAGED && again => {
+                    tracing::warn!("{}: not what was compiled; compiling again", code.display());
+                    again = false;
+                    let images = self.inner.images.clone();
+                    let (hex, engine) = (hex.to_owned(), self.inner.engine().await?);
+                    let forgotten = tokio::task::spawn_blocking(move || images.disown(&hex, &engine));
+                    forgotten.await.map_err(Failure::internal)?.map_err(Failure::internal)?;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Failure> {

@@ -50,7 +50,20 @@ pub(crate) struct Start {
     pub serves: bool,
 }
 
-pub(crate) type Answer = Result<(), String>;
+pub(crate) type Answer = Result<(), Refused>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refused {
+    /// The compiled code is not what was compiled: it was not mapped, and has to be made again.
+    Damaged,
+    Because(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Refused::Because(why)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {

@@ -199,7 +199,7 @@ impl Shim {
                 }
                 Request::Exec { id, command, stdin } => {
                     let guest = self.running.lock().unwrap_or_else(|e| e.into_inner()).get(&id).map(|r| r.guest.clone());
-                    let answer: Answer = guest.as_ref().map(drop).ok_or_else(|| "the container is not running".into());
+                    let answer: Answer = guest.as_ref().map(drop).ok_or_else(|| "the container is not running".to_owned().into());
                     if protocol::send(&mut write, &answer).await.is_err() {
                         return;
                     }
