@@ -138,6 +138,5 @@ fn stamp(now: i64) -> String {
 }
 
 fn fingerprint(event: &Event, now: i64) -> u64 {
-    use std::hash::BuildHasher;
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one((event, now))
 }
