@@ -82,7 +82,7 @@ impl Cluster {
 
         let workers = (CancellationToken::new(), TaskTracker::new());
         let door = (CancellationToken::new(), TaskTracker::new());
-        door.1.spawn(stoppable(&door.0, rbac.clone().keep_current(cluster.clone())));
+        door.1.spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
         rbac.wait_until_synced().await;
 
         step("opening the door");
@@ -94,7 +94,7 @@ impl Cluster {
         let identity = authority.issue(&purpose, SERVING_LIFETIME)?;
         let certificate = ServingCertificate::new(&identity)?;
         let renewal = certificate.clone().keep_fresh(authority.clone(), hosts, SERVING_LIFETIME, identity.expires);
-        door.1.spawn(stoppable(&door.0, renewal));
+        door.1.spawn(stoppable(door.0.clone(), renewal));
         let accounts = ServiceAccounts { tokens: tokens.clone(), cluster: cluster.clone() };
         let authenticators = Arc::new(Authenticators::default().service_accounts(accounts));
         let tls = api::tls::config(certificate, authority.certificate_pem())?;
@@ -147,8 +147,8 @@ impl Cluster {
 }
 
 /// Runs `work` until `stop`.
-async fn stoppable(stop: &CancellationToken, work: impl Future<Output = ()>) {
-    stop.clone().run_until_cancelled_owned(work).await;
+async fn stoppable(stop: CancellationToken, work: impl Future<Output = ()>) {
+    stop.run_until_cancelled_owned(work).await;
 }
 
 async fn open_store(dir: &Dir, options: &Options) -> Result<Arc<dyn Store>> {
@@ -240,7 +240,7 @@ fn runtime(dir: &Dir, options: &Options) -> Result<Arc<dyn Runtime>> {
             let images = ImageStore::open(dir.images()).context("the image store cannot be opened")?;
             Arc::new(WasmRuntime::new(dir.sandboxes(), images, ShimCommand::default())?)
         }
-        RuntimeKind::Cri => Arc::new(CriRuntime::new(&options.cri_socket)),
+        RuntimeKind::Cri => Arc::new(CriRuntime::new(&options.cri_socket, &options.node_name)?),
         RuntimeKind::Fake => Arc::new(FakeRuntime::new()),
     })
 }

@@ -55,7 +55,7 @@ impl Plugins {
         let cluster: Arc<dyn client::Cluster> = Arc::new(registry.clone());
         let caller = Caller::component("system:plugin-host", &[users::MASTERS]);
         self.ensure_built_in(registry, &caller).await?;
-        let view = View::new(cluster.clone(), caller.clone(), Arc::new(view::system_time));
+        let view = View::new(cluster.clone(), caller.clone(), view::system_time());
         let of_rules = view.clone();
         let open: admission::OpenReads =
             Box::new(move |plugin| Box::new(Arc::new(of_rules.open(Arc::new(Asked(plugin.clone()))))));
