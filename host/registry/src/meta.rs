@@ -173,16 +173,17 @@ pub(crate) fn kept(new: &mut Value, old: &Value) {
     meta.remove("selfLink");
 }
 
-/// Raises `metadata.generation` when anything but metadata and status changed.
-pub(crate) fn count_generation(new: &mut Value, old: &Value) {
-    let changed = {
-        let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
-            return;
-        };
-        let skip = |key: &&String| !matches!(key.as_str(), "metadata" | "status");
-        new.keys().filter(skip).any(|k| new.get(k) != old.get(k))
-            || old.keys().filter(skip).any(|k| !new.contains_key(k))
+/// Raises `metadata.generation` when anything but metadata changed, and but `status` where that has its own door.
+pub(crate) fn count_generation(new: &mut Value, old: &Value, status: bool) {
+    let (Some(now), Some(was)) = (new.as_object(), old.as_object()) else {
+        return;
     };
+    let counts = |key: &&String| *key != "metadata" && (*key != "status" || !status);
+    let changed = now
+        .keys()
+        .filter(counts)
+        .any(|key| now.get(key) != was.get(key))
+        || was.keys().filter(counts).any(|key| !now.contains_key(key));
     if changed {
         bump_generation(new);
     }

@@ -3,6 +3,7 @@
 mod support;
 
 mod gates;
+mod golden;
 mod kinds;
 mod speed;
 mod verbs;

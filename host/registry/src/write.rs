@@ -327,7 +327,7 @@ impl Job<'_> {
                     }
                 }
                 if rules.generation {
-                    meta::count_generation(new, old);
+                    meta::count_generation(new, old, rules.status);
                 }
             }
         }

@@ -35,7 +35,7 @@ pub(crate) fn resource() -> Resource {
             "involvedObject.fieldPath",
             "reason",
             "reportingComponent",
-            "source",
+            "source.component",
             "type",
         ])
         .validate(|new, _, wrong| validate(new, "involvedObject", wrong))
