@@ -38,5 +38,3 @@ impl Guest for Hello {
         let _ = OutgoingBody::finish(body, None);
     }
 }
-
-fn main() {}
