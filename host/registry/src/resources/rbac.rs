@@ -1,5 +1,5 @@
-//! Roles and bindings (`rbac.authorization.k8s.io/v1`). Who may grant what they do not have themselves is asked of the
-//! authorizer, verbs `escalate` and `bind`.
+//! Roles and bindings (`rbac.authorization.k8s.io/v1`). Only their shape is judged here: that nobody grants more than they
+//! have is not checked yet, so the right to write roles is the right to everything.
 
 use model::Cause;
 use serde_json::Value;
