@@ -1,0 +1,91 @@
+//! Who owns whom, as far as it takes to find out what is left behind.
+
+use std::collections::BTreeSet;
+
+use sdk::columns::Cell;
+use sdk::view::Served;
+use sdk::{Error, View, all};
+use serde::Deserialize;
+
+/// An entry of `metadata.ownerReferences`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reference {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    #[serde(default)]
+    pub(crate) block_owner_deletion: bool,
+}
+
+/// Objects of one kind and namespace with the same owners, all being deleted or none.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Place in [`Graph::kinds`].
+    pub(crate) kind: usize,
+    pub(crate) namespace: String,
+    pub(crate) deleting: bool,
+    pub(crate) references: Vec<Reference>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    /// Every kind that can be listed and deleted, once.
+    pub(crate) kinds: Vec<Served>,
+    /// Every kind that is served, in any version, for looking owners up.
+    served: Vec<Served>,
+    pub(crate) groups: Vec<Group>,
+    /// A kind could not be read, and why: there may be dependents that are not here.
+    pub(crate) failed: Option<Error>,
+}
+
+/// Records of what happened: they own nothing and are owned by nobody, and there are many.
+const EVENTS: [&str; 2] = ["events", "events.events.k8s.io"];
+
+impl Graph {
+    pub(crate) fn read(view: &View) -> sdk::Result<Self> {
+        let served = view.kinds()?;
+        let mut graph = Self { served: served.clone(), ..Self::default() };
+        let mut seen = BTreeSet::new();
+        let usable = |kind: &Served| kind.listable && kind.deletable && !EVENTS.contains(&kind.resource.as_str());
+        graph.kinds.extend(served.into_iter().filter(|kind| usable(kind) && seen.insert(kind.resource.clone())));
+        for kind in 0..graph.kinds.len() {
+            // Reads on behind a kind that cannot be read: one broken kind does not stop the collector.
+            if let Err(error) = graph.add(kind, view) {
+                graph.failed = Some(error);
+            }
+        }
+        Ok(graph)
+    }
+
+    fn add(&mut self, kind: usize, view: &View) -> sdk::Result<()> {
+        const BY: &str = ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
+        let owned = all().equals(".metadata.ownerReferences[0].uid?", "true");
+        for row in view.tally(&self.kinds[kind].kind, &owned, BY, "")?.rows()? {
+            let Cell::Json(references) = row.value(2) else { continue };
+            self.groups.push(Group {
+                kind,
+                namespace: row.value(0).str().to_owned(),
+                deleting: row.value(1) == Cell::Bool(true),
+                references: serde_json::from_str(references)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The served kind that a reference speaks of, in its own version or another one.
+    pub(crate) fn kind_of(&self, reference: &Reference) -> Option<&Served> {
+        let group = |kind: &str| kind.rsplit_once('/').map(|(api, _)| api.split_once('/').map_or("", |(g, _)| g).to_owned());
+        let wanted = format!("{}/{}", reference.api_version, reference.kind);
+        self.served.iter().find(|kind| kind.kind == wanted).or_else(|| {
+            let named = |kind: &&Served| kind.kind.rsplit('/').next() == Some(&reference.kind);
+            self.served.iter().filter(named).find(|kind| group(&kind.kind) == group(&wanted))
+        })
+    }
+
+    /// Anything has this owner.
+    pub(crate) fn owns(&self, uid: &str) -> bool {
+        self.groups.iter().any(|group| group.references.iter().any(|one| one.uid == uid))
+    }
+}
