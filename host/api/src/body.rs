@@ -32,8 +32,12 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::with_capacity(expected.min(LIMIT));
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::BadRequest(format!("the body could not be read to its end: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame = frame.map_err(|error| {
+            Failure::BadRequest(format!("the body could not be read to its end: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         seen += data.len();
         if seen > PATIENCE {
             break;
@@ -42,7 +46,11 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
             whole.extend_from_slice(&data);
         }
     }
-    if seen > LIMIT { Err(Failure::TooLarge { limit: LIMIT }) } else { Ok(whole.freeze()) }
+    if seen > LIMIT {
+        Err(Failure::TooLarge { limit: LIMIT })
+    } else {
+        Ok(whole.freeze())
+    }
 }
 
 /// A body as JSON. JSON stays as it is, to the byte: the registry reports what is wrong in it by its place.
@@ -54,11 +62,19 @@ pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Bytes, Failure> {
         Encoding::Json => Ok(body),
         Encoding::Protobuf => protobuf::json(&body),
         // Apply patches are called YAML and are nearly always JSON.
-        Encoding::Yaml if body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok() => Ok(body),
+        Encoding::Yaml
+            if body.first() == Some(&b'{')
+                && serde_json::from_slice::<IgnoredAny>(&body).is_ok() =>
+        {
+            Ok(body)
+        }
         Encoding::Yaml => {
-            let value: Value = serde_yaml_ng::from_slice(&body)
-                .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
-            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
+            let value: Value = serde_yaml_ng::from_slice(&body).map_err(|error| {
+                Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}"))
+            })?;
+            Ok(serde_json::to_vec(&value)
+                .map_err(Failure::internal)?
+                .into())
         }
     }
 }
@@ -90,10 +106,12 @@ impl Joined {
 
     /// One buffer; for the few answers that must be rewritten.
     pub(crate) fn concat(self) -> Vec<u8> {
-        self.pieces.into_iter().fold(Vec::with_capacity(self.left as usize), |mut all, piece| {
-            all.extend_from_slice(&piece);
-            all
-        })
+        self.pieces
+            .into_iter()
+            .fold(Vec::with_capacity(self.left as usize), |mut all, piece| {
+                all.extend_from_slice(&piece);
+                all
+            })
     }
 }
 
@@ -104,8 +122,13 @@ impl http_body::Body for Joined {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(first) = self.pieces.pop_front() else { return Poll::Ready(None) };
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(first) = self.pieces.pop_front() else {
+            return Poll::Ready(None);
+        };
         let frame = if first.len() >= FRAME || self.pieces.is_empty() {
             first
         } else {

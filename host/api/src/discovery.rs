@@ -37,7 +37,12 @@ impl Documents {
         let mut groups: IndexMap<&str, Versions<'_>> = IndexMap::new();
         groups.entry("").or_default().entry("v1").or_default();
         for kind in kinds {
-            groups.entry(&kind.gvk.group).or_default().entry(&kind.gvk.version).or_default().push(kind);
+            groups
+                .entry(&kind.gvk.group)
+                .or_default()
+                .entry(&kind.gvk.version)
+                .or_default()
+                .push(kind);
         }
         for versions in groups.values_mut() {
             versions.sort_by(|a, _, b, _| by_preference(a, b));
@@ -56,8 +61,14 @@ impl Documents {
         for (version, kinds) in &core {
             add(format!("/api/{version}"), resource_list(version, kinds));
         }
-        let list: Vec<Value> = groups.iter().map(|(name, versions)| group(name, versions)).collect();
-        add("/apis".into(), json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}));
+        let list: Vec<Value> = groups
+            .iter()
+            .map(|(name, versions)| group(name, versions))
+            .collect();
+        add(
+            "/apis".into(),
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}),
+        );
         for (name, versions) in &groups {
             let mut one = group(name, versions);
             one["kind"] = "APIGroup".into();
@@ -65,11 +76,18 @@ impl Documents {
             add(format!("/apis/{name}"), one);
             for (version, kinds) in versions {
                 let group_version = format!("{name}/{version}");
-                add(format!("/apis/{group_version}"), resource_list(&group_version, kinds));
+                add(
+                    format!("/apis/{group_version}"),
+                    resource_list(&group_version, kinds),
+                );
             }
         }
         let core = IndexMap::from([("", core)]);
-        Self { plain, core: aggregated(&core), groups: aggregated(&groups) }
+        Self {
+            plain,
+            core: aggregated(&core),
+            groups: aggregated(&groups),
+        }
     }
 }
 
@@ -77,7 +95,9 @@ impl Documents {
 fn by_preference(a: &str, b: &str) -> std::cmp::Ordering {
     let rank = |version: &str| {
         let rest = version.strip_prefix('v')?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let major: u32 = rest[..digits].parse().ok()?;
         let (stability, minor) = match &rest[digits..] {
             "" => (2, 0),
@@ -91,7 +111,8 @@ fn by_preference(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 fn group(name: &str, versions: &Versions<'_>) -> Value {
-    let of = |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    let of =
+        |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     let all: Vec<Value> = versions.keys().map(of).collect();
     json!({"name": name, "versions": all, "preferredVersion": all.first()})
 }
@@ -157,7 +178,11 @@ fn aggregated(groups: &IndexMap<&str, Versions<'_>>) -> Aggregated {
     };
     let v2 = document("v2");
     let etag = format!("\"{:X}\"", Sha256::digest(&v2));
-    Aggregated { v2: v2.into(), v2beta1: document("v2beta1").into(), etag }
+    Aggregated {
+        v2: v2.into(),
+        v2beta1: document("v2beta1").into(),
+        etag,
+    }
 }
 
 fn aggregated_kind(kind: &Kind) -> Value {
@@ -210,7 +235,12 @@ pub(crate) async fn answer(
     if let (Some(whole), Some(version)) = (whole, negotiate::aggregated_discovery(&headers)) {
         return Ok(aggregated_answer(whole, version, &headers));
     }
-    let document = documents.plain.get(path).ok_or_else(|| Failure::NoSuchResource { asked: path.to_owned() })?;
+    let document = documents
+        .plain
+        .get(path)
+        .ok_or_else(|| Failure::NoSuchResource {
+            asked: path.to_owned(),
+        })?;
     let accepted = negotiate::accepted(&headers)?;
     let mut response = crate::respond::json_or_yaml(accepted.format, document.clone())?;
     vary(&mut response);
@@ -218,23 +248,44 @@ pub(crate) async fn answer(
 }
 
 fn aggregated_answer(whole: &Aggregated, version: &str, headers: &HeaderMap) -> Response {
-    let body = if version == "v2" { whole.v2.clone() } else { whole.v2beta1.clone() };
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == whole.etag.as_bytes());
-    let mut response = Response::new(if known { axum::body::Body::empty() } else { body.into() });
+    let body = if version == "v2" {
+        whole.v2.clone()
+    } else {
+        whole.v2beta1.clone()
+    };
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|tag| tag.as_bytes() == whole.etag.as_bytes());
+    let mut response = Response::new(if known {
+        axum::body::Body::empty()
+    } else {
+        body.into()
+    });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    let content = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let content =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     let answer = response.headers_mut();
-    answer.insert(header::CONTENT_TYPE, HeaderValue::try_from(content).expect("ASCII"));
-    answer.insert(header::ETAG, HeaderValue::try_from(whole.etag.as_str()).expect("hexadecimal"));
+    answer.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::try_from(content).expect("ASCII"),
+    );
+    answer.insert(
+        header::ETAG,
+        HeaderValue::try_from(whole.etag.as_str()).expect("hexadecimal"),
+    );
     vary(&mut response);
     response
 }
 
 fn vary(response: &mut Response) {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
 }
 
 #[cfg(test)]
@@ -243,8 +294,15 @@ mod tests {
 
     #[test]
     fn versions_stand_in_order_of_preference() {
-        let mut versions = ["v1alpha1", "v2beta1", "v1", "nightly", "v2", "v10", "v1beta2", "v2beta2"];
+        let mut versions = [
+            "v1alpha1", "v2beta1", "v1", "nightly", "v2", "v10", "v1beta2", "v2beta2",
+        ];
         versions.sort_by(|a, b| by_preference(a, b));
-        assert_eq!(versions, ["v10", "v2", "v1", "v2beta2", "v2beta1", "v1beta2", "v1alpha1", "nightly"]);
+        assert_eq!(
+            versions,
+            [
+                "v10", "v2", "v1", "v2beta2", "v2beta1", "v1beta2", "v1alpha1", "nightly"
+            ]
+        );
     }
 }

@@ -53,22 +53,35 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
     let audit_id = audit_id(request.headers());
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let mut users = (None, None);
-    let work = AssertUnwindSafe(admitted(&app, &head, peer.as_deref(), request, next, &mut users)).catch_unwind();
+    let work = AssertUnwindSafe(admitted(
+        &app,
+        &head,
+        peer.as_deref(),
+        request,
+        next,
+        &mut users,
+    ))
+    .catch_unwind();
     let mut response = match work.await {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => Reject(failure).into_response(),
         Err(panic) => {
             let why = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let why = why
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
             tracing::error!(uri = head.uri, why, "a handler panicked");
             let text = "This request caused apiserver to panic. Look in the logs for details.";
             Reject(Failure::Internal(text.into())).into_response()
         }
     };
     let code = response.status().as_u16();
-    app.metrics.answered(&head.path, head.verb, code, started.elapsed());
+    app.metrics
+        .answered(&head.path, head.verb, code, started.elapsed());
     if let Ok(id) = HeaderValue::try_from(&audit_id) {
-        response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("audit-id"), id);
     }
     // The registry audits what reaches it, whichever door it came through. Here: the rest.
     if users.0.is_none() || !reaches_registry(&head.path) {
@@ -80,7 +93,9 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
 fn reaches_registry(path: &Path) -> bool {
     match path {
         Path::Plain => false,
-        Path::Resource(at) => reviews::of(&at.gvr).is_none() && streams::of(&at.gvr, &at.subresource).is_none(),
+        Path::Resource(at) => {
+            reviews::of(&at.gvr).is_none() && streams::of(&at.gvr, &at.subresource).is_none()
+        }
     }
 }
 
@@ -97,10 +112,14 @@ async fn admitted(
         certificate: peer.and_then(|peer| peer.certificate.as_ref()),
         bearer: bearer(request.headers()),
     };
-    let user = app.authenticators.authenticate(shown).await.map_err(|why| {
-        tracing::debug!(%why, uri = head.uri, "not authenticated");
-        Failure::Unauthorized("Unauthorized".into())
-    })?;
+    let user = app
+        .authenticators
+        .authenticate(shown)
+        .await
+        .map_err(|why| {
+            tracing::debug!(%why, uri = head.uri, "not authenticated");
+            Failure::Unauthorized("Unauthorized".into())
+        })?;
     users.0 = Some(user.clone());
     let wish = wish(request.headers())?;
     let user = if wish.is_empty() {
@@ -113,10 +132,24 @@ async fn admitted(
     let caller = Caller::new(user, &head.agent);
     if let Path::Plain = &*head.path {
         let path = request.uri().path();
-        app.rbac.check(&Ask { user: caller.user(), verb: head.verb, what: What::Path(path) })?;
+        app.rbac.check(&Ask {
+            user: caller.user(),
+            verb: head.verb,
+            what: What::Path(path),
+        })?;
     }
-    let in_flight = if head.long { None } else { Some(app.limits.enter(matches!(head.verb, "get" | "list" | "watch"))?) };
-    request.extensions_mut().insert(Asked { caller, path: head.path.clone() });
+    let in_flight = if head.long {
+        None
+    } else {
+        Some(
+            app.limits
+                .enter(matches!(head.verb, "get" | "list" | "watch"))?,
+        )
+    };
+    request.extensions_mut().insert(Asked {
+        caller,
+        path: head.path.clone(),
+    });
     let answer = next.run(request);
     let response = if head.long {
         answer.await
@@ -169,7 +202,11 @@ fn verb(path: &Path, method: &Method, query: &Query) -> &'static str {
     };
     let named = !at.name.is_empty();
     match *method {
-        Method::GET | Method::HEAD if at.subresource.is_empty() && (at.watch || query.flag("watch")) => "watch",
+        Method::GET | Method::HEAD
+            if at.subresource.is_empty() && (at.watch || query.flag("watch")) =>
+        {
+            "watch"
+        }
         Method::GET | Method::HEAD if named => "get",
         Method::GET | Method::HEAD => "list",
         Method::POST => "create",
@@ -183,14 +220,26 @@ fn verb(path: &Path, method: &Method, query: &Query) -> &'static str {
 
 /// The program's name out of `kubectl/v1.33.0 (linux/amd64) …`: what field managers are called by default.
 fn agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let name = agent.split(['/', ' ']).next().unwrap_or_default();
     let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-    if name.is_empty() { "unknown".into() } else { name }
+    if name.is_empty() {
+        "unknown".into()
+    } else {
+        name
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .trim()
+        .split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
@@ -198,7 +247,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn wish(headers: &HeaderMap) -> Result<impersonate::Wish, Failure> {
     let mut wish = impersonate::Wish::default();
     for (name, value) in headers {
-        let Some(what) = name.as_str().strip_prefix("impersonate-") else { continue };
+        let Some(what) = name.as_str().strip_prefix("impersonate-") else {
+            continue;
+        };
         let value = value
             .to_str()
             .map_err(|_| Failure::BadRequest(format!("the header {name} is not readable text")))?
@@ -220,7 +271,10 @@ fn wish(headers: &HeaderMap) -> Result<impersonate::Wish, Failure> {
 
 /// The client's own, if it sent one that can be kept: so that one request can be followed through several servers.
 fn audit_id(headers: &HeaderMap) -> String {
-    let sent = headers.get("audit-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty() && id.len() <= 64);
+    let sent = headers
+        .get("audit-id")
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty() && id.len() <= 64);
     sent.map_or_else(crate::new_id, str::to_owned)
 }
 
@@ -250,7 +304,10 @@ fn record(
         verb: head.verb.to_owned(),
         user: user.map(|user| (*user).clone()).unwrap_or_default(),
         impersonated_user,
-        source_ips: peer.map(|peer| peer.address.ip().to_string()).into_iter().collect(),
+        source_ips: peer
+            .map(|peer| peer.address.ip().to_string())
+            .into_iter()
+            .collect(),
         user_agent: head.agent,
         object_ref,
         response_status: audit::ResponseStatus { code },
@@ -269,21 +326,30 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(reading: usize, changing: usize) -> Self {
         let of = |n| Arc::new(tokio::sync::Semaphore::new(n));
-        Self { reading: of(reading), changing: of(changing) }
+        Self {
+            reading: of(reading),
+            changing: of(changing),
+        }
     }
 
     /// # Errors
     /// `TooManyRequests` when the share is used up.
     fn enter(&self, reads: bool) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
         let share = if reads { &self.reading } else { &self.changing };
-        share.clone().try_acquire_owned().map_err(|_| Failure::TooManyRequests {
-            reason: "Too many requests, please try again later.".into(),
-            retry_after: Duration::from_secs(1),
-        })
+        share
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Failure::TooManyRequests {
+                reason: "Too many requests, please try again later.".into(),
+                retry_after: Duration::from_secs(1),
+            })
     }
 
     /// How many more may enter: reading, changing.
     pub(crate) fn free(&self) -> (usize, usize) {
-        (self.reading.available_permits(), self.changing.available_permits())
+        (
+            self.reading.available_permits(),
+            self.changing.available_permits(),
+        )
     }
 }

@@ -11,7 +11,9 @@ use auth::{Ask, Rbac, What, audit};
 use client::Target;
 use jiff::Timestamp;
 use model::{Caller, Failure, Gvr, Object};
-use registry::gates::{Attributes, Audit, AuditEvent, Authorize, Decision, SignToken, SignedToken, TokenAsked};
+use registry::gates::{
+    Attributes, Audit, AuditEvent, Authorize, Decision, SignToken, SignedToken, TokenAsked,
+};
 use registry::{Registry, Resource};
 use serde_json::{Value, json};
 
@@ -30,8 +32,16 @@ impl Authorize for RbacGate {
             namespace: what.namespace,
             name: what.name,
         };
-        let ask = Ask { user: what.caller.user(), verb: what.verb, what: asked };
-        if self.0.allows(&ask) { Decision::Allow } else { Decision::NoOpinion(String::new()) }
+        let ask = Ask {
+            user: what.caller.user(),
+            verb: what.verb,
+            what: asked,
+        };
+        if self.0.allows(&ask) {
+            Decision::Allow
+        } else {
+            Decision::NoOpinion(String::new())
+        }
     }
 }
 
@@ -43,17 +53,26 @@ impl SignToken for TokenGate {
     async fn sign(&self, asked: &TokenAsked) -> Result<SignedToken, Failure> {
         let mut claim = Claim {
             namespace: asked.namespace.clone(),
-            account: Named { name: asked.service_account.clone(), uid: asked.service_account_uid.clone() },
+            account: Named {
+                name: asked.service_account.clone(),
+                uid: asked.service_account_uid.clone(),
+            },
             audiences: asked.audiences.clone(),
             lifetime: asked.lifetime,
             ..Claim::default()
         };
         if let Some(bound) = &asked.bound {
-            let named = Some(Named { name: bound.name.clone(), uid: bound.uid.clone() });
+            let named = Some(Named {
+                name: bound.name.clone(),
+                uid: bound.uid.clone(),
+            });
             match bound.kind.as_str() {
                 "Pod" => {
                     claim.pod = named;
-                    claim.node = bound.node.clone().map(|name| Named { name, uid: String::new() });
+                    claim.node = bound.node.clone().map(|name| Named {
+                        name,
+                        uid: String::new(),
+                    });
                 }
                 "Secret" => claim.secret = named,
                 "Node" => claim.node = named,
@@ -67,9 +86,17 @@ impl SignToken for TokenGate {
         }
         let now = SystemTime::now();
         let signed = self.0.sign(&claim, now, crate::new_id())?;
-        let expires = signed.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let expires = Timestamp::from_second(expires.as_secs() as i64).map_err(Failure::internal)?;
-        Ok(SignedToken { token: signed.token, audiences: signed.audiences, expires })
+        let expires = signed
+            .expires
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let expires =
+            Timestamp::from_second(expires.as_secs() as i64).map_err(Failure::internal)?;
+        Ok(SignedToken {
+            token: signed.token,
+            audiences: signed.audiences,
+            expires,
+        })
     }
 }
 
@@ -78,7 +105,12 @@ pub struct AuditGate(pub Arc<dyn audit::Sink>);
 
 impl Audit for AuditGate {
     fn record(&self, event: &AuditEvent<'_>) {
-        let Target { gvr, namespace, name, subresource } = event.target;
+        let Target {
+            gvr,
+            namespace,
+            name,
+            subresource,
+        } = event.target;
         let took = jiff::SignedDuration::try_from(event.took).unwrap_or(jiff::SignedDuration::ZERO);
         let code = match event.outcome {
             Ok(_) if event.verb == "create" => 201,
@@ -104,13 +136,21 @@ impl Audit for AuditGate {
             }),
             response_status: audit::ResponseStatus { code },
             request_received_timestamp: event.received,
-            stage_timestamp: event.received.saturating_add(took).unwrap_or(event.received),
+            stage_timestamp: event
+                .received
+                .saturating_add(took)
+                .unwrap_or(event.received),
         });
     }
 }
 
 fn uri(target: &Target) -> String {
-    let Target { gvr, namespace, name, subresource } = target;
+    let Target {
+        gvr,
+        namespace,
+        name,
+        subresource,
+    } = target;
     let mut uri = match gvr.group.as_str() {
         "" => format!("/api/{}", gvr.version),
         group => format!("/apis/{group}/{}", gvr.version),
@@ -134,7 +174,12 @@ pub trait AdmitConnection: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever admission refuses with.
-    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure>;
+    async fn admit(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        options: &Value,
+    ) -> Result<Vec<String>, Failure>;
 }
 
 /// Lets every connection through.
@@ -149,8 +194,16 @@ impl AdmitConnection for AnyConnection {
 
 #[async_trait]
 impl AdmitConnection for Registry {
-    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure> {
-        Ok(self.admit_connect(caller, "create", target, options).await?.warnings)
+    async fn admit(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        options: &Value,
+    ) -> Result<Vec<String>, Failure> {
+        Ok(self
+            .admit_connect(caller, "create", target, options)
+            .await?
+            .warnings)
     }
 }
 

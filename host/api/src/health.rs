@@ -41,7 +41,10 @@ pub(crate) async fn version(headers: HeaderMap) -> Result<Response, Reject> {
         "platform": format!("{}/{}", std::env::consts::OS, arch()),
     });
     let accepted = negotiate::accepted(&headers)?;
-    Ok(respond::json_or_yaml(accepted.format, info.to_string().into())?)
+    Ok(respond::json_or_yaml(
+        accepted.format,
+        info.to_string().into(),
+    )?)
 }
 
 /// As Go names it, which is what clients compare.
@@ -81,15 +84,25 @@ pub(crate) async fn page(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
         }
     }
     if !one.is_empty() && !found {
-        return Err(Failure::NoSuchResource { asked: uri.path().to_owned() }.into());
+        return Err(Failure::NoSuchResource {
+            asked: uri.path().to_owned(),
+        }
+        .into());
     }
     if failed.is_empty() {
-        let text = if query.has("verbose") { format!("{lines}{page} check passed\n") } else { "ok".to_owned() };
+        let text = if query.has("verbose") {
+            format!("{lines}{page} check passed\n")
+        } else {
+            "ok".to_owned()
+        };
         return Ok(respond::plain_text(text));
     }
     tracing::info!(page, ?failed, "not healthy");
     let text = format!("{lines}{page} check failed\n");
-    Ok(respond::with_code(respond::plain_text(text), StatusCode::INTERNAL_SERVER_ERROR))
+    Ok(respond::with_code(
+        respond::plain_text(text),
+        StatusCode::INTERNAL_SERVER_ERROR,
+    ))
 }
 
 /// Prometheus' text format: this server's figures, then those of the components that gave a source.
@@ -106,7 +119,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 /// The keys by which others can check service-account tokens (OpenID Connect discovery).
 pub(crate) async fn openid(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Reject> {
-    let no_tokens = || Failure::NoSuchResource { asked: uri.path().to_owned() };
+    let no_tokens = || Failure::NoSuchResource {
+        asked: uri.path().to_owned(),
+    };
     let tokens = app.tokens.as_ref().ok_or_else(no_tokens)?;
     let (document, kind) = if uri.path().starts_with("/.well-known") {
         let document = json!({
@@ -121,6 +136,8 @@ pub(crate) async fn openid(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         (tokens.jwks().clone(), "application/jwk-set+json")
     };
     let mut response = respond::as_json(document.to_string().into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }

@@ -23,7 +23,10 @@ pub(crate) struct Served {
 impl Served {
     fn new(said: Arc<Vec<Arc<Kind>>>) -> Self {
         let mut kinds: Vec<Arc<Kind>> = said.iter().cloned().collect();
-        let mut by_gvr: HashMap<Gvr, Arc<Kind>> = kinds.iter().map(|kind| (kind.gvr(), kind.clone())).collect();
+        let mut by_gvr: HashMap<Gvr, Arc<Kind>> = kinds
+            .iter()
+            .map(|kind| (kind.gvr(), kind.clone()))
+            .collect();
         for kind in reviews::kinds() {
             by_gvr.entry(kind.gvr()).or_insert_with(|| {
                 kinds.push(kind.clone());
@@ -31,7 +34,12 @@ impl Served {
             });
         }
         let documents = Documents::of(&kinds);
-        Self { said, kinds, by_gvr, documents }
+        Self {
+            said,
+            kinds,
+            by_gvr,
+            documents,
+        }
     }
 
     pub(crate) fn get(&self, gvr: &Gvr) -> Option<&Arc<Kind>> {

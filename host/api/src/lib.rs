@@ -7,6 +7,7 @@
 
 mod body;
 mod discovery;
+pub mod escalation;
 mod filters;
 pub mod gates;
 mod health;
@@ -141,18 +142,37 @@ struct App {
 impl App {
     fn new(config: ApiConfig, stop: CancellationToken) -> (Self, ServerConfig, Duration) {
         let (reading, changing) = config.in_flight;
-        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        let mut checks = vec![Check { name: "ping", ready_only: false, holds: Box::new(|| Ok(())) }];
+        let seed = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
+        let mut checks = vec![Check {
+            name: "ping",
+            ready_only: false,
+            holds: Box::new(|| Ok(())),
+        }];
         let (rbac, stopping) = (config.rbac.clone(), stop.clone());
         checks.push(Check {
             name: "poststarthook/rbac/bootstrap-roles",
             ready_only: true,
-            holds: Box::new(move || if rbac.is_synced() { Ok(()) } else { Err("roles are not read yet".into()) }),
+            holds: Box::new(move || {
+                if rbac.is_synced() {
+                    Ok(())
+                } else {
+                    Err("roles are not read yet".into())
+                }
+            }),
         });
         checks.push(Check {
             name: "shutdown",
             ready_only: true,
-            holds: Box::new(move || if stopping.is_cancelled() { Err("the server is stopping".into()) } else { Ok(()) }),
+            holds: Box::new(move || {
+                if stopping.is_cancelled() {
+                    Err("the server is stopping".into())
+                } else {
+                    Ok(())
+                }
+            }),
         });
         checks.extend(config.checks);
         let app = Self {
@@ -208,13 +228,19 @@ struct LargeAndWhole;
 
 impl Predicate for LargeAndWhole {
     fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
-        response.body().size_hint().exact().is_some_and(|size| size >= GZIP_FROM)
+        response
+            .body()
+            .size_hint()
+            .exact()
+            .is_some_and(|size| size >= GZIP_FROM)
     }
 }
 
 fn router(app: Arc<App>) -> Router {
     let page = || get(health::page);
-    let compression = CompressionLayer::new().gzip(true).compress_when(LargeAndWhole);
+    let compression = CompressionLayer::new()
+        .gzip(true)
+        .compress_when(LargeAndWhole);
     Router::new()
         .route("/healthz", page())
         .route("/healthz/{*check}", page())
@@ -247,7 +273,18 @@ fn router(app: Arc<App>) -> Router {
 ///
 /// # Errors
 /// None at present: what goes wrong with one connection is logged.
-pub async fn serve(listener: TcpListener, config: ApiConfig, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    config: ApiConfig,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let (app, tls, farewell) = App::new(config, stop.clone());
-    server::run(listener, Arc::new(tls), router(Arc::new(app)), stop, farewell).await
+    server::run(
+        listener,
+        Arc::new(tls),
+        router(Arc::new(app)),
+        stop,
+        farewell,
+    )
+    .await
 }

@@ -56,7 +56,12 @@ impl Metrics {
                 group: at.gvr.group.to_string(),
                 version: at.gvr.version.to_string(),
                 resource: at.gvr.resource.to_string(),
-                subresource: at.subresource.split('/').next().unwrap_or_default().to_owned(),
+                subresource: at
+                    .subresource
+                    .split('/')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
                 code,
             },
             _ => Label {
@@ -85,11 +90,23 @@ impl Metrics {
 
     /// `free`: how many more requests may enter, reading and changing.
     pub(crate) fn text(&self, free: (usize, usize)) -> String {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut text = String::from("# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n");
+        let requests = self
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut text = String::from(
+            "# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n",
+        );
         // Writing to a String cannot fail.
         for (label, figures) in &requests {
-            let _ = writeln!(text, "apiserver_request_total{{{},code=\"{}\"}} {}", label.text(), label.code, figures.count);
+            let _ = writeln!(
+                text,
+                "apiserver_request_total{{{},code=\"{}\"}} {}",
+                label.text(),
+                label.code,
+                figures.count
+            );
         }
         text += "# HELP apiserver_request_duration_seconds Time until the head of the answer was ready.\n";
         text += "# TYPE apiserver_request_duration_seconds histogram\n";
@@ -98,35 +115,62 @@ impl Metrics {
             let sum = timed.entry(label.text()).or_default();
             sum.count += figures.count;
             sum.seconds += figures.seconds;
-            sum.buckets.iter_mut().zip(figures.buckets).for_each(|(a, b)| *a += b);
+            sum.buckets
+                .iter_mut()
+                .zip(figures.buckets)
+                .for_each(|(a, b)| *a += b);
         }
         for (label, figures) in &timed {
             let name = "apiserver_request_duration_seconds";
             for (end, count) in BUCKETS.iter().zip(figures.buckets) {
                 let _ = writeln!(text, "{name}_bucket{{{label},le=\"{end}\"}} {count}");
             }
-            let _ = writeln!(text, "{name}_bucket{{{label},le=\"+Inf\"}} {}", figures.count);
-            let _ = writeln!(text, "{name}_sum{{{label}}} {}\n{name}_count{{{label}}} {}", figures.seconds, figures.count);
+            let _ = writeln!(
+                text,
+                "{name}_bucket{{{label},le=\"+Inf\"}} {}",
+                figures.count
+            );
+            let _ = writeln!(
+                text,
+                "{name}_sum{{{label}}} {}\n{name}_count{{{label}}} {}",
+                figures.seconds, figures.count
+            );
         }
         let share = self.share;
         text += "# TYPE apiserver_current_inflight_requests gauge\n";
         for (kind, share, free) in [("readOnly", share.0, free.0), ("mutating", share.1, free.1)] {
             let now = share.saturating_sub(free);
-            let _ = writeln!(text, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {now}");
+            let _ = writeln!(
+                text,
+                "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {now}"
+            );
         }
         let watches = self.watches.load(Relaxed);
-        let _ = write!(text, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests{{verb=\"watch\"}} {watches}\n");
+        let _ = write!(
+            text,
+            "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests{{verb=\"watch\"}} {watches}\n"
+        );
         text
     }
 
     pub(crate) fn new(reading: usize, changing: usize) -> Self {
-        Self { share: (reading, changing), ..Self::default() }
+        Self {
+            share: (reading, changing),
+            ..Self::default()
+        }
     }
 }
 
 impl Label {
     fn text(&self) -> String {
-        let Label { verb, group, version, resource, subresource, .. } = self;
+        let Label {
+            verb,
+            group,
+            version,
+            resource,
+            subresource,
+            ..
+        } = self;
         format!(
             "verb=\"{}\",group=\"{group}\",version=\"{version}\",resource=\"{resource}\",subresource=\"{subresource}\"",
             verb.to_uppercase()

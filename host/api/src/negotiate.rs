@@ -57,9 +57,20 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
         .filter_map(|clause| {
             let mut parts = clause.split(';').map(str::trim);
             let media = parts.next().filter(|media| !media.is_empty())?;
-            let params: Vec<_> = parts.filter_map(|p| p.split_once('=')).map(|(k, v)| (k.trim(), v.trim())).collect();
-            let quality = params.iter().find(|(key, _)| *key == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
-            Some(Clause { media, params, quality })
+            let params: Vec<_> = parts
+                .filter_map(|p| p.split_once('='))
+                .map(|(k, v)| (k.trim(), v.trim()))
+                .collect();
+            let quality = params
+                .iter()
+                .find(|(key, _)| *key == "q")
+                .and_then(|(_, q)| q.parse().ok())
+                .unwrap_or(1.0);
+            Some(Clause {
+                media,
+                params,
+                quality,
+            })
         })
         .collect();
     // Stable: equals keep the client's order, which is its preference.
@@ -69,7 +80,10 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
 
 impl Clause<'_> {
     fn param(&self, key: &str) -> Option<&str> {
-        self.params.iter().find(|(k, _)| *k == key).map(|(_, value)| *value)
+        self.params
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map(|(_, value)| *value)
     }
 
     fn view(&self) -> Option<View> {
@@ -81,7 +95,9 @@ impl Clause<'_> {
         match self.param("as") {
             None => Some(View::Whole),
             Some("Table") => version.map(View::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => version.map(View::Metadata),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
+                version.map(View::Metadata)
+            }
             Some(_) => None,
         }
     }
@@ -102,11 +118,15 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Failure> {
             "application/yaml" => Format::Yaml,
             _ => return None,
         };
-        Some(Accepted { format, view: clause.view()? })
+        Some(Accepted {
+            format,
+            view: clause.view()?,
+        })
     };
     clauses(&accept).iter().find_map(fits).ok_or_else(|| {
         Failure::NotAcceptable(
-            "only the following media types are accepted: application/json, application/yaml".to_owned(),
+            "only the following media types are accepted: application/json, application/yaml"
+                .to_owned(),
         )
     })
 }
@@ -115,8 +135,10 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Failure> {
 pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> {
     let accept = text(headers, header::ACCEPT);
     clauses(&accept).iter().find_map(|clause| {
-        if clause.media != "application/json" || clause.param("as") != Some("APIGroupDiscoveryList") {
-            return (clause.media == "application/json" && clause.param("as").is_none()).then_some(None);
+        if clause.media != "application/json" || clause.param("as") != Some("APIGroupDiscoveryList")
+        {
+            return (clause.media == "application/json" && clause.param("as").is_none())
+                .then_some(None);
         }
         match (clause.param("g"), clause.param("v")) {
             (Some("apidiscovery.k8s.io"), Some("v2")) => Some(Some("v2")),
@@ -153,7 +175,10 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
 ///
 /// # Errors
 /// `UnsupportedMediaType` naming the patches we can read.
-pub(crate) fn patch_kind(headers: &HeaderMap, force: bool) -> Result<(PatchKind, Encoding), Failure> {
+pub(crate) fn patch_kind(
+    headers: &HeaderMap,
+    force: bool,
+) -> Result<(PatchKind, Encoding), Failure> {
     let content = text(headers, header::CONTENT_TYPE);
     match content.split(';').next().unwrap_or_default().trim() {
         "application/json-patch+json" => Ok((PatchKind::Json, Encoding::Json)),
@@ -168,7 +193,11 @@ pub(crate) fn patch_kind(headers: &HeaderMap, force: bool) -> Result<(PatchKind,
 
 /// All values of a header, joined as if they had been sent in one.
 pub(crate) fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     values.join(",")
 }
 
@@ -184,23 +213,48 @@ mod tests {
 
     #[test]
     fn the_first_that_we_can_write_wins() {
-        let json = |view| Accepted { format: Format::Json, view };
+        let json = |view| Accepted {
+            format: Format::Json,
+            view,
+        };
         for (accept, expected) in [
             ("application/json", json(View::Whole)),
             ("*/*", json(View::Whole)),
-            ("application/vnd.kubernetes.protobuf,application/json", json(View::Whole)),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                json(View::Whole),
+            ),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
                 json(View::Table(MetaVersion::V1)),
             ),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io, application/json", json(View::Whole)),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", json(View::Metadata(MetaVersion::V1))),
-            ("application/json;q=0.5, application/yaml", Accepted { format: Format::Yaml, view: View::Whole }),
+            (
+                "application/json;as=Table;v=v9;g=meta.k8s.io, application/json",
+                json(View::Whole),
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                json(View::Metadata(MetaVersion::V1)),
+            ),
+            (
+                "application/json;q=0.5, application/yaml",
+                Accepted {
+                    format: Format::Yaml,
+                    view: View::Whole,
+                },
+            ),
         ] {
             assert_eq!(of(accept).unwrap(), expected, "{accept}");
         }
-        for refused in ["text/html", "application/vnd.kubernetes.protobuf", "application/json;as=Chair;v=v1;g=meta.k8s.io"] {
-            assert!(matches!(of(refused), Err(Failure::NotAcceptable(_))), "{refused}");
+        for refused in [
+            "text/html",
+            "application/vnd.kubernetes.protobuf",
+            "application/json;as=Chair;v=v1;g=meta.k8s.io",
+        ] {
+            assert!(
+                matches!(of(refused), Err(Failure::NotAcceptable(_))),
+                "{refused}"
+            );
         }
     }
 
@@ -210,7 +264,10 @@ mod tests {
         let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         for (accept, expected) in [
             (format!("{v2},application/json"), Some("v2")),
-            (format!("{},{v2}", v2.replace("v2", "v2beta1")), Some("v2beta1")),
+            (
+                format!("{},{v2}", v2.replace("v2", "v2beta1")),
+                Some("v2beta1"),
+            ),
             (format!("application/json,{v2}"), None),
             ("*/*".to_owned(), None),
         ] {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use client::{
-    DeleteOptions, FieldValidation, ListOptions, Preconditions, Propagation, ReadVersion, WatchOptions, WriteOptions,
+    DeleteOptions, FieldValidation, ListOptions, Preconditions, Propagation, ReadVersion,
+    WatchOptions, WriteOptions,
 };
 use model::{Cause, Failure, Gvk, Uid};
 use serde::Deserialize;
@@ -20,16 +21,24 @@ impl Query {
             return Ok(Self::default());
         }
         let query = axum::extract::Query::try_from_uri(uri);
-        query.map(|q| Self(q.0)).map_err(|e| Failure::BadRequest(format!("the query cannot be read: {e}")))
+        query
+            .map(|q| Self(q.0))
+            .map_err(|e| Failure::BadRequest(format!("the query cannot be read: {e}")))
     }
 
     /// The first value; empty if there is none.
     pub(crate) fn get(&self, key: &str) -> &str {
-        self.0.iter().find(|(k, _)| k == key).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map_or("", |(_, value)| value)
     }
 
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -46,16 +55,21 @@ impl Query {
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
         match self.get(key) {
             "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| Failure::BadRequest(format!("invalid value for query parameter \"{key}\": \"{text}\" is not a whole number"))),
+            text => text.parse().map(Some).map_err(|_| {
+                Failure::BadRequest(format!(
+                    "invalid value for query parameter \"{key}\": \"{text}\" is not a whole number"
+                ))
+            }),
         }
     }
 }
 
 fn invalid(kind: &str, cause: Cause) -> Failure {
-    Failure::Invalid { kind: Gvk::new("meta.k8s.io", "v1", kind), name: String::new(), causes: vec![cause] }
+    Failure::Invalid {
+        kind: Gvk::new("meta.k8s.io", "v1", kind),
+        name: String::new(),
+        causes: vec![cause],
+    }
 }
 
 /// `resourceVersion` of a get.
@@ -75,8 +89,16 @@ pub(crate) fn get_version(query: &Query) -> Result<ReadVersion, Failure> {
 pub(crate) fn list(query: &Query) -> Result<ListOptions, Failure> {
     let limit = query.number("limit")?.unwrap_or(0);
     let continue_token = query.get("continue").to_owned();
-    let forbid = |detail: &str| Err(invalid("ListOptions", Cause::forbidden("resourceVersionMatch", detail)));
-    let (asked, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
+    let forbid = |detail: &str| {
+        Err(invalid(
+            "ListOptions",
+            Cause::forbidden("resourceVersionMatch", detail),
+        ))
+    };
+    let (asked, how) = (
+        query.get("resourceVersion"),
+        query.get("resourceVersionMatch"),
+    );
     if !how.is_empty() {
         if asked.is_empty() {
             return forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -85,7 +107,11 @@ pub(crate) fn list(query: &Query) -> Result<ListOptions, Failure> {
             return forbid("resourceVersionMatch is forbidden when continue is provided");
         }
         if !matches!(how, "Exact" | "NotOlderThan") {
-            let cause = Cause::not_supported("resourceVersionMatch", format!("\"{how}\""), &["Exact", "NotOlderThan", ""]);
+            let cause = Cause::not_supported(
+                "resourceVersionMatch",
+                format!("\"{how}\""),
+                &["Exact", "NotOlderThan", ""],
+            );
             return Err(invalid("ListOptions", cause));
         }
         if how == "Exact" && asked == "0" {
@@ -114,22 +140,33 @@ pub(crate) fn list(query: &Query) -> Result<ListOptions, Failure> {
 /// # Errors
 /// As [`list`].
 pub(crate) fn watch(query: &Query, fallback: Duration) -> Result<WatchOptions, Failure> {
-    let (asked, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
+    let (asked, how) = (
+        query.get("resourceVersion"),
+        query.get("resourceVersionMatch"),
+    );
     let initial = query.flag("sendInitialEvents");
-    let forbid = |field: &str, detail: &str| Err(invalid("ListOptions", Cause::forbidden(field, detail)));
+    let forbid =
+        |field: &str, detail: &str| Err(invalid("ListOptions", Cause::forbidden(field, detail)));
     if !how.is_empty() && !query.has("sendInitialEvents") {
-        let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        let detail =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
         return forbid("resourceVersionMatch", detail);
     }
     if query.has("sendInitialEvents") && how != "NotOlderThan" {
-        return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        return forbid(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        );
     }
     let from = match asked {
         _ if initial => None,
         "" | "0" => None,
         version => Some(version.parse()?),
     };
-    let timeout = query.number("timeoutSeconds")?.filter(|s| *s > 0).map_or(fallback, Duration::from_secs);
+    let timeout = query
+        .number("timeoutSeconds")?
+        .filter(|s| *s > 0)
+        .map_or(fallback, Duration::from_secs);
     Ok(WatchOptions {
         labels: query.get("labelSelector").to_owned(),
         fields: query.get("fieldSelector").to_owned(),
@@ -151,7 +188,10 @@ pub(crate) fn write(query: &Query, kind: &str) -> Result<WriteOptions, Failure> 
         "Ignore" => FieldValidation::Ignore,
         other => {
             let supported = ["", "Ignore", "Strict", "Warn"];
-            return Err(invalid(kind, Cause::not_supported("fieldValidation", format!("\"{other}\""), &supported)));
+            return Err(invalid(
+                kind,
+                Cause::not_supported("fieldValidation", format!("\"{other}\""), &supported),
+            ));
         }
     };
     let field_manager = query.get("fieldManager").to_owned();
@@ -160,17 +200,27 @@ pub(crate) fn write(query: &Query, kind: &str) -> Result<WriteOptions, Failure> 
     }
     if let Some(bad) = field_manager.chars().find(|c| c.is_control()) {
         let detail = format!("should not contain the unprintable character {bad:?}");
-        return Err(invalid(kind, Cause::invalid("fieldManager", format!("{field_manager:?}"), &detail)));
+        return Err(invalid(
+            kind,
+            Cause::invalid("fieldManager", format!("{field_manager:?}"), &detail),
+        ));
     }
     let dry_run = dry_run(query.all("dryRun"), kind)?;
-    Ok(WriteOptions { field_manager, dry_run, validation })
+    Ok(WriteOptions {
+        field_manager,
+        dry_run,
+        validation,
+    })
 }
 
 fn dry_run<'a>(mut values: impl Iterator<Item = &'a str>, kind: &str) -> Result<bool, Failure> {
     match values.next() {
         None | Some("") => Ok(false),
         Some("All") if values.next().is_none() => Ok(true),
-        Some(other) => Err(invalid(kind, Cause::not_supported("dryRun", format!("\"{other}\""), &["All"]))),
+        Some(other) => Err(invalid(
+            kind,
+            Cause::not_supported("dryRun", format!("\"{other}\""), &["All"]),
+        )),
     }
 }
 
@@ -212,8 +262,9 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
             ..DeleteBody::default()
         }
     } else {
-        let read: DeleteBody = serde_json::from_slice(body)
-            .map_err(|e| Failure::BadRequest(format!("the body is not a DeleteOptions document: {e}")))?;
+        let read: DeleteBody = serde_json::from_slice(body).map_err(|e| {
+            Failure::BadRequest(format!("the body is not a DeleteOptions document: {e}"))
+        })?;
         if !matches!(read.kind.as_str(), "" | "DeleteOptions") {
             return Err(Failure::BadRequest(format!(
                 "decoded object cannot be converted to DeleteOptions: it is a {}",
@@ -222,32 +273,51 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
         }
         read
     };
-    let dry_run = dry_run(asked.dry_run.iter().flatten().map(String::as_str), "DeleteOptions")?;
+    let dry_run = dry_run(
+        asked.dry_run.iter().flatten().map(String::as_str),
+        "DeleteOptions",
+    )?;
     let propagation = match (asked.propagation_policy.as_deref(), asked.orphan_dependents) {
         (Some(_), Some(_)) => {
             let detail = "orphanDependents and deletionPropagation cannot be both set";
-            return Err(invalid("DeleteOptions", Cause::invalid("propagationPolicy", "object", detail)));
+            return Err(invalid(
+                "DeleteOptions",
+                Cause::invalid("propagationPolicy", "object", detail),
+            ));
         }
         (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
         (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
         (Some("Foreground"), None) => Some(Propagation::Foreground),
         (None, None) => None,
         (Some(other), None) => {
-            let cause = Cause::not_supported("propagationPolicy", format!("\"{other}\""), &["Foreground", "Background", "Orphan"]);
+            let cause = Cause::not_supported(
+                "propagationPolicy",
+                format!("\"{other}\""),
+                &["Foreground", "Background", "Orphan"],
+            );
             return Err(invalid("DeleteOptions", cause));
         }
     };
-    let grace = match asked.grace_period_seconds {
-        // Kubernetes takes a negative one for "at once, but gently": one second.
-        Some(seconds) => Some(u64::try_from(seconds).unwrap_or(1)),
-        None => None,
-    };
+    // Kubernetes takes a negative one for "at once, but gently": one second.
+    let grace = asked
+        .grace_period_seconds
+        .map(|seconds| u64::try_from(seconds).unwrap_or(1));
     let preconditions = match asked.preconditions {
         Some(p) => Preconditions {
             uid: p.uid.map(|uid| Uid(uid.into())),
-            version: p.resource_version.map(|version| version.parse()).transpose()?,
+            version: p
+                .resource_version
+                .map(|version| version.parse())
+                .transpose()?,
         },
         None => Preconditions::default(),
     };
-    Ok((DeleteOptions { preconditions, grace, propagation }, dry_run))
+    Ok((
+        DeleteOptions {
+            preconditions,
+            grace,
+            propagation,
+        },
+        dry_run,
+    ))
 }

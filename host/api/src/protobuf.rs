@@ -23,7 +23,9 @@ const DEPTH: usize = 64;
 /// `BadRequest` for anything that is not a built-in kind, well encoded.
 pub(crate) fn json(body: &[u8]) -> Result<Bytes, Failure> {
     let bad = |why: String| Failure::BadRequest(format!("the protobuf body cannot be read: {why}"));
-    let envelope = body.strip_prefix(MAGIC).ok_or_else(|| bad("it does not begin with the bytes k8s\\0".into()))?;
+    let envelope = body
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| bad("it does not begin with the bytes k8s\\0".into()))?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     for field in Fields(envelope) {
         match field.map_err(bad)? {
@@ -47,12 +49,16 @@ pub(crate) fn json(body: &[u8]) -> Result<Bytes, Failure> {
         _ => Table::builtin().schema(&gvk),
     };
     let schema = built_in.ok_or_else(|| {
-        Failure::UnsupportedMediaType(format!("no protobuf form of {gvk} is known; send it as application/json"))
+        Failure::UnsupportedMediaType(format!(
+            "no protobuf form of {gvk} is known; send it as application/json"
+        ))
     })?;
     let mut object = message(schema.root(), &[], raw, DEPTH).map_err(bad)?;
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
-    Ok(serde_json::to_vec(&object).map_err(Failure::internal)?.into())
+    Ok(serde_json::to_vec(&object)
+        .map_err(Failure::internal)?
+        .into())
 }
 
 /// One value on the wire.
@@ -81,7 +87,9 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], String> {
-        let length = usize::try_from(length).ok().filter(|length| *length <= self.0.len());
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.0.len());
         let (bytes, rest) = self.0.split_at(length.ok_or("it ends within a field")?);
         self.0 = rest;
         Ok(bytes)
@@ -91,12 +99,16 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let wire = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes"))),
+            1 => Wire::Fixed64(u64::from_le_bytes(
+                self.take(8)?.try_into().expect("eight bytes"),
+            )),
             2 => {
                 let length = self.varint()?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes"))),
+            5 => Wire::Fixed32(u32::from_le_bytes(
+                self.take(4)?.try_into().expect("four bytes"),
+            )),
             other => return Err(format!("wire type {other} is not used by Kubernetes")),
         };
         Ok(((tag >> 3) as u32, wire))
@@ -119,12 +131,19 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// A struct. `outer`: the numbers of the messages that protobuf puts around inlined members, as far as we are inside them.
-fn message(of: Type<'_>, outer: &[u32], bytes: &[u8], depth: usize) -> Result<Map<String, Value>, String> {
+fn message(
+    of: Type<'_>,
+    outer: &[u32],
+    bytes: &[u8],
+    depth: usize,
+) -> Result<Map<String, Value>, String> {
     let depth = depth.checked_sub(1).ok_or("it is nested too deeply")?;
     let mut object = Map::new();
     for field in Fields(bytes) {
         let (number, wire) = field?;
-        let own = of.members().find(|m| m.number() == number && m.within().eq(outer.iter().copied()));
+        let own = of
+            .members()
+            .find(|m| m.number() == number && m.within().eq(outer.iter().copied()));
         if let Some(member) = own {
             let at = member.of();
             if at.item().is_some() && !at.is_message_list() {
@@ -146,7 +165,11 @@ fn message(of: Type<'_>, outer: &[u32], bytes: &[u8], depth: usize) -> Result<Ma
             }
             continue;
         }
-        let inlined = of.members().any(|m| m.within().take(outer.len() + 1).eq(outer.iter().copied().chain([number])));
+        let inlined = of.members().any(|m| {
+            m.within()
+                .take(outer.len() + 1)
+                .eq(outer.iter().copied().chain([number]))
+        });
         if let (true, Wire::Bytes(bytes)) = (inlined, &wire) {
             let outer: Vec<u32> = outer.iter().copied().chain([number]).collect();
             object.extend(message(of, &outer, bytes, depth)?);
@@ -157,7 +180,9 @@ fn message(of: Type<'_>, outer: &[u32], bytes: &[u8], depth: usize) -> Result<Ma
 }
 
 fn entry(values: Type<'_>, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), String> {
-    let Wire::Bytes(bytes) = wire else { return Err("a map entry is not a message".into()) };
+    let Wire::Bytes(bytes) = wire else {
+        return Err("a map entry is not a message".into());
+    };
     let mut key = String::new();
     let mut found = None;
     for field in Fields(bytes) {
@@ -179,7 +204,9 @@ fn value(of: Type<'_>, wire: &Wire<'_>, depth: usize) -> Result<Value, String> {
     if let Some(scalar) = of.scalar() {
         return self::scalar(scalar, wire);
     }
-    let Wire::Bytes(bytes) = wire else { return Err("a number stands where a message belongs".into()) };
+    let Wire::Bytes(bytes) = wire else {
+        return Err("a number stands where a message belongs".into());
+    };
     if of.is_struct() {
         return Ok(message(of, &[], bytes, depth)?.into());
     }
@@ -252,8 +279,13 @@ fn time(scalar: Scalar, message: &[u8]) -> Result<Value, String> {
         return Ok(Value::Null);
     }
     let nanoseconds = i32::try_from(nanoseconds).map_err(|_| "a time is out of range")?;
-    let time = Timestamp::new(seconds, nanoseconds).map_err(|why| format!("a time is out of range: {why}"))?;
-    let form = if scalar == Scalar::MicroTime { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+    let time = Timestamp::new(seconds, nanoseconds)
+        .map_err(|why| format!("a time is out of range: {why}"))?;
+    let form = if scalar == Scalar::MicroTime {
+        "%Y-%m-%dT%H:%M:%S.%6fZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%SZ"
+    };
     Ok(time.strftime(form).to_string().into())
 }
 
@@ -319,17 +351,35 @@ mod tests {
         // By the numbers of k8s.io/api/core/v1/generated.proto.
         let label = [bytes(1, b"app"), bytes(2, b"web")].concat();
         let time = number(1, 1_767_355_200);
-        let meta = [bytes(1, b"web"), bytes(3, b""), bytes(8, &time), bytes(11, &label)].concat();
+        let meta = [
+            bytes(1, b"web"),
+            bytes(3, b""),
+            bytes(8, &time),
+            bytes(11, &label),
+        ]
+        .concat();
         let limit = [bytes(1, b"cpu"), bytes(2, &bytes(1, b"500m"))].concat();
         let port = [number(1, 1), bytes(3, b"http")].concat();
         let get = [bytes(1, b"/healthz"), bytes(2, &port)].concat();
         // `httpGet` is inlined: protobuf puts it in a handler message, field 1 of the probe.
         let probe = [bytes(1, &bytes(2, &get)), number(3, 7)].concat();
-        let container =
-            [bytes(1, b"main"), bytes(3, b"sh"), bytes(3, b"-c"), bytes(8, &bytes(1, &limit)), bytes(10, &probe)].concat();
+        let container = [
+            bytes(1, b"main"),
+            bytes(3, b"sh"),
+            bytes(3, b"-c"),
+            bytes(8, &bytes(1, &limit)),
+            bytes(10, &probe),
+        ]
+        .concat();
         // `emptyDir` is inlined in the volume's source, field 2.
         let volume = [bytes(1, b"tmp"), bytes(2, &bytes(2, &bytes(1, b"Memory")))].concat();
-        let spec = [bytes(1, &volume), bytes(2, &container), number(4, 30), number(11, 1)].concat();
+        let spec = [
+            bytes(1, &volume),
+            bytes(2, &container),
+            number(4, 30),
+            number(11, 1),
+        ]
+        .concat();
         let pod = [bytes(1, &meta), bytes(2, &spec), bytes(3, b"")].concat();
         let read: Value = serde_json::from_slice(&json(&body("v1", "Pod", &pod)).unwrap()).unwrap();
         assert_eq!(
@@ -361,9 +411,17 @@ mod tests {
             deep = bytes(1, &deep);
         }
         let schema = bytes(2, &deep);
-        for bad in [b"".to_vec(), b"{}".to_vec(), body("v1", "Pod", &[0xff; 12]), body("v1", "Pod", &bytes(1, &[0x0a, 0x7f]))] {
+        for bad in [
+            b"".to_vec(),
+            b"{}".to_vec(),
+            body("v1", "Pod", &[0xff; 12]),
+            body("v1", "Pod", &bytes(1, &[0x0a, 0x7f])),
+        ] {
             assert!(matches!(json(&bad), Err(Failure::BadRequest(_))), "{bad:?}");
         }
-        assert!(matches!(json(&body("x.example.com/v1", "Pet", &schema)), Err(Failure::UnsupportedMediaType(_))));
+        assert!(matches!(
+            json(&body("x.example.com/v1", "Pet", &schema)),
+            Err(Failure::UnsupportedMediaType(_))
+        ));
     }
 }

@@ -21,13 +21,29 @@ use crate::options::Query;
 ///
 /// # Errors
 /// `Internal` if stored bytes are not what they ought to be.
-pub(crate) fn object(app: &App, kind: &Kind, object: &Arc<Object>, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
+pub(crate) fn object(
+    app: &App,
+    kind: &Kind,
+    object: &Arc<Object>,
+    accepted: Accepted,
+    query: &Query,
+) -> Result<Response, Failure> {
     match accepted.view {
         View::Whole => json_or_yaml(accepted.format, object.json.clone()),
-        View::Metadata(version) => json_or_yaml(accepted.format, metadata(&object.json, version)?.into()),
+        View::Metadata(version) => {
+            json_or_yaml(accepted.format, metadata(&object.json, version)?.into())
+        }
         View::Table(version) => {
             let head = json!({"resourceVersion": object.version.to_string()});
-            let table = table(app, kind, std::slice::from_ref(object), head, version, query, true)?;
+            let table = table(
+                app,
+                kind,
+                std::slice::from_ref(object),
+                head,
+                version,
+                query,
+                true,
+            )?;
             json_or_yaml(accepted.format, table.into())
         }
     }
@@ -37,7 +53,13 @@ pub(crate) fn object(app: &App, kind: &Kind, object: &Arc<Object>, accepted: Acc
 ///
 /// # Errors
 /// As [`object`].
-pub(crate) fn list(app: &App, kind: &Kind, list: &List, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
+pub(crate) fn list(
+    app: &App,
+    kind: &Kind,
+    list: &List,
+    accepted: Accepted,
+    query: &Query,
+) -> Result<Response, Failure> {
     let mut head = json!({"resourceVersion": list.version.to_string()});
     if !list.continue_token.is_empty() {
         head["continue"] = list.continue_token.as_str().into();
@@ -46,10 +68,16 @@ pub(crate) fn list(app: &App, kind: &Kind, list: &List, accepted: Accepted, quer
         head["remainingItemCount"] = remaining.into();
     }
     if let View::Table(version) = accepted.view {
-        return json_or_yaml(accepted.format, table(app, kind, &list.items, head, version, query, true)?.into());
+        return json_or_yaml(
+            accepted.format,
+            table(app, kind, &list.items, head, version, query, true)?.into(),
+        );
     }
     let (kind, api_version) = match accepted.view {
-        View::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.api_version().to_owned()),
+        View::Metadata(version) => (
+            "PartialObjectMetadataList".to_owned(),
+            version.api_version().to_owned(),
+        ),
         _ => (kind.list_kind(), kind.gvk.api_version()),
     };
     let mut whole = Joined::default();
@@ -81,7 +109,9 @@ pub(crate) fn list(app: &App, kind: &Kind, list: &List, accepted: Accepted, quer
 pub(crate) fn metadata(object: &[u8], version: MetaVersion) -> Result<String, Failure> {
     let metadata = raw_metadata(object)?;
     let version = version.api_version();
-    Ok(format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}"))
+    Ok(format!(
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}"
+    ))
 }
 
 fn raw_metadata(object: &[u8]) -> Result<&str, Failure> {
@@ -108,10 +138,20 @@ pub(crate) fn table(
     columns: bool,
 ) -> Result<String, Failure> {
     let printer = app.tables.printer(&kind.gvr());
-    let definitions = if columns { printer.definitions() } else { Vec::new() };
+    let definitions = if columns {
+        printer.definitions()
+    } else {
+        Vec::new()
+    };
     let api_version = version.api_version();
-    let mut text = format!("{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{head},\"columnDefinitions\":");
-    text += &if columns { Value::from(definitions).to_string() } else { "null".into() };
+    let mut text = format!(
+        "{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{head},\"columnDefinitions\":"
+    );
+    text += &if columns {
+        Value::from(definitions).to_string()
+    } else {
+        "null".into()
+    };
     text += ",\"rows\":[";
     for (i, object) in objects.iter().enumerate() {
         let comma = if i > 0 { "," } else { "" };
@@ -121,7 +161,11 @@ pub(crate) fn table(
             "" | "Metadata" => text += &metadata(&object.json, version)?,
             "Object" => text += std::str::from_utf8(&object.json).map_err(Failure::internal)?,
             "None" => text += "null",
-            other => return Err(Failure::BadRequest(format!("unrecognized includeObject value: \"{other}\""))),
+            other => {
+                return Err(Failure::BadRequest(format!(
+                    "unrecognized includeObject value: \"{other}\""
+                )));
+            }
         }
         text.push('}');
     }
@@ -138,7 +182,10 @@ pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Fail
         Format::Json => as_json(Body::from(json)),
         Format::Yaml => {
             let mut response = as_json(Body::from(body::yaml(&json)?));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/yaml"),
+            );
             response
         }
     })
@@ -147,8 +194,14 @@ pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Fail
 pub(crate) fn as_json(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     response
 }
 
@@ -158,7 +211,13 @@ pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
         let quoted: String = warning
             .chars()
             .filter(|c| !c.is_control())
-            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .flat_map(|c| {
+                if matches!(c, '"' | '\\') {
+                    vec!['\\', c]
+                } else {
+                    vec![c]
+                }
+            })
             .collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
@@ -174,7 +233,13 @@ pub(crate) fn with_code(mut response: Response, code: StatusCode) -> Response {
 pub(crate) fn plain_text(text: String) -> Response {
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

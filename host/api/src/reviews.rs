@@ -20,8 +20,12 @@ pub(crate) fn kinds() -> Vec<Arc<Kind>> {
         let singular = gvk.kind.to_lowercase();
         Arc::new(Kind {
             plural: format!("{singular}s").into(),
-            singular: singular.into(),
-            scope: if review.namespaced() { Scope::Namespaced } else { Scope::Cluster },
+            singular,
+            scope: if review.namespaced() {
+                Scope::Namespaced
+            } else {
+                Scope::Cluster
+            },
             short_names: Vec::new(),
             categories: Vec::new(),
             verbs: vec![Verb::Create],
@@ -33,12 +37,17 @@ pub(crate) fn kinds() -> Vec<Arc<Kind>> {
 }
 
 pub(crate) fn of(gvr: &Gvr) -> Option<Review> {
-    if !matches!(gvr.group.as_str(), "authorization.k8s.io" | "authentication.k8s.io") {
+    if !matches!(
+        gvr.group.as_str(),
+        "authorization.k8s.io" | "authentication.k8s.io"
+    ) {
         return None;
     }
     Review::ALL.into_iter().find(|review| {
         let gvk = review.gvk();
-        gvk.group == gvr.group && gvk.version == gvr.version && gvr.resource == format!("{}s", gvk.kind.to_lowercase())
+        gvk.group == gvr.group
+            && gvk.version == gvr.version
+            && gvr.resource == format!("{}s", gvk.kind.to_lowercase())
     })
 }
 
@@ -52,7 +61,10 @@ pub(crate) async fn answer(
 ) -> Result<Response, Failure> {
     let at = doing.at;
     if parts.method != Method::POST || !at.name.is_empty() {
-        return Err(Failure::MethodNotAllowed { verb: parts.method.as_str().into(), resource: at.gvr.group_resource() });
+        return Err(Failure::MethodNotAllowed {
+            verb: parts.method.as_str().into(),
+            resource: at.gvr.group_resource(),
+        });
     }
     let user = doing.asked.caller.user();
     let what = What::Resource {
@@ -62,9 +74,16 @@ pub(crate) async fn answer(
         namespace: &at.namespace,
         name: "",
     };
-    doing.app.rbac.check(&Ask { user, verb: "create", what })?;
+    doing.app.rbac.check(&Ask {
+        user,
+        verb: "create",
+        what,
+    })?;
     let accepted = negotiate::accepted(&parts.headers)?;
-    let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
+    let body = body::json(
+        body::read(body).await?,
+        negotiate::body_encoding(&parts.headers)?,
+    )?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {
         Failure::BadRequest(format!(
@@ -73,9 +92,15 @@ pub(crate) async fn answer(
         ))
     })?;
     if !document.is_object() {
-        return Err(Failure::BadRequest(format!("the object provided is unrecognized (must be of type {})", gvk.kind)));
+        return Err(Failure::BadRequest(format!(
+            "the object provided is unrecognized (must be of type {})",
+            gvk.kind
+        )));
     }
-    for (key, expected) in [("kind", gvk.kind.as_str()), ("apiVersion", &gvk.api_version())] {
+    for (key, expected) in [
+        ("kind", gvk.kind.as_str()),
+        ("apiVersion", &gvk.api_version()),
+    ] {
         match document.get(key).and_then(Value::as_str) {
             None | Some("") => document[key] = expected.into(),
             Some(said) if said == expected => {}
@@ -90,7 +115,8 @@ pub(crate) async fn answer(
         document["metadata"] = serde_json::json!({});
     }
     let (rbac, authenticators) = (&doing.app.rbac, &doing.app.authenticators);
-    let answered = review::answer(review, document, user, &at.namespace, rbac, authenticators).await?;
+    let answered =
+        review::answer(review, document, user, &at.namespace, rbac, authenticators).await?;
     let response = respond::json_or_yaml(accepted.format, answered.to_string().into())?;
     Ok(respond::with_code(response, StatusCode::CREATED))
 }

@@ -36,7 +36,9 @@ pub(crate) async fn run(
 ) -> std::io::Result<()> {
     let acceptor = TlsAcceptor::from(tls);
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -60,21 +62,33 @@ pub(crate) async fn run(
                 }
             },
         };
-        let (acceptor, http, router, watcher) = (acceptor.clone(), http.clone(), router.clone(), open.watcher());
+        let (acceptor, http, router, watcher) = (
+            acceptor.clone(),
+            http.clone(),
+            router.clone(),
+            open.watcher(),
+        );
         tokio::spawn(async move {
-            let Some((tls, peer)) = handshake(acceptor, stream, address).await else { return };
+            let Some((tls, peer)) = handshake(acceptor, stream, address).await else {
+                return;
+            };
             let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer.clone());
                 router.clone().oneshot(request)
             });
-            let connection = http.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
+            let connection = http
+                .serve_connection_with_upgrades(TokioIo::new(tls), service)
+                .into_owned();
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%address, error, "a connection ended early");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(farewell, open.shutdown()).await.is_err() {
+    if tokio::time::timeout(farewell, open.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections did not end in time and are cut");
     }
     Ok(())
@@ -96,7 +110,14 @@ async fn handshake(
         Err(_) => return None,
     };
     // The chain was verified in the handshake; once a connection, not once a request.
-    let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| auth::certificate::user(chain.first()?));
-    let peer = Arc::new(Peer { address, certificate: certificate.map(Arc::new) });
+    let certificate = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| auth::certificate::user(chain.first()?));
+    let peer = Arc::new(Peer {
+        address,
+        certificate: certificate.map(Arc::new),
+    });
     Some((tls, peer))
 }

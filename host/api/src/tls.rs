@@ -22,7 +22,9 @@ impl ServingCertificate {
     /// # Errors
     /// `BadRequest` if certificate or key cannot be read.
     pub fn new(identity: &Identity) -> Result<Arc<Self>, Failure> {
-        Ok(Arc::new(Self { now: ArcSwap::from(certified(identity)?) }))
+        Ok(Arc::new(Self {
+            now: ArcSwap::from(certified(identity)?),
+        }))
     }
 
     /// # Errors
@@ -33,11 +35,22 @@ impl ServingCertificate {
     }
 
     /// Issues a new certificate whenever two thirds of the old one's life are over. Runs until dropped.
-    pub async fn keep_fresh(self: Arc<Self>, authority: Arc<Authority>, hosts: Vec<String>, lifetime: Duration, mut expires: SystemTime) {
+    pub async fn keep_fresh(
+        self: Arc<Self>,
+        authority: Arc<Authority>,
+        hosts: Vec<String>,
+        lifetime: Duration,
+        mut expires: SystemTime,
+    ) {
         loop {
-            let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+            let left = expires
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
             tokio::time::sleep(left.saturating_sub(lifetime / 3)).await;
-            let purpose = Purpose::Serving { name: "kube-apiserver", hosts: hosts.clone() };
+            let purpose = Purpose::Serving {
+                name: "kube-apiserver",
+                hosts: hosts.clone(),
+            };
             let fresh = authority.issue(&purpose, lifetime).and_then(|identity| {
                 self.replace(&identity)?;
                 Ok(identity.expires)
@@ -63,12 +76,17 @@ impl ResolvesServerCert for ServingCertificate {
 }
 
 fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
-    let bad = |what: &str, why: String| Failure::BadRequest(format!("the serving {what} cannot be read: {why}"));
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|e| bad("certificate", e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| bad("key", e.to_string()))?;
-    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|e| bad("key", e.to_string()))?;
+    let bad = |what: &str, why: String| {
+        Failure::BadRequest(format!("the serving {what} cannot be read: {why}"))
+    };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|e| bad("certificate", e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
+        .map_err(|e| bad("key", e.to_string()))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key)
+        .map_err(|e| bad("key", e.to_string()))?;
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
@@ -76,12 +94,18 @@ fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
 ///
 /// # Errors
 /// `BadRequest` if the CA certificate cannot be read.
-pub fn config(certificate: Arc<ServingCertificate>, client_ca_pem: &str) -> Result<ServerConfig, Failure> {
+pub fn config(
+    certificate: Arc<ServingCertificate>,
+    client_ca_pem: &str,
+) -> Result<ServerConfig, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(client_ca_pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| Failure::BadRequest(format!("the client CA cannot be read: {e}")))?;
-        roots.add(certificate).map_err(|e| Failure::BadRequest(format!("the client CA cannot be used: {e}")))?;
+        let certificate = certificate
+            .map_err(|e| Failure::BadRequest(format!("the client CA cannot be read: {e}")))?;
+        roots
+            .add(certificate)
+            .map_err(|e| Failure::BadRequest(format!("the client CA cannot be used: {e}")))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()

@@ -49,18 +49,29 @@ pub(crate) async fn answer(
     request: Request,
 ) -> Result<Response, Reject> {
     let Path::Resource(at) = &*asked.path else {
-        return Err(Failure::NoSuchResource { asked: request.uri().path().to_owned() }.into());
+        return Err(Failure::NoSuchResource {
+            asked: request.uri().path().to_owned(),
+        }
+        .into());
     };
     let served = app.served();
     let kind = served.get(&at.gvr).ok_or_else(|| no_such(at))?;
     let query = Query::parse(request.uri())?;
-    let doing = Doing { app: &app, asked: &asked, at, kind, query };
+    let doing = Doing {
+        app: &app,
+        asked: &asked,
+        at,
+        kind,
+        query,
+    };
     Ok(doing.answer(request).await?)
 }
 
 fn no_such(at: &Addressed) -> Failure {
     let slash = if at.subresource.is_empty() { "" } else { "/" };
-    Failure::NoSuchResource { asked: format!("{}{slash}{}", at.gvr, at.subresource) }
+    Failure::NoSuchResource {
+        asked: format!("{}{slash}{}", at.gvr, at.subresource),
+    }
 }
 
 impl Doing<'_> {
@@ -84,7 +95,10 @@ impl Doing<'_> {
         } else {
             self.must_have(&self.kind.verbs, &parts.method)?;
         }
-        if self.kind.namespaced() && at.namespace.is_empty() && (!at.name.is_empty() || parts.method != Method::GET) {
+        if self.kind.namespaced()
+            && at.namespace.is_empty()
+            && (!at.name.is_empty() || parts.method != Method::GET)
+        {
             return Err(self.not_allowed(&parts.method));
         }
         match (&parts.method, at.name.is_empty()) {
@@ -118,35 +132,57 @@ impl Doing<'_> {
             (&Method::DELETE, false) => Verb::DeleteCollection,
             _ => return Err(self.not_allowed(method)),
         };
-        if verbs.contains(&verb) { Ok(()) } else { Err(self.not_allowed(method)) }
+        if verbs.contains(&verb) {
+            Ok(())
+        } else {
+            Err(self.not_allowed(method))
+        }
     }
 
     fn not_allowed(&self, method: &Method) -> Failure {
-        Failure::MethodNotAllowed { verb: method.as_str().to_owned(), resource: self.at.gvr.group_resource() }
+        Failure::MethodNotAllowed {
+            verb: method.as_str().to_owned(),
+            resource: self.at.gvr.group_resource(),
+        }
     }
 
     fn target(&self) -> Target {
         // A namespace's own URL names it twice.
-        let namespace = if self.kind.namespaced() { &self.at.namespace } else { "" };
+        let namespace = if self.kind.namespaced() {
+            &self.at.namespace
+        } else {
+            ""
+        };
         Target::new(self.at.gvr.clone(), namespace, &self.at.name).subresource(&self.at.subresource)
     }
 
     fn collection(&self) -> Collection {
         let namespace = (!self.at.namespace.is_empty()).then(|| self.at.namespace.clone());
-        Collection { gvr: self.at.gvr.clone(), namespace }
+        Collection {
+            gvr: self.at.gvr.clone(),
+            namespace,
+        }
     }
 
     async fn get(&self, parts: &request::Parts) -> Result<Response, Failure> {
         let accepted = negotiate::accepted(&parts.headers)?;
         let version = options::get_version(&self.query)?;
-        let object = self.app.cluster.get(&self.asked.caller, &self.target(), version).await?;
+        let object = self
+            .app
+            .cluster
+            .get(&self.asked.caller, &self.target(), version)
+            .await?;
         respond::object(self.app, self.kind, &object, accepted, &self.query)
     }
 
     async fn list(&self, parts: &request::Parts) -> Result<Response, Failure> {
         let accepted = negotiate::accepted(&parts.headers)?;
         let options = options::list(&self.query)?;
-        let list = self.app.cluster.list(&self.asked.caller, &self.collection(), &options).await?;
+        let list = self
+            .app
+            .cluster
+            .list(&self.asked.caller, &self.collection(), &options)
+            .await?;
         respond::list(self.app, self.kind, &list, accepted, &self.query)
     }
 
@@ -158,7 +194,11 @@ impl Doing<'_> {
             let comma = if options.fields.is_empty() { "" } else { "," };
             options.fields = format!("{}{comma}metadata.name={}", options.fields, self.at.name);
         }
-        let events = self.app.cluster.watch(&self.asked.caller, &self.collection(), &options).await?;
+        let events = self
+            .app
+            .cluster
+            .watch(&self.asked.caller, &self.collection(), &options)
+            .await?;
         watch::stream(self.app, self.kind, events, accepted, self.query.clone())
     }
 
@@ -173,44 +213,103 @@ impl Doing<'_> {
         let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "UpdateOptions")?;
         let body = body::json(body::read(body).await?, encoding)?;
-        self.write(parts, Action::Update { body, preconditions: Preconditions::default() }, options).await
+        self.write(
+            parts,
+            Action::Update {
+                body,
+                preconditions: Preconditions::default(),
+            },
+            options,
+        )
+        .await
     }
 
     async fn patch(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
         let (kind, encoding) = negotiate::patch_kind(&parts.headers, self.query.flag("force"))?;
         let options = options::write(&self.query, "PatchOptions")?;
         let wrong = |cause| {
-            Err(Failure::Invalid { kind: Gvk::new("meta.k8s.io", "v1", "PatchOptions"), name: String::new(), causes: vec![cause] })
+            Err(Failure::Invalid {
+                kind: Gvk::new("meta.k8s.io", "v1", "PatchOptions"),
+                name: String::new(),
+                causes: vec![cause],
+            })
         };
         match kind {
             PatchKind::Apply { .. } if options.field_manager.is_empty() => {
-                return wrong(Cause::required("fieldManager", "is required for apply patch"));
+                return wrong(Cause::required(
+                    "fieldManager",
+                    "is required for apply patch",
+                ));
             }
-            PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if self.query.has("force") => {
-                return wrong(Cause::forbidden("force", "may not be specified for non-apply patch"));
+            PatchKind::Json | PatchKind::Merge | PatchKind::Strategic
+                if self.query.has("force") =>
+            {
+                return wrong(Cause::forbidden(
+                    "force",
+                    "may not be specified for non-apply patch",
+                ));
             }
             _ => {}
         }
         let body = body::json(body::read(body).await?, encoding)?;
-        self.write(parts, Action::Patch { kind, body, preconditions: Preconditions::default() }, options).await
+        self.write(
+            parts,
+            Action::Patch {
+                kind,
+                body,
+                preconditions: Preconditions::default(),
+            },
+            options,
+        )
+        .await
     }
 
     async fn delete(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
         let (delete, dry_run) = self.delete_options(parts, body).await?;
-        let options = client::WriteOptions { dry_run, ..Default::default() };
+        let options = client::WriteOptions {
+            dry_run,
+            ..Default::default()
+        };
         self.write(parts, Action::Delete(delete), options).await
     }
 
-    async fn delete_collection(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
+    async fn delete_collection(
+        &self,
+        parts: &request::Parts,
+        body: Body,
+    ) -> Result<Response, Failure> {
         let (delete, dry_run) = self.delete_options(parts, body).await?;
-        let (labels, fields) = (self.query.get("labelSelector").to_owned(), self.query.get("fieldSelector").to_owned());
-        let options = client::WriteOptions { dry_run, ..Default::default() };
-        self.write(parts, Action::DeleteCollection { delete, labels, fields }, options).await
+        let (labels, fields) = (
+            self.query.get("labelSelector").to_owned(),
+            self.query.get("fieldSelector").to_owned(),
+        );
+        let options = client::WriteOptions {
+            dry_run,
+            ..Default::default()
+        };
+        self.write(
+            parts,
+            Action::DeleteCollection {
+                delete,
+                labels,
+                fields,
+            },
+            options,
+        )
+        .await
     }
 
-    async fn delete_options(&self, parts: &request::Parts, body: Body) -> Result<(client::DeleteOptions, bool), Failure> {
+    async fn delete_options(
+        &self,
+        parts: &request::Parts,
+        body: Body,
+    ) -> Result<(client::DeleteOptions, bool), Failure> {
         let body = body::read(body).await?;
-        let body = if body.is_empty() { body } else { body::json(body, negotiate::body_encoding(&parts.headers)?)? };
+        let body = if body.is_empty() {
+            body
+        } else {
+            body::json(body, negotiate::body_encoding(&parts.headers)?)?
+        };
         options::delete(&self.query, &body)
     }
 
@@ -222,15 +321,22 @@ impl Doing<'_> {
     ) -> Result<Response, Failure> {
         // Before the write: a client that cannot read the answer must not have changed anything.
         let accepted = negotiate::accepted(&parts.headers)?;
-        let write = Write { target: self.target(), action, options };
-        let Written { outcome, warnings } = self.app.cluster.write(&self.asked.caller, write).await?;
+        let write = Write {
+            target: self.target(),
+            action,
+            options,
+        };
+        let Written { outcome, warnings } =
+            self.app.cluster.write(&self.asked.caller, write).await?;
         let mut response = self.written(outcome, accepted)?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
 
     fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
-        let show = |object: &Arc<Object>| respond::object(self.app, self.kind, object, accepted, &self.query);
+        let show = |object: &Arc<Object>| {
+            respond::object(self.app, self.kind, object, accepted, &self.query)
+        };
         Ok(match outcome {
             Outcome::Created(object) => respond::with_code(show(&object)?, StatusCode::CREATED),
             Outcome::Changed(object) => show(&object)?,
@@ -243,20 +349,40 @@ impl Doing<'_> {
                 }
             }
             Outcome::DeletedMany(items) => {
-                let list = client::List { version: Default::default(), items, continue_token: String::new(), remaining: None };
+                let list = client::List {
+                    version: Default::default(),
+                    items,
+                    continue_token: String::new(),
+                    remaining: None,
+                };
                 // A table of what is gone is of no use to anyone.
-                let view = if matches!(accepted.view, View::Table(_)) { View::Whole } else { accepted.view };
-                respond::list(self.app, self.kind, &list, Accepted { view, ..accepted }, &self.query)?
+                let view = if matches!(accepted.view, View::Table(_)) {
+                    View::Whole
+                } else {
+                    accepted.view
+                };
+                respond::list(
+                    self.app,
+                    self.kind,
+                    &list,
+                    Accepted { view, ..accepted },
+                    &self.query,
+                )?
             }
             Outcome::Document { json, created } => {
-                let code = if created { StatusCode::CREATED } else { StatusCode::OK };
+                let code = if created {
+                    StatusCode::CREATED
+                } else {
+                    StatusCode::OK
+                };
                 respond::with_code(respond::json_or_yaml(accepted.format, json)?, code)
             }
         })
     }
 
     fn deleted(&self, object: &Object) -> String {
-        let mut details = json!({"name": object.key.name, "kind": self.at.gvr.resource, "uid": object.uid});
+        let mut details =
+            json!({"name": object.key.name, "kind": self.at.gvr.resource, "uid": object.uid});
         if !self.at.gvr.group.is_empty() {
             details["group"] = self.at.gvr.group.as_str().into();
         }

@@ -33,17 +33,26 @@ pub(crate) fn stream(
             "only the following media types are accepted for a watch: application/json;stream=watch".into(),
         ));
     }
-    let mut line = Lines { app: app.clone(), kind: kind.clone(), view: accepted.view, query, columns: true };
+    let mut line = Lines {
+        app: app.clone(),
+        kind: kind.clone(),
+        view: accepted.view,
+        query,
+        columns: true,
+    };
     let stopped = app.stop.clone().cancelled_owned();
     let open = app.metrics.watch_opened();
-    let frames = events.take_until(stopped).ready_chunks(TOGETHER).map(move |events| {
-        let _open = &open;
-        let mut frame = BytesMut::new();
-        for event in events {
-            line.write(event, &mut frame);
-        }
-        Ok::<Bytes, std::convert::Infallible>(frame.freeze())
-    });
+    let frames = events
+        .take_until(stopped)
+        .ready_chunks(TOGETHER)
+        .map(move |events| {
+            let _open = &open;
+            let mut frame = BytesMut::new();
+            for event in events {
+                line.write(event, &mut frame);
+            }
+            Ok::<Bytes, std::convert::Infallible>(frame.freeze())
+        });
     // An empty frame first: the headers leave at once, even if nothing ever happens.
     let frames = stream::once(async { Ok(Bytes::new()) }).chain(frames);
     Ok(respond::as_json(Body::from_stream(frames)))
@@ -64,9 +73,13 @@ impl Lines {
             Ok(WatchEvent::Added(object)) => ("ADDED", self.show(object)),
             Ok(WatchEvent::Modified(object)) => ("MODIFIED", self.show(object)),
             Ok(WatchEvent::Deleted(object)) => ("DELETED", self.show(object)),
-            Ok(WatchEvent::Bookmark { version, initial_events_end }) => {
-                ("BOOKMARK", self.bookmark(&version.to_string(), *initial_events_end))
-            }
+            Ok(WatchEvent::Bookmark {
+                version,
+                initial_events_end,
+            }) => (
+                "BOOKMARK",
+                self.bookmark(&version.to_string(), *initial_events_end),
+            ),
             Err(failure) => ("ERROR", Err(reject::status(failure).1)),
         };
         let (kind, object) = match object {
@@ -88,7 +101,16 @@ impl Lines {
                 let head = json!({"resourceVersion": object.version.to_string()});
                 let columns = std::mem::take(&mut self.columns);
                 let objects = std::slice::from_ref(object);
-                respond::table(&self.app, &self.kind, objects, head, version, &self.query, columns).map(Bytes::from)
+                respond::table(
+                    &self.app,
+                    &self.kind,
+                    objects,
+                    head,
+                    version,
+                    &self.query,
+                    columns,
+                )
+                .map(Bytes::from)
             }
         }
         .map_err(|failure| reject::status(&failure).1)

@@ -25,10 +25,17 @@ pub(super) struct One {
 /// # Errors
 /// Those of a list; a cluster that serves no CRDs has none.
 pub(super) async fn read(app: &App) -> Result<Schemas, Failure> {
-    let all = Collection::all(Gvr::new("apiextensions.k8s.io", "v1", "customresourcedefinitions"));
-    let options = ListOptions { version: ReadVersion::Any, ..ListOptions::default() };
+    let all = Collection::all(Gvr::new(
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+    ));
+    let options = ListOptions {
+        version: ReadVersion::Any,
+        ..ListOptions::default()
+    };
     match app.cluster.list(&users::api_server(), &all, &options).await {
-        Ok(list) => Ok(list.items.iter().flat_map(|definition| kinds(definition)).collect()),
+        Ok(list) => Ok(list.items.iter().flat_map(kinds).collect()),
         Err(Failure::NoSuchResource { .. }) => Ok(Schemas::new()),
         Err(failure) => Err(failure),
     }
@@ -61,11 +68,19 @@ fn kinds(definition: &Arc<Object>) -> Vec<(Gvk, One)> {
         #[serde(default, rename = "openAPIV3Schema")]
         open_api: Value,
     }
-    let Ok(Document { spec }) = definition.parse::<Document>() else { return Vec::new() };
+    let Ok(Document { spec }) = definition.parse::<Document>() else {
+        return Vec::new();
+    };
     let fingerprint = format!("{}/{}", definition.uid, definition.version);
     let of = |version: Version| {
         let gvk = Gvk::new(&spec.group, &version.name, &spec.names.kind);
-        (gvk, One { schema: version.schema.open_api, fingerprint: fingerprint.clone() })
+        (
+            gvk,
+            One {
+                schema: version.schema.open_api,
+                fingerprint: fingerprint.clone(),
+            },
+        )
     };
     spec.versions.into_iter().map(of).collect()
 }

@@ -17,14 +17,20 @@ const GVK: &str = "x-kubernetes-group-version-kind";
 
 impl Definitions {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, done: BTreeMap::new() }
+        Self {
+            dialect,
+            done: BTreeMap::new(),
+        }
     }
 
     /// A built-in kind, its list, and everything they are made of.
     pub(super) fn add_kind(&mut self, schema: &Schema, kind: &Kind) {
         self.add(schema.root());
         self.mark(schema.root(), &kind.gvk);
-        let list = Gvk { kind: kind.list_kind().into(), ..kind.gvk.clone() };
+        let list = Gvk {
+            kind: kind.list_kind().into(),
+            ..kind.gvk.clone()
+        };
         if let Some(schema) = Table::builtin().schema(&list) {
             self.add(schema.root());
             self.mark(schema.root(), &list);
@@ -47,7 +53,11 @@ impl Definitions {
             schema["properties"][text] = json!({"type": "string"});
         }
         let any = Gvk::new("", "v1", "ConfigMap");
-        if let Some(meta) = Table::builtin().schema(&any).as_ref().and_then(|s| s.root().under("metadata")) {
+        if let Some(meta) = Table::builtin()
+            .schema(&any)
+            .as_ref()
+            .and_then(|s| s.root().under("metadata"))
+        {
             schema["properties"]["metadata"] = self.refer(meta);
         }
         schema[GVK] = json!([gvk(&kind.gvk)]);
@@ -63,7 +73,12 @@ impl Definitions {
     }
 
     fn mark(&mut self, root: Type<'_>, of: &Gvk) {
-        let Some(definition) = root.name().and_then(|name| self.done.get_mut(&full_name(name))) else { return };
+        let Some(definition) = root
+            .name()
+            .and_then(|name| self.done.get_mut(&full_name(name)))
+        else {
+            return;
+        };
         match &mut definition[GVK] {
             Value::Array(list) if !list.contains(&gvk(of)) => list.push(gvk(of)),
             Value::Array(_) => {}
@@ -72,7 +87,9 @@ impl Definitions {
     }
 
     fn add(&mut self, of: Type<'_>) {
-        let Some(name) = of.name().map(full_name) else { return };
+        let Some(name) = of.name().map(full_name) else {
+            return;
+        };
         if self.done.contains_key(&name) {
             return;
         }
@@ -83,7 +100,10 @@ impl Definitions {
         let mut required = Vec::new();
         for member in of.members() {
             let mut property = self.shape(member.of());
-            if let Some(default) = member.default_json().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            if let Some(default) = member
+                .default_json()
+                .and_then(|text| serde_json::from_str::<Value>(text).ok())
+            {
                 property["default"] = default;
             }
             if let Some(key) = member.of().merge_key() {
@@ -135,7 +155,9 @@ impl Definitions {
     }
 
     fn refer(&mut self, of: Type<'_>) -> Value {
-        let Some(name) = of.name() else { return json!({"type": "object"}) };
+        let Some(name) = of.name() else {
+            return json!({"type": "object"});
+        };
         self.add(of);
         let name = full_name(name);
         match self.dialect {
@@ -181,7 +203,10 @@ pub(super) fn gvk(of: &Gvk) -> Value {
 /// The name Kubernetes gives a built-in kind's definition, or a custom one's.
 pub(super) fn name_of(of: &Gvk) -> String {
     let built_in = Table::builtin().schema(of);
-    built_in.as_ref().and_then(|schema| schema.root().name()).map_or_else(|| custom_name(of), full_name)
+    built_in
+        .as_ref()
+        .and_then(|schema| schema.root().name())
+        .map_or_else(|| custom_name(of), full_name)
 }
 
 /// `core/v1.Pod` as `io.k8s.api.core.v1.Pod`.

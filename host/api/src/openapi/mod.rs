@@ -30,7 +30,10 @@ pub(crate) struct Cache(Mutex<HashMap<String, (String, Bytes)>>);
 impl Cache {
     fn get(&self, path: &str, hash: &str) -> Option<Bytes> {
         let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(path).filter(|(kept, _)| kept == hash).map(|(_, bytes)| bytes.clone())
+        cache
+            .get(path)
+            .filter(|(kept, _)| kept == hash)
+            .map(|(_, bytes)| bytes.clone())
     }
 
     fn put(&self, path: &str, hash: &str, bytes: Bytes) {
@@ -56,7 +59,10 @@ struct Group {
 fn groups(served: &Served, custom: &custom::Schemas) -> BTreeMap<String, Group> {
     let mut groups: BTreeMap<String, Vec<Arc<Kind>>> = BTreeMap::new();
     for kind in &served.kinds {
-        groups.entry(path_of(&kind.gvk)).or_default().push(kind.clone());
+        groups
+            .entry(path_of(&kind.gvk))
+            .or_default()
+            .push(kind.clone());
     }
     let hashed = |(path, kinds): (String, Vec<Arc<Kind>>)| {
         let mut hash = Sha256::new();
@@ -67,7 +73,13 @@ fn groups(served: &Served, custom: &custom::Schemas) -> BTreeMap<String, Group> 
                 hash.update(&one.fingerprint);
             }
         }
-        (path, Group { kinds, hash: format!("{:X}", hash.finalize()) })
+        (
+            path,
+            Group {
+                kinds,
+                hash: format!("{:X}", hash.finalize()),
+            },
+        )
     };
     groups.into_iter().map(hashed).collect()
 }
@@ -80,13 +92,22 @@ fn path_of(gvk: &Gvk) -> String {
 }
 
 /// Definitions of kinds, built in or custom, and of all that they are made of.
-fn components(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -> Map<String, Value> {
+fn components(
+    kinds: &[Arc<Kind>],
+    custom: &custom::Schemas,
+    dialect: Dialect,
+) -> Map<String, Value> {
     let mut definitions = Definitions::new(dialect);
     for kind in kinds {
         if let Some(schema) = Table::builtin().schema(&kind.gvk) {
             definitions.add_kind(&schema, kind);
         } else {
-            definitions.add_custom(kind, custom.get(&kind.gvk).map_or(&Value::Null, |one| &one.schema));
+            definitions.add_custom(
+                kind,
+                custom
+                    .get(&kind.gvk)
+                    .map_or(&Value::Null, |one| &one.schema),
+            );
         }
     }
     definitions.finish()
@@ -94,10 +115,15 @@ fn components(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -
 
 fn document(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -> Value {
     let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
-    let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind, dialect)).collect();
+    let paths: Map<String, Value> = kinds
+        .iter()
+        .flat_map(|kind| paths::of(kind, dialect))
+        .collect();
     let components = components(kinds, custom, dialect);
     match dialect {
-        Dialect::V2 => json!({"swagger": "2.0", "info": info, "paths": paths, "definitions": components}),
+        Dialect::V2 => {
+            json!({"swagger": "2.0", "info": info, "paths": paths, "definitions": components})
+        }
         Dialect::V3 => {
             json!({"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": components}})
         }
@@ -119,12 +145,22 @@ pub(crate) async fn v3_index(State(app): State<Arc<App>>) -> Result<Response, Re
 }
 
 /// `/openapi/v3/apis/apps/v1`: one group and version.
-pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Reject> {
+pub(crate) async fn v3(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Reject> {
     negotiate::accepted(&headers)?;
-    let path = uri.path().trim_start_matches("/openapi/v3/").trim_end_matches('/').to_owned();
+    let path = uri
+        .path()
+        .trim_start_matches("/openapi/v3/")
+        .trim_end_matches('/')
+        .to_owned();
     let custom = custom::read(&app).await?;
     let mut groups = groups(&app.served(), &custom);
-    let no_such = || Failure::NoSuchResource { asked: uri.path().to_owned() };
+    let no_such = || Failure::NoSuchResource {
+        asked: uri.path().to_owned(),
+    };
     let group = groups.remove(&path).ok_or_else(no_such)?;
     let bytes = match app.openapi.get(&path, &group.hash) {
         Some(bytes) => bytes,
@@ -138,13 +174,18 @@ pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap
     if uri.query().is_some_and(|query| query.contains(&group.hash)) {
         // The address names the content, so it never changes.
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
-        response.headers_mut().insert(header::CACHE_CONTROL, forever);
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, forever);
     }
     Ok(response)
 }
 
 /// `/openapi/v2`: everything in one document, as JSON or, as client-go asks for it, as protobuf.
-pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Reject> {
+pub(crate) async fn v2(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Reject> {
     let accept = negotiate::text(&headers, header::ACCEPT);
     let protobuf = proto::MEDIA.into_iter().any(|media| accept.contains(media));
     if !protobuf {
@@ -153,30 +194,50 @@ pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Resul
     let custom = custom::read(&app).await?;
     let served = app.served();
     let all = groups(&served, &custom);
-    let hash = format!("{:X}", all.values().fold(Sha256::new(), |hash, group| hash.chain_update(&group.hash)).finalize());
+    let hash = format!(
+        "{:X}",
+        all.values()
+            .fold(Sha256::new(), |hash, group| hash.chain_update(&group.hash))
+            .finalize()
+    );
     let key = if protobuf { "v2 protobuf" } else { "v2" };
     let bytes = match app.openapi.get(key, &hash) {
         Some(bytes) => bytes,
         None => {
             let document = document(&served.kinds, &custom, Dialect::V2);
-            let bytes = if protobuf { proto::document(&document) } else { document.to_string().into_bytes() };
+            let bytes = if protobuf {
+                proto::document(&document)
+            } else {
+                document.to_string().into_bytes()
+            };
             let bytes = Bytes::from(bytes);
             app.openapi.put(key, &hash, bytes.clone());
             bytes
         }
     };
     let mut response = tagged(bytes, &hash, &headers);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
     if protobuf {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(proto::ANSWERED));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(proto::ANSWERED),
+        );
     }
     Ok(response)
 }
 
 fn tagged(bytes: Bytes, hash: &str, headers: &HeaderMap) -> Response {
     let etag = format!("\"{hash}\"");
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
-    let mut response = respond::as_json(if known { axum::body::Body::empty() } else { bytes.into() });
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+    let mut response = respond::as_json(if known {
+        axum::body::Body::empty()
+    } else {
+        bytes.into()
+    });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use client::Target;
@@ -53,31 +53,54 @@ pub(super) async fn answer(
         tty: query.flag("tty"),
     };
     if stream == Stream::Exec && asked.command.is_empty() {
-        return Err(Failure::BadRequest("you must specify at least one command for the container".into()));
+        return Err(Failure::BadRequest(
+            "you must specify at least one command for the container".into(),
+        ));
     }
     if !(asked.stdin || asked.stdout || asked.stderr) {
-        return Err(Failure::BadRequest("you must specify at least 1 of stdin, stdout, stderr".into()));
+        return Err(Failure::BadRequest(
+            "you must specify at least 1 of stdin, stdout, stderr".into(),
+        ));
     }
     let of = pod.reference(pod.container(query.get("container"))?);
-    let node = pod.node(doing)?.ok_or_else(|| Failure::BadRequest(format!("pod {} does not have a host assigned", pod.name())))?;
+    let node = pod.node(doing)?.ok_or_else(|| {
+        Failure::BadRequest(format!("pod {} does not have a host assigned", pod.name()))
+    })?;
     if matches!(pod.document.status.phase.as_str(), "Succeeded" | "Failed") {
         let phase = &pod.document.status.phase;
-        return Err(Failure::BadRequest(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
+        return Err(Failure::BadRequest(format!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        )));
     }
     let at = doing.at;
     let target = Target::new(at.gvr.clone(), &at.namespace, &at.name).subresource(&at.subresource);
-    doing.app.connections.admit(&doing.asked.caller, &target, &options(stream, &asked, &of)).await?;
-    if parts.headers.get(header::UPGRADE).is_some_and(|u| u.as_bytes().to_ascii_lowercase().starts_with(b"spdy")) {
+    doing
+        .app
+        .connections
+        .admit(&doing.asked.caller, &target, &options(stream, &asked, &of))
+        .await?;
+    if parts
+        .headers
+        .get(header::UPGRADE)
+        .is_some_and(|u| u.as_bytes().to_ascii_lowercase().starts_with(b"spdy"))
+    {
         return Err(Failure::BadRequest(
-            "SPDY streams are not served: use kubectl 1.31 or newer, or set KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true for 1.29 and 1.30"
+            "SPDY streams are not served: use kubectl 1.30 or newer, or 1.29 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
                 .into(),
         ));
     }
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let upgrade = upgrade.map_err(|why| Failure::BadRequest(format!("Upgrade request required: {why}")))?;
+    let upgrade =
+        upgrade.map_err(|why| Failure::BadRequest(format!("Upgrade request required: {why}")))?;
     let upgrade = upgrade.protocols(PROTOCOLS).max_message_size(MESSAGE);
-    let Some(protocol) = upgrade.selected_protocol().map(|p| p.as_bytes() == PROTOCOLS[0].as_bytes()) else {
-        return Err(Failure::BadRequest(format!("none of the WebSocket protocols offered is served; served are: {}", PROTOCOLS.join(", "))));
+    let Some(protocol) = upgrade
+        .selected_protocol()
+        .map(|p| p.as_bytes() == PROTOCOLS[0].as_bytes())
+    else {
+        return Err(Failure::BadRequest(format!(
+            "none of the WebSocket protocols offered is served; served are: {}",
+            PROTOCOLS.join(", ")
+        )));
     };
     let stop = doing.app.stop.clone();
     Ok(upgrade.on_upgrade(move |socket| async move {
@@ -88,7 +111,11 @@ pub(super) async fn answer(
 
 /// `PodExecOptions`, for admission.
 fn options(stream: Stream, asked: &ExecRequest, of: &ContainerRef) -> Value {
-    let kind = if stream == Stream::Exec { "PodExecOptions" } else { "PodAttachOptions" };
+    let kind = if stream == Stream::Exec {
+        "PodExecOptions"
+    } else {
+        "PodAttachOptions"
+    };
     let mut options = json!({
         "apiVersion": "v1", "kind": kind, "container": of.container,
         "stdin": asked.stdin, "stdout": asked.stdout, "stderr": asked.stderr, "tty": asked.tty,
@@ -119,7 +146,13 @@ async fn run(
         _ => node.exec(&of, &asked).await,
     };
     let status = match session {
-        Ok(Session { stdin, stdout, stderr, resize, exit }) => {
+        Ok(Session {
+            stdin,
+            stdout,
+            stderr,
+            resize,
+            exit,
+        }) => {
             let hear = hear(input, stdin, resize, closes);
             let say = async {
                 say(&mut out, stdout, stderr).await?;
@@ -138,8 +171,16 @@ async fn run(
         }
         Err(failure) => reject::status(&failure).1,
     };
-    if send(&mut out, STATUS, status.to_string().as_bytes()).await.is_ok() {
-        let _ = out.close().await;
+    if send(&mut out, STATUS, status.to_string().as_bytes())
+        .await
+        .is_ok()
+    {
+        // With a code: clients take a close without one for a broken connection.
+        let end = CloseFrame {
+            code: close_code::NORMAL,
+            reason: "".into(),
+        };
+        let _ = out.send(Message::Close(Some(end))).await;
     }
 }
 
@@ -165,7 +206,11 @@ async fn send(out: &mut Sender, channel: u8, data: &[u8]) -> Result<(), axum::Er
 }
 
 /// Both outputs until both have ended.
-async fn say(out: &mut Sender, mut stdout: mpsc::Receiver<Bytes>, mut stderr: mpsc::Receiver<Bytes>) -> Result<(), axum::Error> {
+async fn say(
+    out: &mut Sender,
+    mut stdout: mpsc::Receiver<Bytes>,
+    mut stderr: mpsc::Receiver<Bytes>,
+) -> Result<(), axum::Error> {
     let (mut outputs, mut errors) = (true, true);
     while outputs || errors {
         tokio::select! {
@@ -183,7 +228,12 @@ async fn say(out: &mut Sender, mut stdout: mpsc::Receiver<Bytes>, mut stderr: mp
 }
 
 /// What the client sends, until it leaves. A full input waits here, and through TCP at the client.
-async fn hear(mut input: SplitStream<WebSocket>, stdin: mpsc::Sender<Bytes>, resize: mpsc::Sender<TerminalSize>, closes: bool) {
+async fn hear(
+    mut input: SplitStream<WebSocket>,
+    stdin: mpsc::Sender<Bytes>,
+    resize: mpsc::Sender<TerminalSize>,
+    closes: bool,
+) {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Size {

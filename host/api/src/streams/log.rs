@@ -29,19 +29,31 @@ pub(super) async fn answer(doing: &Doing<'_>, pod: &Pod) -> Result<Response, Fai
 
 fn options(query: &Query, now: Timestamp) -> Result<LogOptions, Failure> {
     let invalid = |cause| {
-        Err(Failure::Invalid { kind: Gvk::new("", "v1", "PodLogOptions"), name: String::new(), causes: vec![cause] })
+        Err(Failure::Invalid {
+            kind: Gvk::new("", "v1", "PodLogOptions"),
+            name: String::new(),
+            causes: vec![cause],
+        })
     };
     let since = match (query.get("sinceSeconds"), query.get("sinceTime")) {
         ("", "") => None,
         ("", time) => match time.parse::<Timestamp>() {
             Ok(time) => Some(time),
             Err(error) => {
-                return Err(Failure::BadRequest(format!("sinceTime \"{time}\" is not an RFC 3339 time: {error}")));
+                return Err(Failure::BadRequest(format!(
+                    "sinceTime \"{time}\" is not an RFC 3339 time: {error}"
+                )));
             }
         },
         (_, "") => match query.number("sinceSeconds")? {
-            Some(0) | None => return invalid(Cause::invalid("sinceSeconds", 0, "must be greater than 0")),
-            Some(seconds) => now.checked_sub(SignedDuration::from_secs(seconds.min(i64::MAX as u64) as i64)).ok(),
+            Some(0) | None => {
+                return invalid(Cause::invalid("sinceSeconds", 0, "must be greater than 0"));
+            }
+            Some(seconds) => now
+                .checked_sub(SignedDuration::from_secs(
+                    seconds.min(i64::MAX as u64) as i64
+                ))
+                .ok(),
         },
         _ => {
             let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";

@@ -49,10 +49,15 @@ pub(crate) async fn answer(
     // A command in a container is a change whatever the method (KEP-5592: WebSockets begin with GET).
     let verb = match (stream, &parts.method) {
         (Stream::Log, &Method::GET) => "get",
-        (Stream::Exec | Stream::Attach | Stream::PortForward, &Method::GET | &Method::POST) => "create",
+        (Stream::Exec | Stream::Attach | Stream::PortForward, &Method::GET | &Method::POST) => {
+            "create"
+        }
         (_, method) => {
             let resource = doing.at.gvr.group_resource();
-            return Err(Failure::MethodNotAllowed { verb: method.as_str().into(), resource });
+            return Err(Failure::MethodNotAllowed {
+                verb: method.as_str().into(),
+                resource,
+            });
         }
     };
     let at = doing.at;
@@ -66,7 +71,11 @@ pub(crate) async fn answer(
     let user = doing.asked.caller.user();
     doing.app.rbac.check(&Ask { user, verb, what })?;
     let target = Target::new(at.gvr.clone(), &at.namespace, &at.name);
-    let object = doing.app.cluster.get(&users::api_server(), &target, ReadVersion::Latest).await?;
+    let object = doing
+        .app
+        .cluster
+        .get(&users::api_server(), &target, ReadVersion::Latest)
+        .await?;
     let pod = Pod::read(object)?;
     match stream {
         Stream::Log => log::answer(doing, &pod).await,
@@ -134,25 +143,48 @@ impl Pod {
     /// The container asked for, or the only one, or the one that the pod's annotation names.
     fn container(&self, asked: &str) -> Result<String, Failure> {
         let spec = &self.document.spec;
-        let all = || spec.containers.iter().chain(&spec.init_containers).chain(&spec.ephemeral_containers);
+        let all = || {
+            spec.containers
+                .iter()
+                .chain(&spec.init_containers)
+                .chain(&spec.ephemeral_containers)
+        };
         if !asked.is_empty() {
             return match all().any(|c| c.name == asked) {
                 true => Ok(asked.to_owned()),
-                false => Err(Failure::BadRequest(format!("container {asked} is not valid for pod {}", self.name()))),
+                false => Err(Failure::BadRequest(format!(
+                    "container {asked} is not valid for pod {}",
+                    self.name()
+                ))),
             };
         }
         if let [only] = &spec.containers[..] {
             return Ok(only.name.clone());
         }
-        let default = self.document.metadata.annotations.get("kubectl.kubernetes.io/default-container");
+        let default = self
+            .document
+            .metadata
+            .annotations
+            .get("kubectl.kubernetes.io/default-container");
         if let Some(default) = default.filter(|name| all().any(|c| c.name == **name)) {
             return Ok(default.clone());
         }
-        let names = |list: &[Named]| list.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ");
-        let mut text =
-            format!("a container name must be specified for pod {}, choose one of: [{}]", self.name(), names(&spec.containers));
+        let names = |list: &[Named]| {
+            list.iter()
+                .map(|c| c.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let mut text = format!(
+            "a container name must be specified for pod {}, choose one of: [{}]",
+            self.name(),
+            names(&spec.containers)
+        );
         if !spec.init_containers.is_empty() {
-            text += &format!(" or one of the init containers: [{}]", names(&spec.init_containers));
+            text += &format!(
+                " or one of the init containers: [{}]",
+                names(&spec.init_containers)
+            );
         }
         Err(Failure::BadRequest(text))
     }

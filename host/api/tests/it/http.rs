@@ -14,11 +14,17 @@ fn get(path: &str) -> Request<String> {
 }
 
 fn accepting(path: &str, accept: &str) -> Request<String> {
-    Request::get(path).header("Accept", accept).body(String::new()).unwrap()
+    Request::get(path)
+        .header("Accept", accept)
+        .body(String::new())
+        .unwrap()
 }
 
 fn post(path: &str, body: &Value) -> Request<String> {
-    Request::post(path).header("Content-Type", "application/json").body(body.to_string()).unwrap()
+    Request::post(path)
+        .header("Content-Type", "application/json")
+        .body(body.to_string())
+        .unwrap()
 }
 
 fn read(response: &Response<String>) -> Value {
@@ -37,7 +43,9 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_say_what_is_wrong() {
     let cluster = TestCluster::start().await;
-    let made = cluster.send("admin", post(MAPS, &config_map("here", 1))).await;
+    let made = cluster
+        .send("admin", post(MAPS, &config_map("here", 1)))
+        .await;
     assert_eq!(made.status(), StatusCode::CREATED, "{}", made.body());
     let uid = read(&made)["metadata"]["uid"].as_str().unwrap().to_owned();
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/refusals.txt");
@@ -47,7 +55,12 @@ async fn refusals_say_what_is_wrong() {
         let question = case.split("\n----\n").next().unwrap().trim_end();
         let (user, request) = request(question);
         let response = cluster.send(&user, request).await;
-        let _ = write!(now, "{}{question}\n----\n{}", if now.is_empty() { "" } else { "\n====\n" }, refusal(&response).replace(&uid, "UID"));
+        let _ = write!(
+            now,
+            "{}{question}\n----\n{}",
+            if now.is_empty() { "" } else { "\n====\n" },
+            refusal(&response).replace(&uid, "UID")
+        );
     }
     now.push('\n');
     if std::env::var_os("BLESS").is_some() {
@@ -82,7 +95,12 @@ fn refusal(response: &Response<String>) -> String {
     let status = read(response);
     assert_eq!(status["kind"], "Status", "{status}");
     assert_eq!(status["code"], response.status().as_u16(), "{status}");
-    let mut text = format!("{} {}\n{}", status["code"], status["reason"].as_str().unwrap(), status["message"].as_str().unwrap());
+    let mut text = format!(
+        "{} {}\n{}",
+        status["code"],
+        status["reason"].as_str().unwrap(),
+        status["message"].as_str().unwrap()
+    );
     if let Some(details) = status["details"].as_object() {
         for (key, value) in details {
             let _ = write!(text, "\n{key}: {value}");
@@ -94,54 +112,109 @@ fn refusal(response: &Response<String>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_have_a_limit_and_large_answers_are_compressed() {
     let cluster = TestCluster::start().await;
-    let too_large = cluster.send("admin", post(MAPS, &config_map("big", 4 << 20))).await;
-    assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE, "{}", too_large.body());
+    let too_large = cluster
+        .send("admin", post(MAPS, &config_map("big", 4 << 20)))
+        .await;
+    assert_eq!(
+        too_large.status(),
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "{}",
+        too_large.body()
+    );
     assert_eq!(read(&too_large)["reason"], "RequestEntityTooLarge");
-    let made = cluster.send("admin", post(MAPS, &config_map("large", 200_000))).await;
+    let made = cluster
+        .send("admin", post(MAPS, &config_map("large", 200_000)))
+        .await;
     assert_eq!(made.status(), StatusCode::CREATED);
-    let gzip = |path: &str| Request::get(path).header("Accept-Encoding", "gzip").body(String::new()).unwrap();
+    let gzip = |path: &str| {
+        Request::get(path)
+            .header("Accept-Encoding", "gzip")
+            .body(String::new())
+            .unwrap()
+    };
     let list = cluster.open("admin", gzip(MAPS)).await;
     assert_eq!(list.headers()["content-encoding"], "gzip");
     let small = list.into_body().collect().await.unwrap().to_bytes().len();
     assert!(small < 20_000, "{small} bytes of a repeated letter");
-    let other = cluster.send("admin", gzip("/api/v1/namespaces/kube-system/configmaps")).await;
-    assert!(!other.headers().contains_key("content-encoding"), "a small answer is left alone");
+    let other = cluster
+        .send("admin", gzip("/api/v1/namespaces/kube-system/configmaps"))
+        .await;
+    assert!(
+        !other.headers().contains_key("content-encoding"),
+        "a small answer is left alone"
+    );
     let plain = cluster.send("admin", get(MAPS)).await;
-    assert_eq!(plain.headers()["content-length"], plain.body().len().to_string(), "the length of a list is known");
+    assert_eq!(
+        plain.headers()["content-length"],
+        plain.body().len().to_string(),
+        "the length of a list is known"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_object_in_every_form() {
     let cluster = TestCluster::start().await;
-    cluster.send("admin", post(MAPS, &config_map("one", 1))).await;
+    cluster
+        .send("admin", post(MAPS, &config_map("one", 1)))
+        .await;
     let one = format!("{MAPS}/one");
     let whole = read(&cluster.send("admin", get(&one)).await);
-    assert_eq!((&whole["kind"], &whole["data"]["x"]), (&json!("ConfigMap"), &json!("y")));
+    assert_eq!(
+        (&whole["kind"], &whole["data"]["x"]),
+        (&json!("ConfigMap"), &json!("y"))
+    );
 
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     for path in [one.as_str(), MAPS] {
         let table = read(&cluster.send("admin", accepting(path, table)).await);
-        assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
+        assert_eq!(
+            (&table["kind"], &table["apiVersion"]),
+            (&json!("Table"), &json!("meta.k8s.io/v1"))
+        );
         assert_eq!(table["columnDefinitions"][0]["name"], "Name");
-        let row = table["rows"].as_array().unwrap().iter().find(|row| row["cells"][0] == "one").unwrap();
+        let row = table["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["cells"][0] == "one")
+            .unwrap();
         assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
         assert_eq!(row["object"]["metadata"]["uid"], whole["metadata"]["uid"]);
     }
-    let none = read(&cluster.send("admin", accepting(&format!("{MAPS}?includeObject=None"), table)).await);
+    let none = read(
+        &cluster
+            .send(
+                "admin",
+                accepting(&format!("{MAPS}?includeObject=None"), table),
+            )
+            .await,
+    );
     assert_eq!(none["rows"][0]["object"], Value::Null);
 
     let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let list = read(&cluster.send("admin", accepting(MAPS, metadata)).await);
     assert_eq!(list["kind"], "PartialObjectMetadataList");
-    let item = list["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "one").unwrap();
-    assert_eq!((item["kind"].as_str(), item.get("data")), (Some("PartialObjectMetadata"), None));
+    let item = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|item| item["metadata"]["name"] == "one")
+        .unwrap();
+    assert_eq!(
+        (item["kind"].as_str(), item.get("data")),
+        (Some("PartialObjectMetadata"), None)
+    );
 
-    let yaml = cluster.send("admin", accepting(&one, "application/yaml")).await;
+    let yaml = cluster
+        .send("admin", accepting(&one, "application/yaml"))
+        .await;
     assert_eq!(yaml.headers()["content-type"], "application/yaml");
     assert!(yaml.body().contains("kind: ConfigMap"), "{}", yaml.body());
     let from_yaml = Request::post(MAPS)
         .header("Content-Type", "application/yaml")
-        .body("kind: ConfigMap\napiVersion: v1\nmetadata: {name: two}\ndata: {x: \"1\"}\n".to_owned());
+        .body(
+            "kind: ConfigMap\napiVersion: v1\nmetadata: {name: two}\ndata: {x: \"1\"}\n".to_owned(),
+        );
     let made = cluster.send("admin", from_yaml.unwrap()).await;
     assert_eq!(made.status(), StatusCode::CREATED, "{}", made.body());
     assert_eq!(read(&made)["data"]["x"], "1");
@@ -151,14 +224,22 @@ async fn the_same_object_in_every_form() {
 async fn lists_come_in_pages() {
     let cluster = TestCluster::start().await;
     for i in 0..5 {
-        cluster.send("admin", post(MAPS, &config_map(&format!("m{i}"), 1))).await;
+        cluster
+            .send("admin", post(MAPS, &config_map(&format!("m{i}"), 1)))
+            .await;
     }
     let mut names = Vec::new();
     let mut next = String::new();
     loop {
         let path = format!("{MAPS}?limit=2&labelSelector=app%3Da&continue={next}");
         let page = read(&cluster.send("admin", get(&path)).await);
-        names.extend(page["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()),
+        );
         match page["metadata"]["continue"].as_str() {
             Some(token) if !token.is_empty() => next = token.to_owned(),
             _ => break,
@@ -180,9 +261,13 @@ impl Lines {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await.expect("an event in time");
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame())
+                .await
+                .expect("an event in time");
             match frame {
-                Some(frame) => self.buffer.extend_from_slice(&frame.unwrap().into_data().unwrap()),
+                Some(frame) => self
+                    .buffer
+                    .extend_from_slice(&frame.unwrap().into_data().unwrap()),
                 None => return None,
             }
         }
@@ -192,31 +277,53 @@ impl Lines {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_tells_everything_and_ends_with_the_server() {
     let mut cluster = TestCluster::start().await;
-    let path = format!("{MAPS}?watch=true&labelSelector=app%3Da&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
-    cluster.send("admin", post(MAPS, &config_map("before", 1))).await;
+    let path = format!(
+        "{MAPS}?watch=true&labelSelector=app%3Da&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    );
+    cluster
+        .send("admin", post(MAPS, &config_map("before", 1)))
+        .await;
     let response = cluster.open("admin", get(&path)).await;
     assert_eq!(response.status(), StatusCode::OK);
-    let mut lines = Lines { body: response.into_body(), buffer: Vec::new() };
+    let mut lines = Lines {
+        body: response.into_body(),
+        buffer: Vec::new(),
+    };
     let first = lines.next().await.unwrap();
-    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("before")));
+    assert_eq!(
+        (&first["type"], &first["object"]["metadata"]["name"]),
+        (&json!("ADDED"), &json!("before"))
+    );
     let bookmark = lines.next().await.unwrap();
     assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     assert_eq!(bookmark["object"]["kind"], "ConfigMap");
 
     let table = Request::get(format!("{MAPS}?watch=true&labelSelector=app%3Da"))
         .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
-    let response = cluster.open("admin", table.body(String::new()).unwrap()).await;
-    let mut tables = Lines { body: response.into_body(), buffer: Vec::new() };
+    let response = cluster
+        .open("admin", table.body(String::new()).unwrap())
+        .await;
+    let mut tables = Lines {
+        body: response.into_body(),
+        buffer: Vec::new(),
+    };
     let first = tables.next().await.unwrap();
     assert_eq!(first["object"]["kind"], "Table");
     assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
     assert_eq!(first["object"]["rows"][0]["cells"][0], "before");
 
     let one = format!("{MAPS}/before");
-    let patch = Request::patch(&one).header("Content-Type", "application/merge-patch+json").body(r#"{"data":{"z":"1"}}"#.to_owned());
+    let patch = Request::patch(&one)
+        .header("Content-Type", "application/merge-patch+json")
+        .body(r#"{"data":{"z":"1"}}"#.to_owned());
     cluster.send("admin", patch.unwrap()).await;
-    cluster.send("admin", Request::delete(&one).body(String::new()).unwrap()).await;
+    cluster
+        .send("admin", Request::delete(&one).body(String::new()).unwrap())
+        .await;
     for expected in ["MODIFIED", "DELETED"] {
         let event = loop {
             let event = lines.next().await.unwrap();
@@ -226,10 +333,17 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
         };
         assert_eq!(event["type"], expected);
         let row = tables.next().await.unwrap();
-        assert_eq!((&row["type"], &row["object"]["columnDefinitions"]), (&json!(expected), &Value::Null));
+        assert_eq!(
+            (&row["type"], &row["object"]["columnDefinitions"]),
+            (&json!(expected), &Value::Null)
+        );
     }
     cluster.stop().await;
-    assert_eq!(tables.next().await, None, "the stream ends as a stream should");
+    assert_eq!(
+        tables.next().await,
+        None,
+        "the stream ends as a stream should"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,31 +351,83 @@ async fn health_version_and_discovery() {
     let cluster = TestCluster::start().await;
     for page in ["/healthz", "/livez", "/readyz"] {
         let answer = cluster.send("", get(page)).await;
-        assert_eq!((answer.status(), answer.body().as_str()), (StatusCode::OK, "ok"), "{page}");
+        assert_eq!(
+            (answer.status(), answer.body().as_str()),
+            (StatusCode::OK, "ok"),
+            "{page}"
+        );
     }
     let verbose = cluster.send("", get("/readyz?verbose")).await;
-    assert!(verbose.body().contains("[+]ping ok\n") && verbose.body().ends_with("readyz check passed\n"), "{}", verbose.body());
+    assert!(
+        verbose.body().contains("[+]ping ok\n")
+            && verbose.body().ends_with("readyz check passed\n"),
+        "{}",
+        verbose.body()
+    );
     assert_eq!(cluster.send("admin", get("/livez/ping")).await.body(), "ok");
-    assert_eq!(read(&cluster.send("", get("/version")).await)["gitVersion"], "v1.36.0+pilotis");
+    assert_eq!(
+        read(&cluster.send("", get("/version")).await)["gitVersion"],
+        "v1.36.0+pilotis"
+    );
     let metrics = cluster.send("admin", get("/metrics")).await;
-    assert!(metrics.body().contains("apiserver_request_total{verb=\"GET\""), "{}", metrics.body());
-    assert_eq!(cluster.send("", get("/metrics")).await.status(), StatusCode::FORBIDDEN);
+    assert!(
+        metrics
+            .body()
+            .contains("apiserver_request_total{verb=\"GET\""),
+        "{}",
+        metrics.body()
+    );
+    assert_eq!(
+        cluster.send("", get("/metrics")).await.status(),
+        StatusCode::FORBIDDEN
+    );
 
     let plain = read(&cluster.send("admin", get("/api/v1")).await);
     let names = |list: &Value, key: &str| -> Vec<String> {
-        list.as_array().unwrap().iter().map(|r| r[key].as_str().unwrap().to_owned()).collect()
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r[key].as_str().unwrap().to_owned())
+            .collect()
     };
     let resources = names(&plain["resources"], "name");
-    assert!(resources.contains(&"configmaps".into()) && resources.contains(&"pods/status".into()), "{resources:?}");
-    let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    assert!(
+        resources.contains(&"configmaps".into()) && resources.contains(&"pods/status".into()),
+        "{resources:?}"
+    );
+    let v2 =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let response = cluster.send("admin", accepting("/api", v2)).await;
-    assert_eq!(response.headers()["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
     let tag = response.headers()["etag"].clone();
     let aggregated = read(&response);
-    assert!(names(&aggregated["items"][0]["versions"][0]["resources"], "resource").contains(&"configmaps".into()));
-    let again = Request::get("/api").header("Accept", v2).header("If-None-Match", tag).body(String::new()).unwrap();
-    assert_eq!(cluster.send("admin", again).await.status(), StatusCode::NOT_MODIFIED);
-    assert_eq!(read(&cluster.send("admin", accepting("/apis", "application/json")).await)["kind"], "APIGroupList");
+    assert!(
+        names(
+            &aggregated["items"][0]["versions"][0]["resources"],
+            "resource"
+        )
+        .contains(&"configmaps".into())
+    );
+    let again = Request::get("/api")
+        .header("Accept", v2)
+        .header("If-None-Match", tag)
+        .body(String::new())
+        .unwrap();
+    assert_eq!(
+        cluster.send("admin", again).await.status(),
+        StatusCode::NOT_MODIFIED
+    );
+    assert_eq!(
+        read(
+            &cluster
+                .send("admin", accepting("/apis", "application/json"))
+                .await
+        )["kind"],
+        "APIGroupList"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +436,82 @@ async fn too_many_requests_are_told_to_come_back() {
     let refused = cluster.send("admin", post(MAPS, &config_map("x", 1))).await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(cluster.send("admin", get(MAPS)).await.status(), StatusCode::OK, "reads have their own share");
+    assert_eq!(
+        cluster.send("admin", get(MAPS)).await.status(),
+        StatusCode::OK,
+        "reads have their own share"
+    );
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Kept(std::sync::Mutex<Vec<Value>>);
+
+impl auth::audit::Sink for Kept {
+    fn record(&self, event: &auth::audit::Event) {
+        self.0
+            .lock()
+            .unwrap()
+            .push(serde_json::from_str(&event.json()).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_reaches_the_registry_is_audited_too() {
+    let kept = std::sync::Arc::new(Kept::default());
+    let cluster = TestCluster::start_with(|config| config.audit = kept.clone()).await;
+    let forged = Request::get(MAPS)
+        .header("Authorization", "Bearer x")
+        .header("Audit-ID", "mine")
+        .body(String::new())
+        .unwrap();
+    let refused = cluster.send("", forged).await;
+    assert_eq!(refused.headers()["audit-id"], "mine");
+    cluster
+        .send(
+            "admin",
+            Request::get("/version")
+                .header("Impersonate-User", "jane")
+                .body(String::new())
+                .unwrap(),
+        )
+        .await;
+    cluster.send("admin", get(MAPS)).await;
+    let events = kept.0.lock().unwrap().clone();
+    assert_eq!(
+        events.len(),
+        2,
+        "the list is the registry's to tell: {events:?}"
+    );
+    let said = |event: &Value| {
+        let part = |path: &str| event.pointer(path).cloned().unwrap_or_default();
+        [
+            part("/auditID"),
+            part("/verb"),
+            part("/requestURI"),
+            part("/user/username"),
+            part("/responseStatus/code"),
+        ]
+    };
+    assert_eq!(
+        said(&events[0]),
+        [
+            json!("mine"),
+            json!("list"),
+            json!(MAPS),
+            json!(""),
+            json!(401)
+        ]
+    );
+    assert_eq!(
+        said(&events[1])[1..],
+        [json!("get"), json!("/version"), json!("admin"), json!(200)]
+    );
+    assert_eq!(events[1]["impersonatedUser"]["username"], "jane");
+    assert_eq!(
+        (&events[0]["kind"], &events[0]["level"]),
+        (&json!("Event"), &json!("Metadata"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,23 +521,36 @@ async fn every_openapi_document_holds_together() {
     for (path, entry) in index["paths"].as_object().unwrap() {
         let url = entry["serverRelativeURL"].as_str().unwrap();
         let response = cluster.send("admin", get(url)).await;
-        assert!(response.headers()["cache-control"].to_str().unwrap().contains("immutable"), "{path}");
+        assert!(
+            response.headers()["cache-control"]
+                .to_str()
+                .unwrap()
+                .contains("immutable"),
+            "{path}"
+        );
         let document = read(&response);
         let schemas = document["components"]["schemas"].as_object().unwrap();
         references(&document, &mut |reference| {
             let name = reference.strip_prefix("#/components/schemas/").unwrap();
-            assert!(schemas.contains_key(name), "{path}: {name} is referred to and not there");
+            assert!(
+                schemas.contains_key(name),
+                "{path}: {name} is referred to and not there"
+            );
         });
     }
     let core = read(&cluster.send("admin", get("/openapi/v3/api/v1")).await);
-    let containers = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    let containers =
+        &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
     let document = read(&cluster.send("admin", get("/openapi/v2")).await);
     references(&document, &mut |reference| {
         let name = reference.strip_prefix("#/definitions/").unwrap();
-        assert!(document["definitions"].get(name).is_some(), "{name} is referred to and not there");
+        assert!(
+            document["definitions"].get(name).is_some(),
+            "{name} is referred to and not there"
+        );
     });
 }
 

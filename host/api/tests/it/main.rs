@@ -2,4 +2,5 @@
 
 mod http;
 mod kubectl;
+mod streams;
 mod support;
