@@ -423,6 +423,17 @@ async fn the_policy_follows_the_cluster() {
     let rbac = Arc::new(Rbac::default());
     let following = tokio::spawn(rbac.clone().keep_current(cluster.clone()));
     rbac.wait_until_synced().await;
+    let admin = model::ObjectKey::new(
+        model::GroupResource::new("rbac.authorization.k8s.io", "clusterroles"),
+        "",
+        "admin",
+    );
+    let rules = || {
+        fake.object(&admin).unwrap().value()["rules"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    eventually(|| rules() > 10).await;
     let jane = user("jane", &[users::AUTHENTICATED]);
     let question = ask(&jane, "list pods -n default");
     assert!(!rbac.allows(&question));

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Cluster, Collection, ListOptions, WatchEvent, WatchOptions};
+use client::{
+    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent,
+    WatchOptions, Write, WriteOptions,
+};
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
 use tokio::sync::Barrier;
@@ -82,6 +85,7 @@ impl Rbac {
             bookmarks: true,
             ..WatchOptions::default()
         };
+        self.settle(kind, cluster, caller).await?;
         let mut events = cluster.watch(caller, &all, &options).await?;
         while let Some(event) = events.next().await {
             match event {
@@ -95,6 +99,41 @@ impl Rbac {
                 }
                 Ok(WatchEvent::Bookmark { .. }) => {}
                 Err(Failure::Expired(_)) => return Ok(()),
+                Err(failure) => return Err(failure),
+            }
+            self.settle(kind, cluster, caller).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes into each aggregated ClusterRole the rules it has come to hold, so that people read what the authorizer
+    /// answers (Kubernetes' clusterrole-aggregation controller). What is written comes back as an event and settles.
+    async fn settle(
+        &self,
+        kind: Kind,
+        cluster: &dyn Cluster,
+        caller: &Caller,
+    ) -> Result<(), Failure> {
+        if kind != Kind::ClusterRoles {
+            return Ok(());
+        }
+        for (name, rules) in self.read(super::Policy::stale_aggregates) {
+            let patch = serde_json::to_vec(&serde_json::json!({ "rules": rules }))
+                .map_err(Failure::internal)?;
+            let action = Action::Patch {
+                kind: PatchKind::Merge,
+                body: patch.into(),
+                preconditions: Preconditions::default(),
+            };
+            let target = Target::new(kind.gvr(), "", &name);
+            let write = Write {
+                target,
+                action,
+                options: WriteOptions::default(),
+            };
+            match cluster.write(caller, write).await {
+                // Gone meanwhile, or another server of the cluster was first.
+                Ok(_) | Err(Failure::NotFound(_) | Failure::Conflict { .. }) => {}
                 Err(failure) => return Err(failure),
             }
         }
