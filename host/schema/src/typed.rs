@@ -321,7 +321,7 @@ impl Comparison {
                     .collect()
             };
             let (before, after) = (with(old), with(new));
-            let whole = [path.as_slice(), &[element.clone()]].concat();
+            let whole = [path.as_slice(), std::slice::from_ref(element)].concat();
             match (before.as_slice(), after.as_slice()) {
                 (before @ ([] | [_]), after @ ([] | [_])) => {
                     self.step(
