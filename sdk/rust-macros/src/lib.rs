@@ -27,6 +27,12 @@ pub fn controller(arguments: TokenStream, item: TokenStream) -> TokenStream {
         #function
         #unknown
 
+        // Natively nobody calls it but tests; it is what the crate is for all the same.
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            let _ = #name;
+        };
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct This;
@@ -77,6 +83,12 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
     quote! {
         #function
         #unknown
+
+        // Natively nobody calls it but tests; it is what the crate is for all the same.
+        #[cfg(not(target_family = "wasm"))]
+        const _: () = {
+            let _ = #name;
+        };
 
         #[cfg(target_family = "wasm")]
         const _: () = {

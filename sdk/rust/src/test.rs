@@ -43,6 +43,10 @@ struct Case {
     /// The refusal of the last run's intents.
     refused: Option<Refused>,
     objects: Vec<Value>,
+    /// What changes after a first run, whose answer is only remembered: the case is about the run after that, with the
+    /// first one's memo. `metadata` with a `deletionTimestamp` and no finalizers: the object goes.
+    #[serde(default)]
+    then: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -127,25 +131,43 @@ fn in_crate(path: &Path) -> PathBuf {
 fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let cluster = Fake::new();
-        case.objects.iter().cloned().for_each(|object| drop(cluster.put(object)));
+        let fake = Fake::new();
+        case.objects.iter().cloned().for_each(|object| drop(fake.put(object)));
         let now = Instant::parse(&case.now).ok_or_else(|| Error::invalid("`now` is not a time"))?;
         let caller = model::Caller::component("system:test", &[]);
-        let cluster: Arc<dyn Cluster> = cluster.cluster();
+        let cluster: Arc<dyn Cluster> = fake.cluster();
         let view = ::view::View::new(cluster, caller, Arc::new(move || now.0));
         crate::controller::set_config(case.config.to_string().as_bytes())?;
         let request = request(case, now)?;
-        // A kind is filled when it is first read; then the call is made again, as the host does.
-        loop {
-            let recorded = Arc::new(view.open(Arc::new(AllGranted)));
-            let answer = reconcile.reconcile(&request, &View::recorded(recorded.clone()));
-            let unfilled = recorded.unfilled();
-            if unfilled.is_empty() {
-                return answer;
-            }
-            view.fill(&unfilled).await.map_err(Error::internal)?;
+        let first = filled(reconcile, &request, &view).await;
+        if case.then.is_empty() {
+            return first;
         }
+        let mut floor = ::view::Floor::default();
+        for object in &case.then {
+            let goes = !object["metadata"]["deletionTimestamp"].is_null() && object["metadata"]["finalizers"].is_null();
+            let put = fake.put(object.clone());
+            floor.at_least(&put.gvk, put.version);
+            if goes && fake.remove(&put.key) {
+                floor.gone(&put.gvk, &put.key.namespace, &put.key.name, put.uid.clone());
+            }
+        }
+        view.reach(&floor).await;
+        filled(reconcile, &Request { memo: first?.memo, refused: None, ..request }, &view).await
     })
+}
+
+/// A kind is filled when it is first read; then the call is made again, as the host does.
+async fn filled<Args>(reconcile: &impl Reconcile<Args>, request: &Request, view: &Arc<::view::View>) -> Result<Outcome> {
+    loop {
+        let recorded = Arc::new(view.open(Arc::new(AllGranted)));
+        let answer = reconcile.reconcile(request, &View::recorded(recorded.clone()));
+        let unfilled = recorded.unfilled();
+        if unfilled.is_empty() {
+            return answer;
+        }
+        view.fill(&unfilled).await.map_err(Error::internal)?;
+    }
 }
 
 fn request(case: &Case, now: Instant) -> Result<Request> {
