@@ -24,11 +24,13 @@ pub struct RecordedView {
     source: Source,
     grants: Arc<dyn Grants>,
     now: i64,
-    /// By the kinds' numbers: some dozens, looked through faster than hashed.
-    pins: Mutex<SmallVec<[(usize, Arc<Frozen>); 32]>>,
+    pins: Mutex<Pins>,
     noted: Mutex<Noted>,
     unfilled: Mutex<Vec<Gvk>>,
 }
+
+/// By the slots' numbers: some dozens, looked through faster than hashed.
+type Pins = SmallVec<[(usize, Arc<Frozen>); 32]>;
 
 enum Source {
     View(Arc<View>),
