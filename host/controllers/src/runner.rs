@@ -80,7 +80,7 @@ pub struct Figures {
     pub waiting: usize,
 }
 
-/// A running controller. Dropping it stops it; runs under way end where they are.
+/// A running controller. Dropping it stops it: a call under way ends, the write under way too, nothing after that.
 pub struct Controller {
     shared: Arc<Shared>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -347,9 +347,12 @@ impl Shared {
         };
         self.carrier.view.install(number, self.clone(), &view);
         let holds = || {
-            self.term
-                .as_ref()
-                .is_none_or(|now| Some(*now.borrow()) == term && term.flatten().is_some())
+            // A controller that was stopped writes no more: another of its name may already be at work.
+            !self.stopped.load(Ordering::Acquire)
+                && self
+                    .term
+                    .as_ref()
+                    .is_none_or(|now| Some(*now.borrow()) == term && term.flatten().is_some())
         };
         let Carried {
             done,
