@@ -94,7 +94,11 @@ fn make(step: &Step, version: u64) -> Arc<Object> {
     else {
         unreachable!("only called for puts")
     };
-    let namespace = if name.is_multiple_of(3) { "other" } else { "default" };
+    let namespace = if name.is_multiple_of(3) {
+        "other"
+    } else {
+        "default"
+    };
     let uid = if *fresh_uid {
         format!("u-{name}-{version}")
     } else {
@@ -281,7 +285,11 @@ fn apply(slot: &Slot, step: &Step, version: u64) {
         let frozen = slot.frozen();
         frozen
             .object(
-                if n.is_multiple_of(3) { "other" } else { "default" },
+                if n.is_multiple_of(3) {
+                    "other"
+                } else {
+                    "default"
+                },
                 &format!("p{n}"),
             )
             .cloned()
