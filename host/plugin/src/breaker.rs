@@ -76,7 +76,11 @@ impl Breaker {
             None if inner.in_a_row < PATIENCE => return false,
             None => FIRST_WAIT,
         };
-        inner.open = Some(Open { until: now + wait, wait, trying: false });
+        inner.open = Some(Open {
+            until: now + wait,
+            wait,
+            trying: false,
+        });
         true
     }
 

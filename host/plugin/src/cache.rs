@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use model::Failure;
@@ -21,6 +22,8 @@ use crate::Digest;
 
 const MAGIC: &[u8; 8] = b"pilaot1\n";
 const TAG: usize = 32;
+/// A file that is still half-written after this long is nobody's.
+const TORN: Duration = Duration::from_secs(3600);
 
 /// A private folder with a key in it.
 pub(crate) struct Cache {
@@ -41,8 +44,13 @@ impl Cache {
     /// # Errors
     /// [`Failure::Internal`] if the folder cannot be made or somebody else can write to it; says which and what to do.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
-        let at = |doing: &str, error: std::io::Error| Failure::Internal(format!("{doing} {}: {error}", folder.display()));
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        let at = |doing: &str, error: std::io::Error| {
+            Failure::Internal(format!("{doing} {}: {error}", folder.display()))
+        };
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder);
         made.map_err(|error| at("cannot make the folder of compiled plugins", error))?;
         let found = fs::symlink_metadata(folder).map_err(|error| at("cannot look at", error))?;
         if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
@@ -54,17 +62,26 @@ impl Cache {
         if found.mode() & 0o077 != 0 {
             // Whoever could write here before could have left entries, but none under a key they could not read: make a new one.
             let _ = fs::remove_file(folder.join("key"));
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| at("cannot close", error))?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+                .map_err(|error| at("cannot close", error))?;
         }
         let key = key(folder).map_err(|error| at("cannot make a key in", error))?;
-        Ok(Self { folder: folder.to_owned(), key })
+        Ok(Self {
+            folder: folder.to_owned(),
+            key,
+        })
     }
 
     /// The component's code, from here if there is a sound entry, else compiled and put here.
     ///
     /// # Errors
     /// Those of the compiler. A cache that cannot be written costs time, not service.
-    pub(crate) fn load(&self, engine: &Engine, digest: Digest, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+    pub(crate) fn load(
+        &self,
+        engine: &Engine,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> wasmtime::Result<(Component, Origin)> {
         let name = self.entry(engine, digest);
         if let Some(image) = self.read(&name) {
             // Another build of wasmtime can share a compatibility hash by accident, never by intent: it says no here.
@@ -79,28 +96,64 @@ impl Cache {
         Ok((map(engine, &image)?, Origin::Compiled))
     }
 
+    /// Removes what no engine of this build can use: entries of other versions, and what a crash left half-written.
+    pub(crate) fn sweep(&self, engines: &[&Engine]) {
+        let ours: Vec<String> = engines
+            .iter()
+            .map(|engine| format!("-{:016x}.cwasm", identity(engine)))
+            .collect();
+        for entry in fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let stale = name.ends_with(".cwasm") && !ours.iter().any(|end| name.ends_with(end));
+            // Another process may be writing one this very moment.
+            let old = || {
+                entry
+                    .metadata()
+                    .and_then(|m| m.modified())
+                    .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > TORN))
+            };
+            if stale || (name.starts_with('.') && old()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Digest and engine in the name; both are hashed with the content too, so a renamed entry is a forged one.
     fn entry(&self, engine: &Engine, digest: Digest) -> String {
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        format!("{}-{:016x}.cwasm", digest.hex(), hasher.finish())
+        format!("{}-{:016x}.cwasm", digest.hex(), identity(engine))
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         let image = fs::read(self.folder.join(name)).ok()?;
         let tag = image.strip_prefix(MAGIC)?.get(..TAG)?;
-        let sound = self.hash(name, &image[MAGIC.len() + TAG..]).verify_slice(tag).is_ok();
+        let sound = self
+            .hash(name, &image[MAGIC.len() + TAG..])
+            .verify_slice(tag)
+            .is_ok();
         if !sound {
-            tracing::warn!(entry = name, "a compiled plugin was altered or torn; compiling it again");
+            tracing::warn!(
+                entry = name,
+                "a compiled plugin was altered or torn; compiling it again"
+            );
         }
         sound.then_some(image)
     }
 
     /// By rename: a reader sees the whole entry or none, and a crash leaves at most a file that is never read.
     fn write(&self, name: &str, image: &[u8]) -> std::io::Result<()> {
-        let torn = self.folder.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
+        let torn = self
+            .folder
+            .join(format!(".{name}.{}", uuid::Uuid::new_v4()));
         let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&torn)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&torn)?;
             file.write_all(MAGIC)?;
             file.write_all(&self.hash(name, image).finalize().into_bytes())?;
             file.write_all(image)?;
@@ -113,7 +166,8 @@ impl Cache {
     }
 
     fn hash(&self, name: &str, image: &[u8]) -> Hmac<Sha256> {
-        let mut hash = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        let mut hash =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
         hash.update(image);
@@ -121,8 +175,18 @@ impl Cache {
     }
 }
 
+/// The same for engines that can use each other's code.
+fn identity(engine: &Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Turns bytes into executable code.
-#[allow(unsafe_code, reason = "the one place where compiled code is taken as it is")]
+#[allow(
+    unsafe_code,
+    reason = "the one place where compiled code is taken as it is"
+)]
 fn map(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `image` is in our own memory and was written by `precompile_component`: either a moment ago in this
     // process, or by one that knew the key of a folder only this user can read, which `Cache::read` has checked.
@@ -146,7 +210,12 @@ fn key(folder: &Path) -> std::io::Result<[u8; 32]> {
         }
         File::open("/dev/urandom")?.read_exact(&mut key)?;
         let fresh = folder.join(format!(".key.{}", uuid::Uuid::new_v4()));
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(&key)?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&fresh)?
+            .write_all(&key)?;
         // A link fails if the name is taken, so the first key stays.
         let linked = fs::hard_link(&fresh, &path);
         fs::remove_file(&fresh)?;
@@ -168,7 +237,8 @@ mod tests {
 
     fn entries(folder: &Path) -> Vec<PathBuf> {
         let all = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-        all.filter(|p| p.extension().is_some_and(|e| e == "cwasm")).collect()
+        all.filter(|p| p.extension().is_some_and(|e| e == "cwasm"))
+            .collect()
     }
 
     #[test]
@@ -177,7 +247,13 @@ mod tests {
         let folder = folder.path().join("aot");
         let engine = Engine::default();
         let digest = Digest::of(EMPTY);
-        let load = || Cache::open(&folder).unwrap().load(&engine, digest, EMPTY).unwrap().1;
+        let load = || {
+            Cache::open(&folder)
+                .unwrap()
+                .load(&engine, digest, EMPTY)
+                .unwrap()
+                .1
+        };
         assert_eq!(load(), Origin::Compiled);
         assert_eq!(load(), Origin::Cached);
 
@@ -195,7 +271,10 @@ mod tests {
             assert_eq!(load(), Origin::Compiled, "torn after {length} bytes");
         }
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(fs::metadata(folder.join("key")).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(folder.join("key")).unwrap().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -209,11 +288,44 @@ mod tests {
         cache.load(&engine, Digest::of(other), other).unwrap();
         let ours = folder.path().join(cache.entry(&engine, Digest::of(other)));
         fs::copy(&theirs, &ours).unwrap();
-        assert_eq!(cache.load(&engine, Digest::of(other), other).unwrap().1, Origin::Compiled);
+        assert_eq!(
+            cache.load(&engine, Digest::of(other), other).unwrap().1,
+            Origin::Compiled
+        );
 
         fs::write(folder.path().join("key"), [7; 32]).unwrap();
         let rekeyed = Cache::open(folder.path()).unwrap();
-        assert_eq!(rekeyed.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1, Origin::Compiled);
+        assert_eq!(
+            rekeyed.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1,
+            Origin::Compiled
+        );
+    }
+
+    #[test]
+    fn entries_of_other_versions_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        let cache = Cache::open(folder.path()).unwrap();
+        cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap();
+        fs::write(
+            folder.path().join(format!(
+                "{}-0123456789abcdef.cwasm",
+                Digest::of(EMPTY).hex()
+            )),
+            "old",
+        )
+        .unwrap();
+        fs::write(folder.path().join(".half"), "fresh").unwrap();
+        cache.sweep(&[&engine]);
+        assert_eq!(entries(folder.path()).len(), 1);
+        assert!(
+            folder.path().join(".half").exists(),
+            "it may be being written"
+        );
+        assert_eq!(
+            cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1,
+            Origin::Cached
+        );
     }
 
     #[test]

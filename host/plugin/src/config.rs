@@ -5,16 +5,25 @@ use serde_json::Value;
 /// # Errors
 /// One sentence for each thing that is wrong, with its place: `spec.config.weight: must be at most 100`.
 pub(crate) fn check(schema: &str, config: &str) -> Result<(), String> {
-    let config: Value = serde_json::from_str(config).map_err(|error| format!("spec.config is not JSON: {error}"))?;
+    let config: Value = serde_json::from_str(config)
+        .map_err(|error| format!("spec.config is not JSON: {error}"))?;
     if schema.is_empty() {
         let empty = config.is_null() || config.as_object().is_some_and(serde_json::Map::is_empty);
-        return if empty { Ok(()) } else { Err("spec.config must be empty: this plugin takes none".into()) };
+        return if empty {
+            Ok(())
+        } else {
+            Err("spec.config must be empty: this plugin takes none".into())
+        };
     }
     let schema: Value = serde_json::from_str(schema)
         .map_err(|error| format!("the plugin declares a schema that is not JSON ({error}); this is for its author to mend"))?;
     let mut wrong = Vec::new();
     walk(&schema, &config, "spec.config", &mut wrong);
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 /// The keywords that Kubernetes' structural schemas have for values of one type; others are left to the plugin itself.
@@ -51,7 +60,10 @@ fn walk(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
         }
     }
     if let Some(list) = value.as_array() {
-        if let Some(most) = schema["maxItems"].as_u64().filter(|most| list.len() as u64 > *most) {
+        if let Some(most) = schema["maxItems"]
+            .as_u64()
+            .filter(|most| list.len() as u64 > *most)
+        {
             says(wrong, format!("must have at most {most} items"));
         }
         for (index, item) in list.iter().enumerate() {
@@ -59,7 +71,12 @@ fn walk(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
         }
     }
     if let Some(object) = value.as_object() {
-        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for name in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !object.contains_key(name) {
                 wrong.push(format!("{at}.{name}: is required"));
             }
@@ -70,7 +87,9 @@ fn walk(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
                 Some(schema) => walk(schema, member, &format!("{at}.{name}"), wrong),
                 None if others.is_object() => walk(others, member, &format!("{at}.{name}"), wrong),
                 // Strict where the schema lists members: a misspelt setting should not pass in silence.
-                None if known.is_object() && *others != true => wrong.push(format!("{at}.{name}: is not a setting of this plugin")),
+                None if known.is_object() && *others != true => {
+                    wrong.push(format!("{at}.{name}: is not a setting of this plugin"))
+                }
                 None => {}
             }
         }
@@ -103,23 +122,51 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         for (config, says) in [
-            (r#"{"mode":"pack","weight":5,"zones":["a"],"labels":{"x":"y"}}"#, ""),
+            (
+                r#"{"mode":"pack","weight":5,"zones":["a"],"labels":{"x":"y"}}"#,
+                "",
+            ),
             ("{}", "spec.config.mode: is required"),
-            (r#"{"mode":"stack"}"#, r#"spec.config.mode: must be one of "spread", "pack""#),
-            (r#"{"mode":"pack","weight":101}"#, "spec.config.weight: must be at most 100"),
-            (r#"{"mode":"pack","weight":1.5}"#, "spec.config.weight: must be of type integer"),
-            (r#"{"mode":"pack","zones":["a",""]}"#, "spec.config.zones[1]: must have at least 1 characters"),
-            (r#"{"mode":"pack","labels":{"x":1}}"#, "spec.config.labels.x: must be of type string"),
-            (r#"{"mode":"pack","wieght":1}"#, "spec.config.wieght: is not a setting of this plugin"),
+            (
+                r#"{"mode":"stack"}"#,
+                r#"spec.config.mode: must be one of "spread", "pack""#,
+            ),
+            (
+                r#"{"mode":"pack","weight":101}"#,
+                "spec.config.weight: must be at most 100",
+            ),
+            (
+                r#"{"mode":"pack","weight":1.5}"#,
+                "spec.config.weight: must be of type integer",
+            ),
+            (
+                r#"{"mode":"pack","zones":["a",""]}"#,
+                "spec.config.zones[1]: must have at least 1 characters",
+            ),
+            (
+                r#"{"mode":"pack","labels":{"x":1}}"#,
+                "spec.config.labels.x: must be of type string",
+            ),
+            (
+                r#"{"mode":"pack","wieght":1}"#,
+                "spec.config.wieght: is not a setting of this plugin",
+            ),
             ("[]", "spec.config: must be of type object"),
         ] {
-            assert_eq!(check(SCHEMA, config).err().unwrap_or_default(), says, "{config}");
+            assert_eq!(
+                check(SCHEMA, config).err().unwrap_or_default(),
+                says,
+                "{config}"
+            );
         }
     }
 
     #[test]
     fn a_plugin_without_schema_takes_nothing() {
         assert!(check("", "{}").is_ok() && check("", "null").is_ok());
-        assert_eq!(check("", r#"{"a":1}"#).unwrap_err(), "spec.config must be empty: this plugin takes none");
+        assert_eq!(
+            check("", r#"{"a":1}"#).unwrap_err(),
+            "spec.config must be empty: this plugin takes none"
+        );
     }
 }

@@ -109,7 +109,11 @@ impl fmt::Display for Fault {
         if let Some(digest) = &self.digest {
             write!(f, "({}) ", digest.short())?;
         }
-        write!(f, "stopped while doing {}: {}: {}", self.doing, self.kind, self.message)
+        write!(
+            f,
+            "stopped while doing {}: {}: {}",
+            self.doing, self.kind, self.message
+        )
     }
 }
 
@@ -118,7 +122,11 @@ impl std::error::Error for Fault {}
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         let reason = format!("{}: {}", fault.kind, fault.message);
-        Failure::Plugin { name: fault.plugin.as_str().to_owned(), doing: fault.doing, reason }
+        Failure::Plugin {
+            name: fault.plugin.as_str().to_owned(),
+            doing: fault.doing,
+            reason,
+        }
     }
 }
 

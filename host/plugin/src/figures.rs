@@ -47,9 +47,11 @@ impl Figures {
 
     pub(crate) fn spent(&self, host_calls: u64, bytes: u64, dropped_lines: u64, memory: u64) {
         // Most calls make none of some of these: an untouched cache line is cheaper than a zero added.
-        for (counter, amount) in
-            [(&self.host_calls, host_calls), (&self.bytes, bytes), (&self.dropped_lines, dropped_lines)]
-        {
+        for (counter, amount) in [
+            (&self.host_calls, host_calls),
+            (&self.bytes, bytes),
+            (&self.dropped_lines, dropped_lines),
+        ] {
             if amount > 0 {
                 counter.fetch_add(amount, Relaxed);
             }
@@ -92,7 +94,10 @@ const BUCKETS: usize = 40 * PER_OCTAVE;
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: [const { AtomicU32::new(0) }; BUCKETS], total: AtomicU64::new(0) }
+        Self {
+            buckets: [const { AtomicU32::new(0) }; BUCKETS],
+            total: AtomicU64::new(0),
+        }
     }
 }
 
@@ -104,7 +109,11 @@ impl Histogram {
     }
 
     fn quantile(&self, part: f64) -> Duration {
-        let counts: Vec<u64> = self.buckets.iter().map(|b| u64::from(b.load(Relaxed))).collect();
+        let counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|b| u64::from(b.load(Relaxed)))
+            .collect();
         let all: u64 = counts.iter().sum();
         // The smallest time that at least this many calls did not exceed.
         let wanted = (all as f64 * part).ceil() as u64;
@@ -145,7 +154,10 @@ mod tests {
         }
         for (part, exact) in [(0.5, 500.0), (0.99, 990.0)] {
             let read = histogram.quantile(part).as_nanos() as f64 / 1000.0;
-            assert!((read / exact - 1.0).abs() < 0.125 + 1e-9, "{part}: {read} is not {exact}");
+            assert!(
+                (read / exact - 1.0).abs() < 0.125 + 1e-9,
+                "{part}: {read} is not {exact}"
+            );
         }
     }
 

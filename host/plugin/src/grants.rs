@@ -46,10 +46,18 @@ fn missing(ask: &Rule, rules: &[Rule]) -> Vec<Rule> {
     let mut found: Vec<Rule> = Vec::new();
     for group in &ask.api_groups {
         for resource in &ask.resources {
-            let verbs: Vec<String> =
-                ask.verbs.iter().filter(|verb| !rules.iter().any(|r| r.covers(group, resource, verb))).cloned().collect();
+            let verbs: Vec<String> = ask
+                .verbs
+                .iter()
+                .filter(|verb| !rules.iter().any(|r| r.covers(group, resource, verb)))
+                .cloned()
+                .collect();
             if !verbs.is_empty() {
-                found.push(Rule { api_groups: vec![group.clone()], resources: vec![resource.clone()], verbs });
+                found.push(Rule {
+                    api_groups: vec![group.clone()],
+                    resources: vec![resource.clone()],
+                    verbs,
+                });
             }
         }
     }
@@ -59,11 +67,13 @@ fn missing(ask: &Rule, rules: &[Rule]) -> Vec<Rule> {
 impl Rule {
     /// RBAC's own meaning of `*`; `*/status` covers the status of every resource.
     pub fn covers(&self, group: &str, resource: &str, verb: &str) -> bool {
-        let any = |list: &[String], wanted: &str| list.iter().any(|has| has == "*" || has == wanted);
+        let any =
+            |list: &[String], wanted: &str| list.iter().any(|has| has == "*" || has == wanted);
         let subresource = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
         any(&self.api_groups, group)
             && any(&self.verbs, verb)
-            && (any(&self.resources, resource) || subresource.is_some_and(|sub| self.resources.contains(&sub)))
+            && (any(&self.resources, resource)
+                || subresource.is_some_and(|sub| self.resources.contains(&sub)))
     }
 }
 
@@ -71,14 +81,27 @@ impl fmt::Display for Rule {
     /// `get,list pods/status.apps`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verbs.join(","), self.resources.join(","))?;
-        let groups: Vec<&str> = self.api_groups.iter().map(String::as_str).filter(|g| !g.is_empty()).collect();
-        if groups.is_empty() { Ok(()) } else { write!(f, " in {}", groups.join(",")) }
+        let groups: Vec<&str> = self
+            .api_groups
+            .iter()
+            .map(String::as_str)
+            .filter(|g| !g.is_empty())
+            .collect();
+        if groups.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " in {}", groups.join(","))
+        }
     }
 }
 
 impl From<types::Rule> for Rule {
     fn from(rule: types::Rule) -> Self {
-        Self { api_groups: rule.groups, resources: rule.resources, verbs: rule.verbs }
+        Self {
+            api_groups: rule.groups,
+            resources: rule.resources,
+            verbs: rule.verbs,
+        }
     }
 }
 
@@ -88,19 +111,42 @@ mod tests {
 
     fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Rule {
         let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Rule { api_groups: own(groups), resources: own(resources), verbs: own(verbs) }
+        Rule {
+            api_groups: own(groups),
+            resources: own(resources),
+            verbs: own(verbs),
+        }
     }
 
     #[test]
     fn names_exactly_what_is_missing() {
         let asks = [rule(&[""], &["pods", "pods/status"], &["get", "delete"])];
         let grants = |rules: &[Rule]| Grants::Rules(rules.to_vec());
-        let beyond = |grants: Grants| grants.beyond(&asks).iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(beyond(Grants::None), ["get,delete pods", "get,delete pods/status"]);
-        assert_eq!(beyond(grants(&[rule(&[""], &["pods"], &["*"])])), ["get,delete pods/status"]);
-        assert_eq!(beyond(grants(&[rule(&["apps"], &["*"], &["*"])])).len(), 2, "another group grants nothing");
+        let beyond = |grants: Grants| {
+            grants
+                .beyond(&asks)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(
-            beyond(grants(&[rule(&["*"], &["*/status"], &["get"]), rule(&[""], &["pods"], &["get", "delete"])])),
+            beyond(Grants::None),
+            ["get,delete pods", "get,delete pods/status"]
+        );
+        assert_eq!(
+            beyond(grants(&[rule(&[""], &["pods"], &["*"])])),
+            ["get,delete pods/status"]
+        );
+        assert_eq!(
+            beyond(grants(&[rule(&["apps"], &["*"], &["*"])])).len(),
+            2,
+            "another group grants nothing"
+        );
+        assert_eq!(
+            beyond(grants(&[
+                rule(&["*"], &["*/status"], &["get"]),
+                rule(&[""], &["pods"], &["get", "delete"])
+            ])),
             ["delete pods/status"]
         );
         assert!(beyond(Grants::All).is_empty());

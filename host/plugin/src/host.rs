@@ -70,6 +70,10 @@ impl Host {
     pub fn new(cache: &Path) -> Result<Arc<Self>, Failure> {
         let engines = Engines::new()?;
         let cache = Cache::open(cache)?;
+        cache.sweep(&[
+            &engines.get(EngineKind::Pooled).engine,
+            &engines.get(EngineKind::OnDemand).engine,
+        ]);
         Ok(Arc::new(Self { engines, cache }))
     }
 
@@ -89,7 +93,10 @@ impl Host {
             backtrace: Vec::new(),
         };
         if !load.component.starts_with(b"\0asm") {
-            return Err(fault(FaultKind::Load, "this is not WebAssembly; a plugin is a component built for wasm32-wasip2".into()));
+            return Err(fault(
+                FaultKind::Load,
+                "this is not WebAssembly; a plugin is a component built for wasm32-wasip2".into(),
+            ));
         }
         if load.component.get(4..8) == Some(&[1, 0, 0, 0]) {
             let what = "this is a core module, not a component; build it for wasm32-wasip2, or wrap it with `wasm-tools component new`";
@@ -104,14 +111,18 @@ impl Host {
             None if mirror => EngineKind::OnDemand,
             None => EngineKind::for_guest(load.component.len(), &Limits::controller()),
         };
-        let (component, origin, kind) = self.component(digest, &load, kind).await.map_err(|error| {
-            fault(FaultKind::Load, format!("it does not compile: {error:#}"))
-        })?;
+        let (component, origin, kind) = self
+            .component(digest, &load, kind)
+            .await
+            .map_err(|error| fault(FaultKind::Load, format!("it does not compile: {error:#}")))?;
         let tenant = self.engines.get(kind);
         let pre = tenant.linker.instantiate_pre(&component);
         let pre = pre.map_err(|error| match denied_import(&component) {
             Some(import) => fault(FaultKind::DeniedImport, denied(&import)),
-            None => fault(FaultKind::Load, format!("it does not fit this host: {error:#}")),
+            None => fault(
+                FaultKind::Load,
+                format!("it does not fit this host: {error:#}"),
+            ),
         })?;
         let indices = Indices::find(&pre);
         let names = indices.names();
@@ -122,14 +133,19 @@ impl Host {
             World::Admission => indices.admission_about.is_some() && indices.review.is_some(),
         };
         if !has(load.world) {
-            return Err(fault(FaultKind::WrongWorld, wrong_world(load.world, &component, &names)));
+            return Err(fault(
+                FaultKind::WrongWorld,
+                wrong_world(load.world, &component, &names),
+            ));
         }
-        let limits = limits.unwrap_or_else(|| if indices.mirror.is_some() {
-            Limits::policy()
-        } else if indices.reconcile.is_some() {
-            Limits::controller()
-        } else {
-            Limits::admission()
+        let limits = limits.unwrap_or_else(|| {
+            if indices.mirror.is_some() {
+                Limits::policy()
+            } else if indices.reconcile.is_some() {
+                Limits::controller()
+            } else {
+                Limits::admission()
+            }
         });
         let mould = Mould {
             plugin: load.name.clone(),
@@ -148,7 +164,10 @@ impl Host {
             let asked: Vec<String> = beyond.iter().map(ToString::to_string).collect();
             return Err(fault(
                 FaultKind::Grants,
-                format!("it asks for more than spec.grants allows: {}; add these rules, or use a version that asks for less", asked.join("; ")),
+                format!(
+                    "it asks for more than spec.grants allows: {}; add these rules, or use a version that asks for less",
+                    asked.join("; ")
+                ),
             ));
         }
         crate::config::check(about.config_schema(), &load.config)
@@ -168,16 +187,19 @@ impl Host {
     ) -> wasmtime::Result<(Component, Origin, EngineKind)> {
         let (host, bytes) = (self.clone(), load.component.clone());
         let task = tokio::task::spawn_blocking(move || {
-            let at = |kind: EngineKind| host.cache.load(&host.engines.get(kind).engine, digest, &bytes);
+            let at = |kind: EngineKind| {
+                host.cache
+                    .load(&host.engines.get(kind).engine, digest, &bytes)
+            };
             match at(kind) {
                 Ok((component, origin)) => Ok((component, origin, kind)),
-                Err(_) if kind == EngineKind::Pooled => {
-                    at(EngineKind::OnDemand).map(|(component, origin)| (component, origin, EngineKind::OnDemand))
-                }
+                Err(_) if kind == EngineKind::Pooled => at(EngineKind::OnDemand)
+                    .map(|(component, origin)| (component, origin, EngineKind::OnDemand)),
                 Err(error) => Err(error),
             }
         });
-        task.await.map_err(|error| wasmtime::format_err!("compiling was cut short: {error}"))?
+        task.await
+            .map_err(|error| wasmtime::format_err!("compiling was cut short: {error}"))?
     }
 }
 
@@ -193,9 +215,18 @@ fn exports_mirror(component: &[u8]) -> bool {
 
 /// The first import that no plugin is offered.
 fn denied_import(component: &Component) -> Option<String> {
-    const OFFERED: &[&str] = &["pilotis:", "wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
+    const OFFERED: &[&str] = &[
+        "pilotis:",
+        "wasi:io/",
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:random/",
+        "wasi:filesystem/",
+    ];
     let ty = component.component_type();
-    let mut names = ty.imports(component.engine()).map(|(name, _)| name.to_owned());
+    let mut names = ty
+        .imports(component.engine())
+        .map(|(name, _)| name.to_owned());
     names.find(|name| !OFFERED.iter().any(|offered| name.starts_with(offered)))
 }
 
@@ -207,18 +238,22 @@ fn denied(import: &str) -> String {
 
 fn wrong_world(wanted: World, component: &Component, known: &[&str]) -> String {
     let ty = component.component_type();
-    let all: Vec<String> = ty.exports(component.engine()).map(|(name, _)| name.to_owned()).collect();
+    let all: Vec<String> = ty
+        .exports(component.engine())
+        .map(|(name, _)| name.to_owned())
+        .collect();
     let has = match (known.is_empty(), all.is_empty()) {
         (_, true) => "nothing".to_owned(),
         (true, _) => format!("{}, none of which this host knows", all.join(", ")),
         _ => known.join(", "),
     };
     let needs = match wanted {
-        World::Any => "pilotis:controller/reconcile, pilotis:scheduler/mirror or pilotis:admission/review (each with its about)",
+        World::Any => {
+            "pilotis:controller/reconcile, pilotis:scheduler/mirror or pilotis:admission/review (each with its about)"
+        }
         World::Controller => "pilotis:controller/about and pilotis:controller/reconcile",
         World::Policy => "pilotis:scheduler/about and pilotis:scheduler/mirror",
         World::Admission => "pilotis:admission/about and pilotis:admission/review",
     };
     format!("it exports {has}; it must export {needs}")
 }
-

@@ -66,14 +66,25 @@ impl Mould {
         let made = call.limit(self.pre.instantiate_async(&mut store)).await;
         let made = call.end(&mut store, made)?;
         let exports = Exports::load(&self.indices, &mut store, &made);
-        let exports = exports.map_err(|error| self.fault(FaultKind::WrongWorld, "start", format!("{error:#}")))?;
+        let exports = exports
+            .map_err(|error| self.fault(FaultKind::WrongWorld, "start", format!("{error:#}")))?;
         Ok(Instance { store, exports })
     }
 
-    pub(crate) fn begin(&self, doing: &'static str, store: &mut Store<State>, reads: Box<dyn Reads>) -> Call<'_> {
+    pub(crate) fn begin(
+        &self,
+        doing: &'static str,
+        store: &mut Store<State>,
+        reads: Box<dyn Reads>,
+    ) -> Call<'_> {
         store.data_mut().begin(&self.limits, reads);
         store.set_epoch_deadline(1);
-        Call { mould: self, doing, started: Instant::now(), _running: self.ticker.run() }
+        Call {
+            mould: self,
+            doing,
+            started: Instant::now(),
+            _running: self.ticker.run(),
+        }
     }
 
     pub(crate) fn fault(&self, kind: FaultKind, doing: &'static str, message: String) -> Fault {
@@ -107,7 +118,12 @@ impl Call<'_> {
         let state = store.data_mut();
         let (host_calls, bytes, dropped, words) = state.budget.lock().settle();
         figures.called(self.started.elapsed());
-        figures.spent(host_calls, bytes, u64::from(dropped), state.holdings.memory() as u64);
+        figures.spent(
+            host_calls,
+            bytes,
+            u64::from(dropped),
+            state.holdings.memory() as u64,
+        );
         // The view is let go with the call: it pins a version of the cluster.
         state.reads = Box::new(crate::reads::NoReads);
         match result {
@@ -115,7 +131,11 @@ impl Call<'_> {
             Ok(Err(error)) => Err(self.fault(&error, state, &words)),
             Err(Elapsed { .. }) => {
                 let limit = self.mould.limits.deadline;
-                Err(self.mould.fault(FaultKind::Deadline, self.doing, format!("it took longer than {limit:?}, the limit of a call")))
+                Err(self.mould.fault(
+                    FaultKind::Deadline,
+                    self.doing,
+                    format!("it took longer than {limit:?}, the limit of a call"),
+                ))
             }
         }
     }
@@ -126,34 +146,66 @@ impl Call<'_> {
             (stop.kind(), stop.to_string())
         } else if state.holdings.denied {
             let limit = self.mould.limits.memory >> 20;
-            (FaultKind::Memory, format!("it asked for more than the {limit} MiB of memory it may have"))
+            (
+                FaultKind::Memory,
+                format!("it asked for more than the {limit} MiB of memory it may have"),
+            )
         } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            (FaultKind::Trap, format!("it ended itself with exit code {}", exit.0))
+            (
+                FaultKind::Trap,
+                format!("it ended itself with exit code {}", exit.0),
+            )
         } else if error.is::<PoolConcurrencyLimitError>() {
-            (FaultKind::Host, "all instance slots of this host are taken; fewer calls at once, or fewer plugins".into())
+            (
+                FaultKind::Host,
+                "all instance slots of this host are taken; fewer calls at once, or fewer plugins"
+                    .into(),
+            )
         } else if let Some(Trap::StackOverflow) = trap {
-            (FaultKind::Stack, "its stack ran out: a recursion without end, or very deep".into())
+            (
+                FaultKind::Stack,
+                "its stack ran out: a recursion without end, or very deep".into(),
+            )
         } else if let Some(trap) = trap {
-            (FaultKind::Trap, if words.is_empty() { trap.to_string() } else { words.to_owned() })
+            (
+                FaultKind::Trap,
+                if words.is_empty() {
+                    trap.to_string()
+                } else {
+                    words.to_owned()
+                },
+            )
         } else {
             let text = format!("{:#}", error.root_cause());
             // wasmtime has no type for this one; its words are checked by a test.
             if text.contains("hostcalls has been exhausted") {
                 let limit = self.mould.limits.answer_bytes;
-                (FaultKind::Answer, format!("it hands over more than {limit} bytes at once, the limit"))
+                (
+                    FaultKind::Answer,
+                    format!("it hands over more than {limit} bytes at once, the limit"),
+                )
             } else {
                 (FaultKind::Trap, text)
             }
         };
-        Fault { backtrace: backtrace(error), ..self.mould.fault(kind, self.doing, message) }
+        Fault {
+            backtrace: backtrace(error),
+            ..self.mould.fault(kind, self.doing, message)
+        }
     }
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
-    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
         Some(name) => demangled(name),
-        None => format!("function {} at {:#x}", frame.func_index(), frame.module_offset().unwrap_or_default()),
+        None => format!(
+            "function {} at {:#x}",
+            frame.func_index(),
+            frame.module_offset().unwrap_or_default()
+        ),
     };
     trace.frames().iter().take(32).map(name).collect()
 }

@@ -95,13 +95,19 @@ impl Budget {
 
     /// Pays for one host call and what it was given.
     pub(crate) fn call(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.host_calls = self.host_calls.checked_sub(1).ok_or(Stop::HostCalls(self.limit.0))?;
+        self.host_calls = self
+            .host_calls
+            .checked_sub(1)
+            .ok_or(Stop::HostCalls(self.limit.0))?;
         self.bytes(bytes)
     }
 
     /// Pays for what is about to be answered.
     pub(crate) fn bytes(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.bytes = self.bytes.checked_sub(bytes as u64).ok_or(Stop::Bytes(self.limit.1))?;
+        self.bytes = self
+            .bytes
+            .checked_sub(bytes as u64)
+            .ok_or(Stop::Bytes(self.limit.1))?;
         Ok(())
     }
 
@@ -130,7 +136,12 @@ impl Budget {
     /// Host calls made, bytes moved, lines dropped and what was said, at the end of a call.
     pub(crate) fn settle(&mut self) -> (u64, u64, u32, String) {
         let host_calls = u64::from(self.limit.0 - self.host_calls);
-        (host_calls, self.limit.1 - self.bytes, self.dropped_lines, std::mem::take(&mut self.words))
+        (
+            host_calls,
+            self.limit.1 - self.bytes,
+            self.dropped_lines,
+            std::mem::take(&mut self.words),
+        )
     }
 }
 
@@ -148,7 +159,13 @@ pub(crate) struct Holdings {
 
 impl Holdings {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { memory_limit: limits.memory, table_limit: limits.table_elements, memory: 0, tables: 0, denied: false }
+        Self {
+            memory_limit: limits.memory,
+            table_limit: limits.table_elements,
+            memory: 0,
+            tables: 0,
+            denied: false,
+        }
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -157,7 +174,12 @@ impl Holdings {
 }
 
 impl wasmtime::ResourceLimiter for Holdings {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory - current.min(self.memory) + desired;
         self.denied |= total > self.memory_limit;
         if total <= self.memory_limit {
@@ -171,7 +193,12 @@ impl wasmtime::ResourceLimiter for Holdings {
         if self.denied { Ok(()) } else { Err(error) }
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.tables - current.min(self.tables) + desired;
         self.denied |= total > self.table_limit;
         if total <= self.table_limit {
@@ -205,7 +232,10 @@ mod tests {
 
     #[test]
     fn memories_share_one_limit() {
-        let mut holdings = Holdings::new(&Limits { memory: 100, ..Limits::controller() });
+        let mut holdings = Holdings::new(&Limits {
+            memory: 100,
+            ..Limits::controller()
+        });
         assert!(holdings.memory_growing(0, 60, None).unwrap());
         assert!(!holdings.memory_growing(0, 50, None).unwrap() && holdings.denied);
         assert!(holdings.memory_growing(60, 100, None).unwrap());
@@ -214,7 +244,12 @@ mod tests {
 
     #[test]
     fn a_budget_ends_exactly_at_its_limit() {
-        let limits = Limits { host_calls: 2, host_bytes: 10, log_bytes: 5, ..Limits::controller() };
+        let limits = Limits {
+            host_calls: 2,
+            host_bytes: 10,
+            log_bytes: 5,
+            ..Limits::controller()
+        };
         let mut budget = Budget::of(&limits);
         budget.call(4).unwrap();
         budget.bytes(6).unwrap();

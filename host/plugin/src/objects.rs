@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{
-    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent, WatchOptions, Write,
-    WriteOptions,
+    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent,
+    WatchOptions, Write, WriteOptions,
 };
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
@@ -64,7 +64,20 @@ struct Known {
     /// Revision number and digest of what serves, and of what served before.
     active: Option<(i64, Digest)>,
     previous: Option<(i64, Digest)>,
+    /// The status as it was last written.
+    told: Value,
+    again: Option<Again>,
 }
+
+/// What failed for a reason that can go away without a change of the object (its file is not there yet) is tried again.
+struct Again {
+    at: Instant,
+    wait: Duration,
+    object: Arc<Object>,
+}
+
+const FIRST_AGAIN: Duration = Duration::from_millis(500);
+const LONGEST_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -106,6 +119,13 @@ struct LimitsSpec {
 struct NotLoaded {
     reason: &'static str,
     message: String,
+}
+
+impl NotLoaded {
+    /// May pass by itself: the source or the API server was not there.
+    fn may_pass(&self) -> bool {
+        matches!(self.reason, "SourceNotFound" | "GrantFailed")
+    }
 }
 
 impl Objects {
@@ -155,10 +175,22 @@ impl Objects {
 
     async fn follow(&self) -> Result<(), Failure> {
         let all = Collection::all(plugins());
-        let list = self.cluster.list(&self.caller, &all, &ListOptions::default()).await?;
+        let list = self
+            .cluster
+            .list(&self.caller, &all, &ListOptions::default())
+            .await?;
         let gone: Vec<PluginName> = {
-            let there = |name: &PluginName| list.items.iter().any(|object| object.key.name == name.as_str());
-            self.known.lock().keys().filter(|name| !there(name)).cloned().collect()
+            let there = |name: &PluginName| {
+                list.items
+                    .iter()
+                    .any(|object| object.key.name == name.as_str())
+            };
+            self.known
+                .lock()
+                .keys()
+                .filter(|name| !there(name))
+                .cloned()
+                .collect()
         };
         for name in gone {
             self.unload(&name).await;
@@ -169,9 +201,24 @@ impl Objects {
         self.listed.send_replace(true);
         let mut from = list.version;
         loop {
-            let options = WatchOptions { from: Some(from), bookmarks: true, ..WatchOptions::default() };
+            let options = WatchOptions {
+                from: Some(from),
+                bookmarks: true,
+                ..WatchOptions::default()
+            };
             let mut events = self.cluster.watch(&self.caller, &all, &options).await?;
-            while let Some(event) = events.next().await {
+            loop {
+                let event = match self.next_again() {
+                    None => events.next().await,
+                    Some(at) => match tokio::time::timeout_at(at.into(), events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            self.look_again().await;
+                            continue;
+                        }
+                    },
+                };
+                let Some(event) = event else { break };
                 match event? {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                         from = object.version;
@@ -188,14 +235,50 @@ impl Objects {
         }
     }
 
-    async fn look_at(&self, object: &Object) {
+    /// When the next of those that failed is due.
+    fn next_again(&self) -> Option<Instant> {
+        self.known
+            .lock()
+            .values()
+            .filter_map(|known| Some(known.again.as_ref()?.at))
+            .min()
+    }
+
+    async fn look_again(&self) {
+        let now = Instant::now();
+        let due: Vec<Arc<Object>> = {
+            let mut known = self.known.lock();
+            let due = known
+                .values_mut()
+                .filter(|known| known.again.as_ref().is_some_and(|again| again.at <= now));
+            due.filter_map(|known| {
+                known.spec = Value::Null;
+                known.again.as_ref().map(|again| again.object.clone())
+            })
+            .collect()
+        };
+        for object in due {
+            self.look_at(&object).await;
+        }
+    }
+
+    async fn look_at(&self, object: &Arc<Object>) {
         let name = PluginName::new(&object.key.name);
         let value = object.value();
         // Our own status writes, labels and annotations change nothing about what is loaded.
-        if self.known.lock().get(&name).is_some_and(|known| known.spec == value["spec"]) {
+        if self
+            .known
+            .lock()
+            .get(&name)
+            .is_some_and(|known| known.spec == value["spec"])
+        {
             return;
         }
-        let plugin = self.known.lock().get(&name).map_or_else(|| Plugin::new(name.clone()), |known| known.plugin.clone());
+        let plugin = self
+            .known
+            .lock()
+            .get(&name)
+            .map_or_else(|| Plugin::new(name.clone()), |known| known.plugin.clone());
         let outcome = self.load(&plugin, &value).await;
         if let Err(NotLoaded { reason, message }) = &outcome {
             tracing::warn!(plugin = %name, reason, message, "a plugin was not loaded");
@@ -209,6 +292,8 @@ impl Objects {
                 loaded: None,
                 active: None,
                 previous: None,
+                told: Value::Null,
+                again: None,
             });
             known.spec = value["spec"].clone();
             if let Ok(loaded) = &outcome {
@@ -217,28 +302,59 @@ impl Objects {
                 known.active = digest.map(|digest| (generation, digest));
                 known.loaded = Some(loaded.clone());
             }
-            status(known, &value, outcome.as_ref().err())
+            let waited = known
+                .again
+                .take()
+                .map_or(FIRST_AGAIN / 2, |again| again.wait);
+            if outcome.as_ref().is_err_and(NotLoaded::may_pass) {
+                let wait = (waited * 2).min(LONGEST_AGAIN);
+                known.again = Some(Again {
+                    at: Instant::now() + wait,
+                    wait,
+                    object: object.clone(),
+                });
+            }
+            let status = status(known, &value, outcome.as_ref().err());
+            (known.told != status).then(|| {
+                known.told = status.clone();
+                status
+            })
         };
         self.publish();
-        self.write_status(object, status).await;
+        if let Some(status) = status {
+            self.write_status(object, status).await;
+        }
     }
 
     /// Reads, compiles and starts what the object asks for, and puts it in the place of what served before.
     async fn load(&self, plugin: &Arc<Plugin>, value: &Value) -> Result<Loaded, NotLoaded> {
-        let spec: Spec = serde_json::from_value(value["spec"].clone())
-            .map_err(|error| NotLoaded { reason: "InvalidSpec", message: format!("the spec cannot be read: {error}") })?;
+        let spec: Spec =
+            serde_json::from_value(value["spec"].clone()).map_err(|error| NotLoaded {
+                reason: "InvalidSpec",
+                message: format!("the spec cannot be read: {error}"),
+            })?;
         let (component, built_in) = self.component(&spec.source).await?;
         let digest = Digest::of(&component);
         if !spec.digest.is_empty() && spec.digest != digest.to_string() {
-            let message = format!("the component is {digest}, and spec.digest asks for {}; correct one of the two", spec.digest);
-            return Err(NotLoaded { reason: "DigestMismatch", message });
+            let message = format!(
+                "the component is {digest}, and spec.digest asks for {}; correct one of the two",
+                spec.digest
+            );
+            return Err(NotLoaded {
+                reason: "DigestMismatch",
+                message,
+            });
         }
         let grants = match (built_in, spec.grants.rules.is_empty()) {
             (true, true) => Grants::All,
             (false, true) => Grants::None,
             (_, false) => Grants::Rules(spec.grants.rules.clone()),
         };
-        let config = if spec.config.is_null() { json!({}) } else { spec.config.clone() };
+        let config = if spec.config.is_null() {
+            json!({})
+        } else {
+            spec.config.clone()
+        };
         let load = Load {
             name: plugin.name().clone(),
             limits: limits(&spec.limits, &component)?,
@@ -258,10 +374,12 @@ impl Objects {
             Grants::None => Vec::new(),
         };
         // Before the cut: what it writes in its first call is allowed by then.
-        self.allow(plugin.name(), &rules).await.map_err(|failure| NotLoaded {
-            reason: "GrantFailed",
-            message: format!("its role cannot be written: {failure}"),
-        })?;
+        self.allow(plugin.name(), &rules)
+            .await
+            .map_err(|failure| NotLoaded {
+                reason: "GrantFailed",
+                message: format!("its role cannot be written: {failure}"),
+            })?;
         plugin.swap(revision);
         Ok(Loaded {
             plugin: plugin.clone(),
@@ -279,24 +397,46 @@ impl Objects {
                 Some((_, bytes)) => Ok(((*bytes).into(), true)),
                 None => {
                     let names: Vec<&str> = self.embedded.iter().map(|(name, _)| *name).collect();
-                    let message = format!("no plugin {name:?} is built into this binary; there are: {}", names.join(", "));
-                    Err(NotLoaded { reason: "SourceNotFound", message })
+                    let message = format!(
+                        "no plugin {name:?} is built into this binary; there are: {}",
+                        names.join(", ")
+                    );
+                    Err(NotLoaded {
+                        reason: "SourceNotFound",
+                        message,
+                    })
                 }
             };
         }
         if let Some(path) = &source.file {
-            let not_read = |what: String| NotLoaded { reason: "SourceNotFound", message: format!("{path}: {what}") };
-            let size = tokio::fs::metadata(path).await.map_err(|error| not_read(error.to_string()))?.len();
+            let not_read = |what: String| NotLoaded {
+                reason: "SourceNotFound",
+                message: format!("{path}: {what}"),
+            };
+            let size = tokio::fs::metadata(path)
+                .await
+                .map_err(|error| not_read(error.to_string()))?
+                .len();
             if size > LARGEST {
-                return Err(not_read(format!("{size} bytes; {LARGEST} is the most a component may have")));
+                return Err(not_read(format!(
+                    "{size} bytes; {LARGEST} is the most a component may have"
+                )));
             }
-            let bytes = tokio::fs::read(path).await.map_err(|error| not_read(error.to_string()))?;
+            let bytes = tokio::fs::read(path)
+                .await
+                .map_err(|error| not_read(error.to_string()))?;
             return Ok((bytes.into(), false));
         }
-        let what = if source.oci.is_some() { "OCI references are" } else { "an empty source is" };
+        let what = if source.oci.is_some() {
+            "OCI references are"
+        } else {
+            "an empty source is"
+        };
         Err(NotLoaded {
             reason: "SourceNotSupported",
-            message: format!("{what} not supported by this version; give spec.source.file or spec.source.embedded"),
+            message: format!(
+                "{what} not supported by this version; give spec.source.file or spec.source.embedded"
+            ),
         })
     }
 
@@ -313,14 +453,21 @@ impl Objects {
             };
             match self.cluster.write(&self.caller, write).await {
                 Ok(_) | Err(Failure::NotFound(_)) => {}
-                Err(failure) => tracing::warn!(plugin = %name, %failure, "what it was allowed is not taken back yet"),
+                Err(failure) => {
+                    tracing::warn!(plugin = %name, %failure, "what it was allowed is not taken back yet")
+                }
             }
         }
         tracing::info!(plugin = %name, "unloaded");
     }
 
     fn publish(&self) {
-        let mut all: Vec<Loaded> = self.known.lock().values().filter_map(|known| known.loaded.clone()).collect();
+        let mut all: Vec<Loaded> = self
+            .known
+            .lock()
+            .values()
+            .filter_map(|known| known.loaded.clone())
+            .collect();
         all.sort_by(|a, b| (a.order, a.plugin.name()).cmp(&(b.order, b.plugin.name())));
         self.loaded.send_replace(Arc::new(all));
     }
@@ -330,22 +477,29 @@ impl Objects {
         let role = role_name(name);
         let labels = json!({"plugins.pilotis.dev/plugin": name.as_str()});
         let objects = [
-            ("clusterroles", json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRole",
-                "metadata": {"name": role, "labels": labels},
-                "rules": rules,
-            })),
-            ("clusterrolebindings", json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": role, "labels": labels},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": role}],
-            })),
+            (
+                "clusterroles",
+                json!({
+                    "apiVersion": "rbac.authorization.k8s.io/v1",
+                    "kind": "ClusterRole",
+                    "metadata": {"name": role, "labels": labels},
+                    "rules": rules,
+                }),
+            ),
+            (
+                "clusterrolebindings",
+                json!({
+                    "apiVersion": "rbac.authorization.k8s.io/v1",
+                    "kind": "ClusterRoleBinding",
+                    "metadata": {"name": role, "labels": labels},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": role}],
+                }),
+            ),
         ];
         for (resource, object) in objects {
-            self.apply(Target::new(rbac(resource), "", &role), &object).await?;
+            self.apply(Target::new(rbac(resource), "", &role), &object)
+                .await?;
         }
         Ok(())
     }
@@ -356,7 +510,17 @@ impl Objects {
             body: object.to_string().into(),
             preconditions: Preconditions::default(),
         };
-        self.cluster.write(&self.caller, Write { target, action, options: WriteOptions::default() }).await.map(|_| ())
+        self.cluster
+            .write(
+                &self.caller,
+                Write {
+                    target,
+                    action,
+                    options: WriteOptions::default(),
+                },
+            )
+            .await
+            .map(|_| ())
     }
 
     async fn write_status(&self, object: &Object, status: Value) {
@@ -366,19 +530,28 @@ impl Objects {
             action: Action::Patch {
                 kind: PatchKind::Merge,
                 body: patch.to_string().into(),
-                preconditions: Preconditions { uid: Some(object.uid.clone()), version: None },
+                preconditions: Preconditions {
+                    uid: Some(object.uid.clone()),
+                    version: None,
+                },
             },
             options: WriteOptions::default(),
         };
         match self.cluster.write(&self.caller, write).await {
             Ok(_) | Err(Failure::NotFound(_)) => {}
-            Err(failure) => tracing::warn!(plugin = %object.key.name, %failure, "its status is not written"),
+            Err(failure) => {
+                tracing::warn!(plugin = %object.key.name, %failure, "its status is not written")
+            }
         }
     }
 
     /// What is laid over a Plugin's status when it is read: counted since the start of this process.
     pub fn figures(&self, name: &str) -> Option<Map<String, Value>> {
-        let plugin = self.known.lock().get(&PluginName::new(name))?.plugin.clone();
+        let (plugin, active) = {
+            let known = self.known.lock();
+            let known = known.get(&PluginName::new(name))?;
+            (known.plugin.clone(), known.active.map(|(_, digest)| digest))
+        };
         let read = plugin.read_figures();
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let mut fields = Map::new();
@@ -397,9 +570,18 @@ impl Objects {
             }
             BreakerState::HalfOpen => "HalfOpen",
         };
+        // A revision that never worked was taken back: the status says what it was to be, this what it is.
+        let serves = plugin.current().map(|revision| revision.digest());
+        if let Some(serves) = serves.filter(|serves| Some(*serves) != active) {
+            fields.insert("state".into(), "Degraded".into());
+            fields.insert("digest".into(), serves.to_string().into());
+        }
         fields.insert("breaker".into(), breaker.into());
         if let Some(fault) = read.last_fault {
-            fields.insert("lastFault".into(), json!({"message": fault.to_string(), "backtrace": fault.backtrace.join("\n")}));
+            fields.insert(
+                "lastFault".into(),
+                json!({"message": fault.to_string(), "backtrace": fault.backtrace.join("\n")}),
+            );
         }
         Some(fields)
     }
@@ -419,26 +601,44 @@ fn role_name(name: &PluginName) -> String {
 
 /// The defaults of the world the component is for, with what the object says instead.
 fn limits(asked: &LimitsSpec, component: &[u8]) -> Result<Option<Limits>, NotLoaded> {
-    let LimitsSpec { memory, cpu_millis, wall_millis, host_calls, host_bytes } = asked;
-    if memory.is_none() && cpu_millis.is_none() && wall_millis.is_none() && host_calls.is_none() && host_bytes.is_none() {
+    let LimitsSpec {
+        memory,
+        cpu_millis,
+        wall_millis,
+        host_calls,
+        host_bytes,
+    } = asked;
+    if memory.is_none()
+        && cpu_millis.is_none()
+        && wall_millis.is_none()
+        && host_calls.is_none()
+        && host_bytes.is_none()
+    {
         return Ok(None);
     }
     // What it exports is known for certain only after compiling; the names stand in its bytes.
-    let names = |text: &str| component.windows(text.len()).any(|window| window == text.as_bytes());
+    let names = |text: &str| {
+        component
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
     let mut limits = match () {
         () if names("pilotis:scheduler/mirror") => Limits::policy(),
         () if names("pilotis:admission/review") => Limits::admission(),
         () => Limits::controller(),
     };
     if let Some(memory) = memory {
-        let text = memory.as_str().map_or_else(|| memory.to_string(), str::to_owned);
+        let text = memory
+            .as_str()
+            .map_or_else(|| memory.to_string(), str::to_owned);
         let bytes = model::Quantity::parse(&text).map_err(|failure| NotLoaded {
             reason: "InvalidSpec",
             message: format!("spec.limits.memory: {failure}"),
         })?;
         limits.memory = usize::try_from(bytes.value()).unwrap_or(usize::MAX);
     }
-    let millis = |given: &Option<u64>, default: Duration| given.map_or(default, Duration::from_millis);
+    let millis =
+        |given: &Option<u64>, default: Duration| given.map_or(default, Duration::from_millis);
     limits.cpu = millis(cpu_millis, limits.cpu);
     limits.deadline = millis(wall_millis, limits.deadline);
     limits.host_calls = host_calls.unwrap_or(limits.host_calls);
@@ -450,10 +650,16 @@ fn limits(asked: &LimitsSpec, component: &[u8]) -> Result<Option<Limits>, NotLoa
 fn status(known: &Known, object: &Value, wrong: Option<&NotLoaded>) -> Value {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
     let (truth, reason, message) = match wrong {
-        None => ("True", "Loaded", "the component is loaded and serves".to_owned()),
-        Some(wrong) if known.active.is_some() => {
-            ("False", wrong.reason, format!("{}; the previous revision serves on", wrong.message))
-        }
+        None => (
+            "True",
+            "Loaded",
+            "the component is loaded and serves".to_owned(),
+        ),
+        Some(wrong) if known.active.is_some() => (
+            "False",
+            wrong.reason,
+            format!("{}; the previous revision serves on", wrong.message),
+        ),
         Some(wrong) => ("False", wrong.reason, wrong.message.clone()),
     };
     let state = match (wrong, &known.active) {
@@ -461,11 +667,20 @@ fn status(known: &Known, object: &Value, wrong: Option<&NotLoaded>) -> Value {
         (Some(_), Some(_)) => "Degraded",
         (Some(_), None) => "Failed",
     };
-    let before = object["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Loaded");
-    let since = before.filter(|c| c["status"] == truth).map(|c| c["lastTransitionTime"].clone());
+    let before = object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "Loaded");
+    let since = before
+        .filter(|c| c["status"] == truth)
+        .map(|c| c["lastTransitionTime"].clone());
     let since = since.unwrap_or_else(|| model::time::seconds(jiff::Timestamp::now()).into());
     let current = known.plugin.current();
-    let numbered = |at: &Option<(i64, Digest)>| at.as_ref().map(|(n, digest)| (n.to_string(), digest.to_string()));
+    let numbered = |at: &Option<(i64, Digest)>| {
+        at.as_ref()
+            .map(|(n, digest)| (n.to_string(), digest.to_string()))
+    };
     let (active, previous) = (numbered(&known.active), numbered(&known.previous));
     json!({
         "state": state,

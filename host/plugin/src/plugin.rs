@@ -87,7 +87,10 @@ impl Plugin {
         let old = self.exchange(Some(next));
         if let Some(old) = &old {
             let good_before = self.good.load(std::sync::atomic::Ordering::Relaxed);
-            *self.previous.lock() = Some(Previous { revision: old.clone(), good_before });
+            *self.previous.lock() = Some(Previous {
+                revision: old.clone(),
+                good_before,
+            });
         }
         old
     }
@@ -114,12 +117,28 @@ impl Plugin {
     /// [`FaultKind::Open`] while the breaker is open, [`FaultKind::Load`] when nothing is loaded.
     pub(crate) async fn enter(&self, doing: &'static str) -> Result<Visit<'_>, Fault> {
         if let Err(wait) = self.breaker.admit(Instant::now()) {
-            let last = self.figures.read().last_fault.map_or_else(String::new, |f| format!("; the last time: {}", f.message));
-            return Err(self.fault(FaultKind::Open, doing, format!("it faulted too often; tried again in {wait:.1?}{last}")));
+            let last = self
+                .figures
+                .read()
+                .last_fault
+                .map_or_else(String::new, |f| format!("; the last time: {}", f.message));
+            return Err(self.fault(
+                FaultKind::Open,
+                doing,
+                format!("it faulted too often; tried again in {wait:.1?}{last}"),
+            ));
         }
-        let mut visit = Visit { plugin: self, inside: None, settled: false };
+        let mut visit = Visit {
+            plugin: self,
+            inside: None,
+            settled: false,
+        };
         let Some(revision) = self.current.load_full() else {
-            return Err(self.fault(FaultKind::Load, doing, "no revision of it is loaded; its Plugin object says why".into()));
+            return Err(self.fault(
+                FaultKind::Load,
+                doing,
+                "no revision of it is loaded; its Plugin object says why".into(),
+            ));
         };
         visit.inside = Some(revision.enter().await);
         Ok(visit)
@@ -127,7 +146,14 @@ impl Plugin {
 
     fn fault(&self, kind: FaultKind, doing: &'static str, message: String) -> Fault {
         let digest = self.current.load().as_ref().map(|r| r.digest());
-        Fault { plugin: self.name.clone(), digest, kind, doing, message, backtrace: Vec::new() }
+        Fault {
+            plugin: self.name.clone(),
+            digest,
+            kind,
+            doing,
+            message,
+            backtrace: Vec::new(),
+        }
     }
 
     pub(crate) fn succeeded(&self) {
@@ -147,9 +173,12 @@ impl Plugin {
     fn take_back(&self, culprit: Option<Digest>) {
         let good = self.good.load(std::sync::atomic::Ordering::Relaxed);
         let mut previous = self.previous.lock();
-        let unproven = previous.as_ref().is_some_and(|p| good - p.good_before < PROVEN);
+        let unproven = previous
+            .as_ref()
+            .is_some_and(|p| good - p.good_before < PROVEN);
         // Only if the culprit still serves: a fault of a revision that is already gone says nothing about this one.
-        if unproven && self.current.load().as_ref().map(|r| r.digest()) == culprit
+        if unproven
+            && self.current.load().as_ref().map(|r| r.digest()) == culprit
             && let Some(Previous { revision, .. }) = previous.take()
         {
             tracing::warn!(plugin = %self.name, back_to = %revision.digest().short(), "taking back a revision that never worked");
@@ -169,7 +198,11 @@ pub(crate) struct Visit<'p> {
 
 impl Visit<'_> {
     pub(crate) fn revision(&self) -> &Arc<Revision> {
-        &self.inside.as_ref().expect("a visit is handed out inside a revision").revision
+        &self
+            .inside
+            .as_ref()
+            .expect("a visit is handed out inside a revision")
+            .revision
     }
 
     pub(crate) async fn instance(&mut self) -> Result<Instance, Fault> {
@@ -183,7 +216,12 @@ impl Visit<'_> {
         made.inspect_err(|fault| self.settle(Err(fault)))
     }
 
-    pub(crate) fn begin(&self, doing: &'static str, store: &mut Store<State>, reads: Box<dyn Reads>) -> Call<'_> {
+    pub(crate) fn begin(
+        &self,
+        doing: &'static str,
+        store: &mut Store<State>,
+        reads: Box<dyn Reads>,
+    ) -> Call<'_> {
         self.revision().mould.begin(doing, store, reads)
     }
 
@@ -192,7 +230,11 @@ impl Visit<'_> {
     }
 
     pub(crate) fn lacks(&self, interface: &str) -> Fault {
-        self.fault(FaultKind::WrongWorld, "call", format!("it does not export {interface}"))
+        self.fault(
+            FaultKind::WrongWorld,
+            "call",
+            format!("it does not export {interface}"),
+        )
     }
 
     /// Has the next instance made ready, behind this call's back.
@@ -209,7 +251,12 @@ impl Visit<'_> {
     }
 
     /// Tells the plugin how the call ended; the instance is kept only after a good one.
-    pub(crate) fn end<T>(mut self, instance: Instance, answer: Result<T, Fault>, keep: bool) -> Result<T, Fault> {
+    pub(crate) fn end<T>(
+        mut self,
+        instance: Instance,
+        answer: Result<T, Fault>,
+        keep: bool,
+    ) -> Result<T, Fault> {
         self.settle(answer.as_ref().map(drop));
         if keep && answer.is_ok() {
             self.revision().keep(instance);

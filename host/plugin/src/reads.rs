@@ -19,11 +19,30 @@ pub use crate::bindings::pilotis::core::types::ObjectKey;
 pub trait Reads: Send + 'static {
     fn get(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal>;
 
-    fn find(&mut self, of: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Vec<u8>, Refusal>;
+    fn find(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        wanted: &str,
+        order: &str,
+        limit: u32,
+    ) -> Result<Vec<u8>, Refusal>;
 
-    fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal>;
+    fn tally(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        by: &str,
+        sums: &str,
+    ) -> Result<Vec<u8>, Refusal>;
 
-    fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal>;
+    fn changes(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        wanted: &str,
+        cursor: u64,
+    ) -> Result<Delta, Refusal>;
 
     fn kinds(&mut self) -> Result<Vec<Served>, Refusal>;
 
@@ -46,7 +65,12 @@ pub trait Reads: Send + 'static {
     /// From the store itself.
     async fn get_live(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal>;
 
-    async fn sample(&mut self, of: &str, which: &Selection, metric: &Metric) -> Result<Vec<u8>, Refusal>;
+    async fn sample(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        metric: &Metric,
+    ) -> Result<Vec<u8>, Refusal>;
 }
 
 /// For worlds that do not read: every question is refused, no time has come, and chance always falls the same way.
@@ -55,7 +79,10 @@ pub struct NoReads;
 
 fn refused() -> Refusal {
     let says = "this call may not read the cluster: only reconcile, pre-bind and context rules may";
-    Refusal { reason: Reason::BadRequest, message: says.into() }
+    Refusal {
+        reason: Reason::BadRequest,
+        message: says.into(),
+    }
 }
 
 #[async_trait]
@@ -64,7 +91,14 @@ impl Reads for NoReads {
         Err(refused())
     }
 
-    fn find(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
+    fn find(
+        &mut self,
+        _: &str,
+        _: &Selection,
+        _: &str,
+        _: &str,
+        _: u32,
+    ) -> Result<Vec<u8>, Refusal> {
         Err(refused())
     }
 
@@ -80,7 +114,14 @@ impl Reads for NoReads {
         Err(refused())
     }
 
-    fn metadata(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
+    fn metadata(
+        &mut self,
+        _: &str,
+        _: &Selection,
+        _: &str,
+        _: &str,
+        _: u32,
+    ) -> Result<Vec<u8>, Refusal> {
         Err(refused())
     }
 
@@ -109,18 +150,56 @@ impl Reads for NoReads {
 #[async_trait]
 impl Reads for Arc<RecordedView> {
     fn get(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::get(self, &gvk(&key.kind)?, &key.namespace, &key.name, wanted))
+        bytes(RecordedView::get(
+            self,
+            &gvk(&key.kind)?,
+            &key.namespace,
+            &key.name,
+            wanted,
+        ))
     }
 
-    fn find(&mut self, of: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::find(self, &gvk(of)?, &selection(which), wanted, order, limit))
+    fn find(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        wanted: &str,
+        order: &str,
+        limit: u32,
+    ) -> Result<Vec<u8>, Refusal> {
+        bytes(RecordedView::find(
+            self,
+            &gvk(of)?,
+            &selection(which),
+            wanted,
+            order,
+            limit,
+        ))
     }
 
-    fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::tally(self, &gvk(of)?, &selection(which), by, sums))
+    fn tally(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        by: &str,
+        sums: &str,
+    ) -> Result<Vec<u8>, Refusal> {
+        bytes(RecordedView::tally(
+            self,
+            &gvk(of)?,
+            &selection(which),
+            by,
+            sums,
+        ))
     }
 
-    fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal> {
+    fn changes(
+        &mut self,
+        of: &str,
+        which: &Selection,
+        wanted: &str,
+        cursor: u64,
+    ) -> Result<Delta, Refusal> {
         let delta = RecordedView::changes(self, &gvk(of)?, &selection(which), wanted, cursor)?;
         Ok(Delta {
             cursor: delta.cursor,
@@ -149,7 +228,14 @@ impl Reads for Arc<RecordedView> {
         order: &str,
         limit: u32,
     ) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::metadata(self, &gvk(of)?, &selection(which), wanted, order, limit))
+        bytes(RecordedView::metadata(
+            self,
+            &gvk(of)?,
+            &selection(which),
+            wanted,
+            order,
+            limit,
+        ))
     }
 
     fn scale(&mut self, key: &ObjectKey) -> Result<Option<Scaling>, Refusal> {
@@ -168,13 +254,17 @@ impl Reads for Arc<RecordedView> {
     }
 
     fn random(&mut self) -> u64 {
-        let noted = self.note("random", || Ok(uuid::Uuid::new_v4().as_bytes()[..8].to_vec().into()));
+        let noted = self.note("random", || {
+            Ok(uuid::Uuid::new_v4().as_bytes()[..8].to_vec().into())
+        });
         let bytes = noted.ok().and_then(|bytes| bytes.as_ref().try_into().ok());
         bytes.map_or(0, u64::from_le_bytes)
     }
 
     async fn get_live(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::get_live(self, &gvk(&key.kind)?, &key.namespace, &key.name, wanted).await)
+        bytes(
+            RecordedView::get_live(self, &gvk(&key.kind)?, &key.namespace, &key.name, wanted).await,
+        )
     }
 
     async fn sample(&mut self, of: &str, _: &Selection, _: &Metric) -> Result<Vec<u8>, Refusal> {
@@ -188,7 +278,10 @@ impl Reads for Arc<RecordedView> {
 
 fn gvk(kind: &str) -> Result<Gvk, Refusal> {
     let says = || format!("{kind:?} is not a kind; write v1/Pod or apps/v1/ReplicaSet");
-    Gvk::parse(kind).ok_or_else(|| Refusal { reason: Reason::BadRequest, message: says() })
+    Gvk::parse(kind).ok_or_else(|| Refusal {
+        reason: Reason::BadRequest,
+        message: says(),
+    })
 }
 
 fn selection(which: &Selection) -> view::Selection {
@@ -218,6 +311,9 @@ impl From<view::Refused> for Refusal {
             "unavailable" => Reason::Unavailable,
             _ => Reason::Internal,
         };
-        Refusal { reason, message: refused.message }
+        Refusal {
+            reason,
+            message: refused.message,
+        }
     }
 }

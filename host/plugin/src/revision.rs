@@ -106,7 +106,10 @@ impl Revision {
             ("policy", about.policy.is_some()),
             ("admission", about.admission.is_some()),
         ];
-        all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+        all.into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     pub fn engine(&self) -> EngineKind {
@@ -168,9 +171,15 @@ impl Revision {
     }
 
     async fn configure(&self, instance: &mut Instance) -> Result<(), Fault> {
-        let Some(lifecycle) = &instance.exports.lifecycle else { return Ok(()) };
-        let call = self.mould.begin("configure", &mut instance.store, Box::new(NoReads));
-        let answer = call.limit(lifecycle.call_configure(&mut instance.store, &self.config)).await;
+        let Some(lifecycle) = &instance.exports.lifecycle else {
+            return Ok(());
+        };
+        let call = self
+            .mould
+            .begin("configure", &mut instance.store, Box::new(NoReads));
+        let answer = call
+            .limit(lifecycle.call_configure(&mut instance.store, &self.config))
+            .await;
         match call.end(&mut instance.store, answer)? {
             Ok(()) => Ok(()),
             Err(refused) => Err(self.mould.fault(
@@ -185,7 +194,10 @@ impl Revision {
     pub(crate) async fn enter(self: &Arc<Self>) -> Inside {
         // Counted before anything is awaited: whoever replaces this revision now waits for this call too.
         self.calls.fetch_add(1, SeqCst);
-        let mut inside = Inside { revision: self.clone(), place: false };
+        let mut inside = Inside {
+            revision: self.clone(),
+            place: false,
+        };
         if let Ok(place) = self.at_once.acquire().await {
             place.forget();
             inside.place = true;
@@ -281,6 +293,9 @@ impl About {
             self.policy.as_ref().map(|p| &p.config_schema),
             self.admission.as_ref().map(|a| &a.config_schema),
         ];
-        all.into_iter().flatten().find(|schema| !schema.is_empty()).map_or("", String::as_str)
+        all.into_iter()
+            .flatten()
+            .find(|schema| !schema.is_empty())
+            .map_or("", String::as_str)
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
+use crate::PluginName;
 use crate::capability::wasi;
 use crate::limits::{Budget, Holdings, Limits};
 use crate::reads::{NoReads, Reads};
-use crate::PluginName;
 
 pub(crate) struct State {
     pub(crate) plugin: PluginName,
@@ -40,13 +40,19 @@ impl State {
     pub(crate) fn begin(&mut self, limits: &Limits, reads: Box<dyn Reads>) {
         *self.budget.lock() = Budget::of(limits);
         self.reads = reads;
-        *self.meter.lock() = Meter { limit: limits.cpu, ..Meter::default() };
+        *self.meter.lock() = Meter {
+            limit: limits.cpu,
+            ..Meter::default()
+        };
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -72,7 +78,11 @@ impl Meter {
             Some((of, before)) if of == thread => now.saturating_sub(before),
             _ => tick,
         };
-        if self.used > self.limit { Err(self.limit) } else { Ok(()) }
+        if self.used > self.limit {
+            Err(self.limit)
+        } else {
+            Ok(())
+        }
     }
 
     /// After it was given back its thread.
@@ -83,5 +93,6 @@ impl Meter {
 
 fn thread_time() -> Duration {
     // Linux always has this clock; without it every tick would count as used whole, which errs on the safe side.
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(Duration::ZERO, Duration::from)
 }

@@ -50,9 +50,18 @@ impl Ticker {
         });
         let weak: Vec<EngineWeak> = engines.iter().map(|engine| engine.weak()).collect();
         let theirs = shared.clone();
-        let spawned = thread::Builder::new().name("plugin-ticker".into()).spawn(move || tick(&theirs, &weak))?;
+        let spawned = thread::Builder::new()
+            .name("plugin-ticker".into())
+            .spawn(move || tick(&theirs, &weak))?;
         let thread = spawned.thread().clone();
-        Ok(Self { _end: Arc::new(End { shared: shared.clone(), thread: thread.clone() }), shared, thread })
+        Ok(Self {
+            _end: Arc::new(End {
+                shared: shared.clone(),
+                thread: thread.clone(),
+            }),
+            shared,
+            thread,
+        })
     }
 
     /// Ticks at least until the guard is dropped.
@@ -83,8 +92,15 @@ fn tick(shared: &Shared, engines: &[EngineWeak]) {
     let mut idle = 0;
     while !shared.ended.load(SeqCst) {
         thread::sleep(TICK);
-        engines.iter().filter_map(EngineWeak::upgrade).for_each(|engine| engine.increment_epoch());
-        idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
+        engines
+            .iter()
+            .filter_map(EngineWeak::upgrade)
+            .for_each(|engine| engine.increment_epoch());
+        idle = if shared.running.load(SeqCst) == 0 {
+            idle + 1
+        } else {
+            0
+        };
         if idle > LINGER {
             shared.resting.store(true, SeqCst);
             // Parking may end for no reason, hence the loop.
@@ -128,6 +144,8 @@ mod tests {
         drop(ticker.clone());
         assert!(shared.upgrade().is_some());
         drop(ticker);
-        eventually("its thread lets go of what it shares", || shared.upgrade().is_none());
+        eventually("its thread lets go of what it shares", || {
+            shared.upgrade().is_none()
+        });
     }
 }

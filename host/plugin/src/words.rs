@@ -9,7 +9,10 @@ use crate::bindings::pilotis::core::types::{self, Reason};
 /// A plugin's own refusal as a failure of the request that needed it.
 pub fn refusal(plugin: &str, doing: &'static str, said: types::Failure) -> Failure {
     match said.reason {
-        Reason::TooManyRequests => Failure::TooManyRequests { reason: said.message, retry_after: Duration::from_secs(1) },
+        Reason::TooManyRequests => Failure::TooManyRequests {
+            reason: said.message,
+            retry_after: Duration::from_secs(1),
+        },
         Reason::BadRequest | Reason::Invalid => Failure::BadRequest(said.message),
         Reason::Timeout => Failure::Timeout(said.message),
         Reason::NotFound
@@ -20,6 +23,10 @@ pub fn refusal(plugin: &str, doing: &'static str, said: types::Failure) -> Failu
         | Reason::Unavailable
         | Reason::Unsupported
         | Reason::Internal
-        | Reason::Other(_) => Failure::Plugin { name: plugin.to_owned(), doing, reason: said.message },
+        | Reason::Other(_) => Failure::Plugin {
+            name: plugin.to_owned(),
+            doing,
+            reason: said.message,
+        },
     }
 }

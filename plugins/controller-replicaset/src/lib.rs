@@ -119,25 +119,58 @@ fn reconcile(set: ReplicaSet, view: &View, request: &Request) -> sdk::Result<Out
         outcome.set_status(&object, Precondition::Uid(set.uid.clone()));
     }
     if let Some(trouble) = &trouble {
-        outcome.event(&set.key(), &set.uid, true, trouble.reason, trouble.sentence());
+        outcome.event(
+            &set.key(),
+            &set.uid,
+            true,
+            trouble.reason,
+            trouble.sentence(),
+        );
     }
     let wanted = set.replicas.unwrap_or(1).max(0);
-    let mut memo = Memo::default();
+    let mut memo = None;
     if !set.deleting && count.active < wanted {
-        memo.creates = create(&set, (wanted - count.active) as usize, view, &mut outcome)?;
+        let creates = create(&set, (wanted - count.active) as usize, view, &mut outcome)?;
+        memo = Some(Memo {
+            creates,
+            ..Memo::default()
+        });
     } else if !set.deleting && count.active > wanted {
-        memo.removes = remove(&set, (count.active - wanted) as usize, &selector, view, request, &mut outcome)?;
+        let removes = remove(
+            &set,
+            (count.active - wanted) as usize,
+            &selector,
+            view,
+            request,
+            &mut outcome,
+        )?;
+        memo = Some(Memo {
+            removes,
+            ..Memo::default()
+        });
     }
-    outcome.memo = serde_json::to_vec(&memo)?;
+    if let Some(memo) = memo {
+        outcome.memo = serde_json::to_vec(&memo)?;
+    }
     Ok(outcome)
 }
 
 /// The first refused create keeps those behind it from being tried, so a quota that is full is asked once a run.
-fn create(set: &ReplicaSet, missing: usize, view: &View, outcome: &mut Outcome) -> sdk::Result<(u32, u32)> {
+fn create(
+    set: &ReplicaSet,
+    missing: usize,
+    view: &View,
+    outcome: &mut Outcome,
+) -> sdk::Result<(u32, u32)> {
     let template: Option<Template> = view.get(REPLICA_SET, &set.namespace, &set.name)?;
-    let Some(template) = template else { return Ok((0, 0)) };
+    let Some(template) = template else {
+        return Ok((0, 0));
+    };
     let first = outcome.intents.len();
-    let mut names = Names { prefix: format!("{}-", set.name), dice: view.random() };
+    let mut names = Names {
+        prefix: format!("{}-", set.name),
+        dice: view.random(),
+    };
     for _ in 0..missing.min(BURST) {
         let name = names.next();
         let mut metadata = json!({
@@ -152,7 +185,13 @@ fn create(set: &ReplicaSet, missing: usize, view: &View, outcome: &mut Outcome) 
             }
         }
         outcome.create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.spec}));
-        outcome.event(&set.key(), &set.uid, false, "SuccessfulCreate", format!("Created pod: {name}"));
+        outcome.event(
+            &set.key(),
+            &set.uid,
+            false,
+            "SuccessfulCreate",
+            format!("Created pod: {name}"),
+        );
     }
     Ok((first as u32, (outcome.intents.len() - first) as u32))
 }
@@ -167,8 +206,18 @@ fn remove(
 ) -> sdk::Result<(u32, u32)> {
     let first = outcome.intents.len();
     for pod in victims::choose(set, selector, surplus.min(BURST), view, request.now)? {
-        outcome.remove(set.pod(&pod.name), Precondition::Uid(pod.uid), Propagation::Background);
-        outcome.event(&set.key(), &set.uid, false, "SuccessfulDelete", format!("Deleted pod: {}", pod.name));
+        outcome.remove(
+            set.pod(&pod.name),
+            Precondition::Uid(pod.uid),
+            Propagation::Background,
+        );
+        outcome.event(
+            &set.key(),
+            &set.uid,
+            false,
+            "SuccessfulDelete",
+            format!("Deleted pod: {}", pod.name),
+        );
     }
     Ok((first as u32, (outcome.intents.len() - first) as u32))
 }
@@ -210,9 +259,15 @@ mod tests {
 
     #[test]
     fn names_are_valid_and_differ() {
-        let mut names = Names { prefix: "web-".into(), dice: 7 };
+        let mut names = Names {
+            prefix: "web-".into(),
+            dice: 7,
+        };
         let made: std::collections::BTreeSet<String> = (0..500).map(|_| names.next()).collect();
         assert_eq!(made.len(), 500);
-        assert!(made.iter().all(|name| name.len() == 9 && name.starts_with("web-")));
+        assert!(
+            made.iter()
+                .all(|name| name.len() == 9 && name.starts_with("web-"))
+        );
     }
 }

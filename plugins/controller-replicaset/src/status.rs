@@ -24,17 +24,29 @@ impl Trouble {
             (_, true) => "FailedDelete",
             _ => return None,
         };
-        Some(Self { reason, message: refused.why.message.clone() })
+        Some(Self {
+            reason,
+            message: refused.why.message.clone(),
+        })
     }
 
     pub(crate) fn sentence(&self) -> String {
-        let doing = if self.reason == "FailedCreate" { "creating" } else { "deleting" };
+        let doing = if self.reason == "FailedCreate" {
+            "creating"
+        } else {
+            "deleting"
+        };
         format!("Error {doing}: {}", self.message)
     }
 }
 
 /// The whole status. Other people's conditions stay; equal to the old one where nothing changed.
-pub(crate) fn status(set: &ReplicaSet, count: &Count, trouble: Option<&Trouble>, now: Instant) -> Value {
+pub(crate) fn status(
+    set: &ReplicaSet,
+    count: &Count,
+    trouble: Option<&Trouble>,
+    now: Instant,
+) -> Value {
     let mut status = json!({
         "replicas": count.active,
         "observedGeneration": set.generation,
@@ -50,8 +62,13 @@ pub(crate) fn status(set: &ReplicaSet, count: &Count, trouble: Option<&Trouble>,
             status[name] = number.into();
         }
     }
-    let mut conditions: Vec<Value> = set.status["conditions"].as_array().cloned().unwrap_or_default();
-    let known = conditions.iter().position(|condition| condition["type"] == "ReplicaFailure");
+    let mut conditions: Vec<Value> = set.status["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let known = conditions
+        .iter()
+        .position(|condition| condition["type"] == "ReplicaFailure");
     match (trouble, known) {
         // One that stands is left as it is, whatever failed since: its time says since when.
         (None, None) | (Some(_), Some(_)) => {}

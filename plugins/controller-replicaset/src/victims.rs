@@ -32,8 +32,16 @@ pub(crate) struct Pod {
 }
 
 /// `n` pods of the set, least wanted first.
-pub(crate) fn choose(set: &ReplicaSet, selector: &str, n: usize, view: &View, now: Instant) -> sdk::Result<Vec<Pod>> {
-    let ours = within(&set.namespace).controlled_by(&set.uid).labels(selector);
+pub(crate) fn choose(
+    set: &ReplicaSet,
+    selector: &str,
+    n: usize,
+    view: &View,
+    now: Instant,
+) -> sdk::Result<Vec<Pod>> {
+    let ours = within(&set.namespace)
+        .controlled_by(&set.uid)
+        .labels(selector);
     let mut pods: Vec<Pod> = view.find(POD, &ours, "", 0)?;
     pods.retain(|pod| !pod.deleting && pod.phase != "Succeeded" && pod.phase != "Failed");
     // All of them go: their order does not matter, and how crowded their nodes are is not asked.
@@ -57,12 +65,22 @@ fn crowd(set: &ReplicaSet, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
     if !set.controller.is_empty() {
         let siblings = within(&set.namespace).controlled_by(&set.controller);
         let siblings: Vec<Sibling> = view.find(REPLICA_SET, &siblings, "", 0)?;
-        family.extend(siblings.into_iter().map(|sibling| sibling.uid).filter(|uid| *uid != set.uid));
+        family.extend(
+            siblings
+                .into_iter()
+                .map(|sibling| sibling.uid)
+                .filter(|uid| *uid != set.uid),
+        );
     }
     let mut crowd = BTreeMap::new();
     for uid in family {
-        let pods = within(&set.namespace).controlled_by(&uid).equals(".metadata.deletionTimestamp?", "false");
-        for row in view.tally(POD, &pods, ".spec.nodeName .status.phase", "")?.rows()? {
+        let pods = within(&set.namespace)
+            .controlled_by(&uid)
+            .equals(".metadata.deletionTimestamp?", "false");
+        for row in view
+            .tally(POD, &pods, ".spec.nodeName .status.phase", "")?
+            .rows()?
+        {
             if !matches!(row.value(1).str(), "Succeeded" | "Failed") {
                 *crowd.entry(row.value(0).str().to_owned()).or_default() += row.count();
             }
@@ -85,10 +103,21 @@ fn least_wanted_first(a: &Pod, b: &Pod, crowd: &BTreeMap<String, i64>, now: Inst
     let cost = |pod: &Pod| pod.cost.parse::<i32>().unwrap_or(0);
     let crowded = |pod: &Pod| Reverse(crowd.get(&pod.node).copied().unwrap_or(0));
     let restarts = |pod: &Pod| {
-        let counts = pod.restarts.as_array().into_iter().flatten().filter_map(Value::as_i64);
+        let counts = pod
+            .restarts
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_i64);
         Reverse(counts.max().unwrap_or(0))
     };
-    let ready_for = |pod: &Pod| if ready(pod) { magnitude(pod.ready_since, now) } else { 0 };
+    let ready_for = |pod: &Pod| {
+        if ready(pod) {
+            magnitude(pod.ready_since, now)
+        } else {
+            0
+        }
+    };
     (!a.node.is_empty())
         .cmp(&!b.node.is_empty())
         .then_with(|| phase(a).cmp(&phase(b)))
@@ -104,7 +133,11 @@ fn least_wanted_first(a: &Pod, b: &Pod, crowd: &BTreeMap<String, i64>, now: Inst
 /// The binary logarithm of the time since, in nanoseconds as Kubernetes takes it; what never was counts as just now.
 fn magnitude(since: Option<Instant>, now: Instant) -> u32 {
     let millis = since.map_or(0, |since| now.0 - since.0);
-    u64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000).checked_ilog2().unwrap_or(0)
+    u64::try_from(millis)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000)
+        .checked_ilog2()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -132,24 +165,57 @@ mod tests {
     fn each_rule_decides_before_the_next() {
         // Each pod is less wanted than those behind it, by one rule, and better by all the rules after that.
         let mut pods = vec![
-            Pod { node: String::new(), ..pod("unscheduled") },
-            Pod { phase: "Pending".into(), ..pod("pending") },
-            Pod { phase: "Unknown".into(), ..pod("unknown") },
-            Pod { ready: "False".into(), ..pod("not-ready") },
-            Pod { cost: "-5".into(), ..pod("cheap") },
-            Pod { node: "crowded".into(), ..pod("crowded") },
-            Pod { ready_since: Some(Instant(999_990_000)), ..pod("just-ready") },
-            Pod { restarts: serde_json::json!([0, 7]), ..pod("restarted") },
-            Pod { created: Some(Instant(999_990_000)), ..pod("young") },
+            Pod {
+                node: String::new(),
+                ..pod("unscheduled")
+            },
+            Pod {
+                phase: "Pending".into(),
+                ..pod("pending")
+            },
+            Pod {
+                phase: "Unknown".into(),
+                ..pod("unknown")
+            },
+            Pod {
+                ready: "False".into(),
+                ..pod("not-ready")
+            },
+            Pod {
+                cost: "-5".into(),
+                ..pod("cheap")
+            },
+            Pod {
+                node: "crowded".into(),
+                ..pod("crowded")
+            },
+            Pod {
+                ready_since: Some(Instant(999_990_000)),
+                ..pod("just-ready")
+            },
+            Pod {
+                restarts: serde_json::json!([0, 7]),
+                ..pod("restarted")
+            },
+            Pod {
+                created: Some(Instant(999_990_000)),
+                ..pod("young")
+            },
             pod("plain-a"),
             pod("plain-b"),
-            Pod { cost: "5".into(), ..pod("dear") },
+            Pod {
+                cost: "5".into(),
+                ..pod("dear")
+            },
         ];
         let expected: Vec<String> = pods.iter().map(|pod| pod.name.clone()).collect();
         let crowd = BTreeMap::from([("crowded".to_owned(), 3), ("n".to_owned(), 1)]);
         pods.reverse();
         pods.sort_by(|a, b| least_wanted_first(a, b, &crowd, NOW));
-        assert_eq!(pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>(),
+            expected
+        );
     }
 
     #[test]

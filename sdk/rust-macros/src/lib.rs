@@ -31,6 +31,7 @@ pub fn controller(arguments: TokenStream, item: TokenStream) -> TokenStream {
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             let _ = #name;
+            let _: &str = #schema;
         };
 
         #[cfg(target_family = "wasm")]
@@ -73,7 +74,11 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
         match phase.value().as_str() {
             "mutating" => phases.push(format_ident!("Mutating")),
             "validating" => phases.push(format_ident!("Validating")),
-            _ => return syn::Error::new(phase.span(), "\"mutating\" or \"validating\"").into_compile_error().into(),
+            _ => {
+                return syn::Error::new(phase.span(), "\"mutating\" or \"validating\"")
+                    .into_compile_error()
+                    .into();
+            }
         }
     }
     if phases.is_empty() {
@@ -88,6 +93,7 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
         #[cfg(not(target_family = "wasm"))]
         const _: () = {
             let _ = #name;
+            let _: &str = #schema;
         };
 
         #[cfg(target_family = "wasm")]
@@ -126,7 +132,11 @@ pub fn policy(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let name = match &item {
         syn::Item::Struct(item) => item.ident.clone(),
         syn::Item::Enum(item) => item.ident.clone(),
-        other => return syn::Error::new_spanned(other, "stands on the type that is the policy").into_compile_error().into(),
+        other => {
+            return syn::Error::new_spanned(other, "stands on the type that is the policy")
+                .into_compile_error()
+                .into();
+        }
     };
     let weight = arguments.optional("weight", quote!(1));
     let schema = arguments.optional("config", quote!(""));
@@ -134,10 +144,14 @@ pub fn policy(arguments: TokenStream, item: TokenStream) -> TokenStream {
     for point in arguments.words() {
         let export = format_ident!("export_{point}");
         match point.to_string().as_str() {
-            "filter" | "score" | "what_if" => exports.push(quote!(::sdk::bindings::#point::#export!(Component);)),
+            "filter" | "score" | "what_if" => {
+                exports.push(quote!(::sdk::bindings::#point::#export!(Component);))
+            }
             _ => {
                 let says = "not an extension point of the SDK; filter, score and what_if are";
-                return syn::Error::new(point.span(), says).into_compile_error().into();
+                return syn::Error::new(point.span(), says)
+                    .into_compile_error()
+                    .into();
             }
         }
     }
@@ -174,5 +188,7 @@ pub fn policy(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Fields, attributes(at))]
 pub fn fields(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::DeriveInput);
-    fields::derive(&item).unwrap_or_else(syn::Error::into_compile_error).into()
+    fields::derive(&item)
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
 }

@@ -53,7 +53,13 @@ impl Answer {
 
     /// With HTTP status 403. kubectl prints the message: what is wrong, where, what to do.
     pub fn deny(message: impl Into<String>) -> Self {
-        Self { denied: Some(Denial { code: 403, message: message.into() }), ..Self::default() }
+        Self {
+            denied: Some(Denial {
+                code: 403,
+                message: message.into(),
+            }),
+            ..Self::default()
+        }
     }
 
     #[must_use]
@@ -141,7 +147,8 @@ fn row<T: Fields>(bytes: &[u8]) -> Result<Option<T>> {
         return Ok(None);
     }
     let row = Columns::parse(bytes)?.iter().next();
-    row.map(|row| T::read(row).map_err(|wrong| Error::new(types::Reason::Invalid, wrong))).transpose()
+    row.map(|row| T::read(row).map_err(|wrong| Error::new(types::Reason::Invalid, wrong)))
+        .transpose()
 }
 
 fn typed<T: Fields, N: NamespaceFields>(request: wit::review::Request) -> Result<Request<T, N>> {
@@ -190,7 +197,10 @@ impl<R: Rule> wit::about::Guest for Exported<R> {
             rules: R::RULES.iter().map(|text| match_rule(text)).collect(),
             wanted: R::WANTED.0.to_owned(),
             wanted_of_namespace: R::WANTED.1.to_owned(),
-            asks: R::ASKS.iter().map(|ask| crate::controller::rule(ask)).collect(),
+            asks: R::ASKS
+                .iter()
+                .map(|ask| crate::controller::rule(ask))
+                .collect(),
             config_schema: R::CONFIG_SCHEMA.to_owned(),
         }
     }
@@ -203,7 +213,12 @@ fn match_rule(text: &str) -> MatchRule {
         "update" => vec![Operation::Update],
         "delete" => vec![Operation::Delete],
         "connect" => vec![Operation::Connect],
-        "*" => vec![Operation::Create, Operation::Update, Operation::Delete, Operation::Connect],
+        "*" => vec![
+            Operation::Create,
+            Operation::Update,
+            Operation::Delete,
+            Operation::Connect,
+        ],
         other => panic!("{other:?} is no operation; create, update, delete, connect or *"),
     });
     MatchRule {
@@ -215,9 +230,12 @@ fn match_rule(text: &str) -> MatchRule {
 }
 
 impl<R: Rule> wit::review::Guest for Exported<R> {
-    fn review(request: wit::review::Request) -> std::result::Result<wit::review::Answer, types::Failure> {
+    fn review(
+        request: wit::review::Request,
+    ) -> std::result::Result<wit::review::Answer, types::Failure> {
         let answer = R::review(request, &View::of_host())?;
-        let patch = (!answer.patch.is_empty()).then(|| Value::Array(answer.patch).to_string().into_bytes());
+        let patch =
+            (!answer.patch.is_empty()).then(|| Value::Array(answer.patch).to_string().into_bytes());
         Ok(wit::review::Answer {
             denied: answer.denied,
             patch,

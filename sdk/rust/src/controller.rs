@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use crate::bindings::controller::exports::pilotis::controller as wit;
-use crate::bindings::lifecycle::exports::pilotis::core::lifecycle;
 use crate::bindings::host::pilotis::core::types::{self, Rule};
+use crate::bindings::lifecycle::exports::pilotis::core::lifecycle;
 use crate::fields::Fields;
 use crate::view::{Selection, View};
 use crate::{Error, Instant, ObjectKey, Result, Value};
@@ -55,9 +55,22 @@ impl Outcome {
         self.patch(key, PatchFormat::Merge, body, "", when);
     }
 
-    pub fn patch(&mut self, key: ObjectKey, format: PatchFormat, body: &Value, subresource: &str, when: Precondition) {
+    pub fn patch(
+        &mut self,
+        key: ObjectKey,
+        format: PatchFormat,
+        body: &Value,
+        subresource: &str,
+        when: Precondition,
+    ) {
         let subresource = subresource.to_owned();
-        self.intents.push(Intent::Patch(Patch { key, when, format, body: json(body), subresource }));
+        self.intents.push(Intent::Patch(Patch {
+            key,
+            when,
+            format,
+            body: json(body),
+            subresource,
+        }));
     }
 
     pub fn remove(&mut self, key: ObjectKey, when: Precondition, propagation: Propagation) {
@@ -65,7 +78,8 @@ impl Outcome {
     }
 
     pub fn remove_all(&mut self, kind: &str, which: Selection) {
-        self.intents.push(Intent::RemoveAll((kind.to_owned(), which)));
+        self.intents
+            .push(Intent::RemoveAll((kind.to_owned(), which)));
     }
 
     pub fn set_scale(&mut self, key: ObjectKey, replicas: i32, when: Precondition) {
@@ -73,7 +87,8 @@ impl Outcome {
     }
 
     pub fn remove_finalizer(&mut self, key: ObjectKey, finalizer: &str, when: Precondition) {
-        self.intents.push(Intent::RemoveFinalizer((key, finalizer.to_owned(), when)));
+        self.intents
+            .push(Intent::RemoveFinalizer((key, finalizer.to_owned(), when)));
     }
 
     pub fn evict(&mut self, key: ObjectKey, when: Precondition) {
@@ -81,7 +96,14 @@ impl Outcome {
     }
 
     /// Something a person should know; `reason` is one word in CamelCase.
-    pub fn event(&mut self, about: &ObjectKey, uid: &str, warning: bool, reason: &str, message: impl Into<String>) {
+    pub fn event(
+        &mut self,
+        about: &ObjectKey,
+        uid: &str,
+        warning: bool,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.intents.push(Intent::Event(Event {
             about: about.clone(),
             uid: uid.to_owned(),
@@ -189,7 +211,9 @@ impl<C: Controller> wit::about::Guest for Exported<C> {
 }
 
 impl<C: Controller> wit::reconcile::Guest for Exported<C> {
-    fn reconcile(request: wit::reconcile::Request) -> std::result::Result<wit::reconcile::Outcome, types::Failure> {
+    fn reconcile(
+        request: wit::reconcile::Request,
+    ) -> std::result::Result<wit::reconcile::Outcome, types::Failure> {
         let request = Request {
             key: request.key,
             refused: request.refused,
@@ -197,7 +221,10 @@ impl<C: Controller> wit::reconcile::Guest for Exported<C> {
             now: Instant(request.now),
         };
         let outcome = C::reconcile(&request, &View::of_host())?;
-        Ok(wit::reconcile::Outcome { intents: outcome.intents, memo: outcome.memo })
+        Ok(wit::reconcile::Outcome {
+            intents: outcome.intents,
+            memo: outcome.memo,
+        })
     }
 }
 
@@ -215,7 +242,8 @@ thread_local! {
 /// # Errors
 /// When it is not JSON; the host has compared it with the schema before.
 pub(crate) fn set_config(config: &[u8]) -> Result<()> {
-    let config: Value = serde_json::from_slice(config).map_err(|error| Error::invalid(error.to_string()))?;
+    let config: Value =
+        serde_json::from_slice(config).map_err(|error| Error::invalid(error.to_string()))?;
     CONFIG.set(config);
     Ok(())
 }
@@ -225,17 +253,29 @@ pub(crate) fn set_config(config: &[u8]) -> Result<()> {
 /// # Errors
 /// When the declared schema lets pass what the type does not take.
 pub fn config<T: serde::de::DeserializeOwned>() -> Result<T> {
-    CONFIG.with_borrow(|config| serde_json::from_value(config.clone())).map_err(|error| Error::invalid(error.to_string()))
+    CONFIG
+        .with_borrow(|config| serde_json::from_value(config.clone()))
+        .map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// `get create patch pods`, `update replicasets.apps/status`: verbs, then the resource with its group and subresource.
 pub(crate) fn rule(text: &str) -> Rule {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let what = words.pop().unwrap_or_default();
-    let (whole, subresource) = what.split_once('/').map_or((what, ""), |(whole, sub)| (whole, sub));
+    let (whole, subresource) = what
+        .split_once('/')
+        .map_or((what, ""), |(whole, sub)| (whole, sub));
     let (plural, group) = whole.split_once('.').unwrap_or((whole, ""));
-    let resource = if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") };
-    let group = if plural == "*" && group.is_empty() { "*" } else { group };
+    let resource = if subresource.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}/{subresource}")
+    };
+    let group = if plural == "*" && group.is_empty() {
+        "*"
+    } else {
+        group
+    };
     Rule {
         groups: vec![group.to_owned()],
         resources: vec![resource],
@@ -251,12 +291,22 @@ mod tests {
     fn asks_are_read_as_rules() {
         let read = |text: &str| {
             let rule = rule(text);
-            (rule.groups[0].clone(), rule.resources[0].clone(), rule.verbs.join(","))
+            (
+                rule.groups[0].clone(),
+                rule.resources[0].clone(),
+                rule.verbs.join(","),
+            )
         };
         let is = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
         assert_eq!(read("get create pods"), is("", "pods", "get,create"));
-        assert_eq!(read("patch replicasets.apps/status"), is("apps", "replicasets/status", "patch"));
-        assert_eq!(read("get roles.rbac.authorization.k8s.io"), is("rbac.authorization.k8s.io", "roles", "get"));
+        assert_eq!(
+            read("patch replicasets.apps/status"),
+            is("apps", "replicasets/status", "patch")
+        );
+        assert_eq!(
+            read("get roles.rbac.authorization.k8s.io"),
+            is("rbac.authorization.k8s.io", "roles", "get")
+        );
         assert_eq!(read("get *"), is("*", "*", "get"));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-pub use crate::bindings::host::pilotis::core::types::Reason;
 use crate::bindings::host::pilotis::core::types::Failure;
+pub use crate::bindings::host::pilotis::core::types::Reason;
 
 /// One sentence for a person, with Kubernetes' reason. The key is run again, later each time.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 
     /// The subject cannot be right, whatever the cluster does: trying again will not help until it is changed.
@@ -44,13 +47,19 @@ impl std::error::Error for Error {}
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self { reason: failure.reason, message: failure.message }
+        Self {
+            reason: failure.reason,
+            message: failure.message,
+        }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { reason: error.reason, message: error.message }
+        Self {
+            reason: error.reason,
+            message: error.message,
+        }
     }
 }
 

@@ -123,7 +123,11 @@ impl FromCell for Vec<String> {
 
 impl<T: FromCell> FromCell for Option<T> {
     fn from_cell(cell: Cell<'_>) -> Result<Self, &'static str> {
-        if cell.is_none() { Ok(None) } else { T::from_cell(cell).map(Some) }
+        if cell.is_none() {
+            Ok(None)
+        } else {
+            T::from_cell(cell).map(Some)
+        }
     }
 }
 

@@ -40,6 +40,10 @@ pub use view::{View, all, within};
 impl ObjectKey {
     /// `kind` as in `apps/v1/ReplicaSet`; `namespace` is empty for cluster-scoped kinds.
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
-        Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 }

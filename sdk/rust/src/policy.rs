@@ -22,22 +22,35 @@ pub trait Held: Policy + 'static {
 pub struct Exported<P>(std::marker::PhantomData<P>);
 
 fn failure(message: String) -> Failure {
-    Failure { reason: Reason::Internal, message }
+    Failure {
+        reason: Reason::Internal,
+        message,
+    }
 }
 
 fn pod(pod: types::Pod) -> Pod {
-    Pod { id: pod.id, class: pod.class }
+    Pod {
+        id: pod.id,
+        class: pod.class,
+    }
 }
 
 impl<P: Held> lifecycle::Guest for Exported<P> {
     fn configure(config: Vec<u8>) -> Result<(), Failure> {
-        P::with(|policy| policy.configure(&config)).map_err(|message| Failure { reason: Reason::Invalid, message })
+        P::with(|policy| policy.configure(&config)).map_err(|message| Failure {
+            reason: Reason::Invalid,
+            message,
+        })
     }
 }
 
 impl<P: Held> wit::about::Guest for Exported<P> {
     fn describe() -> wit::about::Description {
-        wit::about::Description { asks: Vec::new(), config_schema: P::CONFIG_SCHEMA.to_owned(), weight: P::WEIGHT }
+        wit::about::Description {
+            asks: Vec::new(),
+            config_schema: P::CONFIG_SCHEMA.to_owned(),
+            weight: P::WEIGHT,
+        }
     }
 }
 
@@ -48,8 +61,13 @@ impl<P: Held> wit::mirror::Guest for Exported<P> {
 }
 
 impl<P: Held> filter::Guest for Exported<P> {
-    fn filter(asked: types::Pod, among: Vec<u64>, explain: bool) -> Result<filter::Verdict, Failure> {
-        let verdict = P::with(|policy| policy.filter(pod(asked), &NodeSet(among), explain)).map_err(failure)?;
+    fn filter(
+        asked: types::Pod,
+        among: Vec<u64>,
+        explain: bool,
+    ) -> Result<filter::Verdict, Failure> {
+        let verdict = P::with(|policy| policy.filter(pod(asked), &NodeSet(among), explain))
+            .map_err(failure)?;
         Ok(filter::Verdict {
             passed: verdict.passed.0,
             reasons: verdict.reasons,
@@ -66,7 +84,11 @@ impl<P: Held> score::Guest for Exported<P> {
 }
 
 impl<P: Held> what_if::Guest for Exported<P> {
-    fn what_if(changes: Vec<what_if::Change>, asked: types::Pod, among: Vec<u64>) -> Result<Vec<u64>, Failure> {
+    fn what_if(
+        changes: Vec<what_if::Change>,
+        asked: types::Pod,
+        among: Vec<u64>,
+    ) -> Result<Vec<u64>, Failure> {
         let changes: Vec<Change> = changes
             .into_iter()
             .map(|change| match change {

@@ -13,7 +13,9 @@ impl NodeSet {
     }
 
     pub fn contains(&self, slot: u32) -> bool {
-        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+        self.0
+            .get(slot as usize / 64)
+            .is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
     pub fn insert(&mut self, slot: u32) {
@@ -31,7 +33,11 @@ impl NodeSet {
     }
 
     pub fn set(&mut self, slot: u32, there: bool) {
-        if there { self.insert(slot) } else { self.remove(slot) }
+        if there {
+            self.insert(slot)
+        } else {
+            self.remove(slot)
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -44,7 +50,10 @@ impl NodeSet {
 
     /// Slots in rising order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().enumerate().flat_map(|(at, &word)| Bits { word, base: at as u32 * 64 })
+        self.0.iter().enumerate().flat_map(|(at, &word)| Bits {
+            word,
+            base: at as u32 * 64,
+        })
     }
 
     /// Keeps what is in both.
@@ -128,7 +137,10 @@ pub trait Policy: Default {
     /// A sentence; the pod is tried again later.
     fn filter(&mut self, pod: Pod, among: &NodeSet, explain: bool) -> Result<Verdict, String> {
         let _ = (pod, explain);
-        Ok(Verdict { passed: among.clone(), ..Verdict::default() })
+        Ok(Verdict {
+            passed: among.clone(),
+            ..Verdict::default()
+        })
     }
 
     /// One score for each node of `feasible`, in slot order.
@@ -144,7 +156,12 @@ pub trait Policy: Default {
     ///
     /// # Errors
     /// A sentence; the pod is tried again later.
-    fn what_if(&mut self, changes: &[Change], pod: Pod, among: &NodeSet) -> Result<NodeSet, String> {
+    fn what_if(
+        &mut self,
+        changes: &[Change],
+        pod: Pod,
+        among: &NodeSet,
+    ) -> Result<NodeSet, String> {
         let _ = changes;
         Ok(self.filter(pod, among, false)?.passed)
     }

@@ -9,21 +9,42 @@ use crate::{Error, Result, Value};
 /// # Errors
 /// `invalid`, with what is wrong.
 pub fn text(selector: &Value) -> Result<String> {
-    let Some(selector) = selector.as_object() else { return Err(Error::invalid("the object has no selector")) };
+    let Some(selector) = selector.as_object() else {
+        return Err(Error::invalid("the object has no selector"));
+    };
     let mut parts = Vec::new();
-    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+    for (key, value) in selector
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         parts.push(format!("{key}={}", value.as_str().unwrap_or_default()));
     }
-    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+    for expression in selector
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let key = expression["key"].as_str().unwrap_or_default();
-        let values: Vec<&str> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let values = values.join(",");
         parts.push(match expression["operator"].as_str().unwrap_or_default() {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
             "Exists" => key.to_owned(),
             "DoesNotExist" => format!("!{key}"),
-            other => return Err(Error::invalid(format!("{other:?} is not a selector's operator"))),
+            other => {
+                return Err(Error::invalid(format!(
+                    "{other:?} is not a selector's operator"
+                )));
+            }
         });
     }
     Ok(parts.join(","))
@@ -31,7 +52,11 @@ pub fn text(selector: &Value) -> Result<String> {
 
 /// Objects that carry all of these labels.
 pub fn of_labels(labels: &BTreeMap<String, String>) -> String {
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[cfg(test)]
@@ -50,7 +75,10 @@ mod tests {
                 {"key": "env", "operator": "NotIn", "values": ["dev"]},
             ],
         });
-        assert_eq!(text(&selector).unwrap(), "app=web,tier in (a,b),!old,zone,env notin (dev)");
+        assert_eq!(
+            text(&selector).unwrap(),
+            "app=web,tier in (a,b),!old,zone,env notin (dev)"
+        );
         assert_eq!(text(&json!({})).unwrap(), "");
         assert!(text(&Value::Null).is_err());
     }

@@ -74,9 +74,11 @@ fn one() -> u32 {
 /// When the answer is not the expected one, with both; or when the file cannot be read as a case.
 pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
     let path = in_crate(path.as_ref());
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (input, expected) = text.split_once("\n---\n").unwrap_or((text.trim_end(), ""));
-    let case: Case = serde_yaml_ng::from_str(input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let case: Case = serde_yaml_ng::from_str(input)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let answer = run(&reconcile, &case).map_or_else(
         |error| json!([{"failure": {"reason": format!("{:?}", error.reason), "message": error.message}}]),
         |outcome| told(&outcome),
@@ -86,7 +88,8 @@ pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
         fs::write(&path, format!("{input}\n---\n{answer}")).expect("the case can be written");
         return;
     }
-    let expected: Value = serde_yaml_ng::from_str(expected).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let expected: Value = serde_yaml_ng::from_str(expected)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert!(
         answer == expected,
         "{}: the answer is not the expected one (BLESS=1 takes the new one)\n--- answer\n{}--- expected\n{}",
@@ -102,8 +105,11 @@ pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
 /// When one fails, or there is none.
 pub fn cases<Args>(reconcile: impl Reconcile<Args>, folder: impl AsRef<Path>) {
     let folder = in_crate(folder.as_ref());
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder can be listed").path()).collect();
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a folder can be listed").path())
+        .collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
     paths.sort();
     assert!(!paths.is_empty(), "{} holds no case", folder.display());
@@ -129,10 +135,16 @@ fn in_crate(path: &Path) -> PathBuf {
 }
 
 fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(async {
         let fake = Fake::new();
-        case.objects.iter().cloned().for_each(|object| drop(fake.put(object)));
+        case.objects
+            .iter()
+            .cloned()
+            .for_each(|object| drop(fake.put(object)));
         let now = Instant::parse(&case.now).ok_or_else(|| Error::invalid("`now` is not a time"))?;
         let caller = model::Caller::component("system:test", &[]);
         let cluster: Arc<dyn Cluster> = fake.cluster();
@@ -145,7 +157,8 @@ fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
         }
         let mut floor = ::view::Floor::default();
         for object in &case.then {
-            let goes = !object["metadata"]["deletionTimestamp"].is_null() && object["metadata"]["finalizers"].is_null();
+            let goes = !object["metadata"]["deletionTimestamp"].is_null()
+                && object["metadata"]["finalizers"].is_null();
             let put = fake.put(object.clone());
             floor.at_least(&put.gvk, put.version);
             if goes && fake.remove(&put.key) {
@@ -153,12 +166,25 @@ fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
             }
         }
         view.reach(&floor).await;
-        filled(reconcile, &Request { memo: first?.memo, refused: None, ..request }, &view).await
+        filled(
+            reconcile,
+            &Request {
+                memo: first?.memo,
+                refused: None,
+                ..request
+            },
+            &view,
+        )
+        .await
     })
 }
 
 /// A kind is filled when it is first read; then the call is made again, as the host does.
-async fn filled<Args>(reconcile: &impl Reconcile<Args>, request: &Request, view: &Arc<::view::View>) -> Result<Outcome> {
+async fn filled<Args>(
+    reconcile: &impl Reconcile<Args>,
+    request: &Request,
+    view: &Arc<::view::View>,
+) -> Result<Outcome> {
     loop {
         let recorded = Arc::new(view.open(Arc::new(AllGranted)));
         let answer = reconcile.reconcile(request, &View::recorded(recorded.clone()));
@@ -171,7 +197,10 @@ async fn filled<Args>(reconcile: &impl Reconcile<Args>, request: &Request, view:
 }
 
 fn request(case: &Case, now: Instant) -> Result<Request> {
-    let (kind, whose) = case.run.split_once(' ').ok_or_else(|| Error::invalid("`run` is a kind, a space, and namespace/name"))?;
+    let (kind, whose) = case
+        .run
+        .split_once(' ')
+        .ok_or_else(|| Error::invalid("`run` is a kind, a space, and namespace/name"))?;
     let (namespace, name) = whose.split_once('/').unwrap_or(("", whose));
     let refused = case.refused.as_ref().map(|refused| {
         let reason = match refused.reason.as_str() {
@@ -184,10 +213,19 @@ fn request(case: &Case, now: Instant) -> Result<Request> {
             _ => Reason::Internal,
         };
         let why = Error::new(reason, refused.message.clone()).into();
-        Refusal { intent: refused.intent, why, times: refused.times }
+        Refusal {
+            intent: refused.intent,
+            why,
+            times: refused.times,
+        }
     });
     let memo = case.memo.clone().into_bytes();
-    Ok(Request { key: ObjectKey::new(kind, namespace, name), refused, memo, now })
+    Ok(Request {
+        key: ObjectKey::new(kind, namespace, name),
+        refused,
+        memo,
+        now,
+    })
 }
 
 /// Intents as a person reads them.
@@ -201,9 +239,13 @@ fn told(outcome: &Outcome) -> Value {
 
 fn intent(intent: &Intent) -> Value {
     match intent {
-        Intent::Apply((object, precondition)) => json!({"apply": document(object), "when": when(precondition)}),
+        Intent::Apply((object, precondition)) => {
+            json!({"apply": document(object), "when": when(precondition)})
+        }
         Intent::Create(object) => json!({"create": document(object)}),
-        Intent::SetStatus((object, precondition)) => json!({"set-status": document(object), "when": when(precondition)}),
+        Intent::SetStatus((object, precondition)) => {
+            json!({"set-status": document(object), "when": when(precondition)})
+        }
         Intent::Patch(patch) => json!({
             "patch": place(&patch.key), "subresource": patch.subresource, "body": document(&patch.body), "when": when(&patch.when),
         }),
@@ -223,7 +265,9 @@ fn intent(intent: &Intent) -> Value {
         Intent::RemoveFinalizer((key, finalizer, precondition)) => {
             json!({"remove-finalizer": place(key), "finalizer": finalizer, "when": when(precondition)})
         }
-        Intent::Evict((key, precondition)) => json!({"evict": place(key), "when": when(precondition)}),
+        Intent::Evict((key, precondition)) => {
+            json!({"evict": place(key), "when": when(precondition)})
+        }
         Intent::Event(event) => json!({
             "event": format!("{}{}: {}", if event.warning { "Warning " } else { "" }, event.reason, event.message),
             "about": place(&event.about),
@@ -233,7 +277,8 @@ fn intent(intent: &Intent) -> Value {
 }
 
 fn document(json: &[u8]) -> Value {
-    serde_json::from_slice(json).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(json).into_owned()))
+    serde_json::from_slice(json)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(json).into_owned()))
 }
 
 fn place(key: &ObjectKey) -> String {

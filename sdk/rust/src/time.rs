@@ -9,10 +9,17 @@ impl Instant {
     pub fn parse(text: &str) -> Option<Self> {
         let number = |from: usize, to: usize| -> Option<i64> {
             let digits = text.get(from..to)?;
-            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+            digits
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+                .then(|| digits.parse().ok())?
         };
         let separators = [(4, "-"), (7, "-"), (13, ":"), (16, ":")];
-        if !separators.iter().all(|(at, is)| text.get(*at..at + 1) == Some(is)) || !matches!(text.get(10..11)?, "T" | "t") {
+        if !separators
+            .iter()
+            .all(|(at, is)| text.get(*at..at + 1) == Some(is))
+            || !matches!(text.get(10..11)?, "T" | "t")
+        {
             return None;
         }
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -22,8 +29,14 @@ impl Instant {
         }
         let (mut rest, mut millis) = (text.get(19..)?, 0);
         if let Some(fraction) = rest.strip_prefix('.') {
-            let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
-            let digits: String = fraction[..end].chars().chain("000".chars()).take(3).collect();
+            let end = fraction
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(fraction.len());
+            let digits: String = fraction[..end]
+                .chars()
+                .chain("000".chars())
+                .take(3)
+                .collect();
             millis = digits.parse().ok()?;
             rest = &fraction[end..];
         }
@@ -35,7 +48,9 @@ impl Instant {
                 sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60)
             }
         };
-        Some(Self((days_from_civil(year, month, day) * 86_400 + seconds - offset) * 1000 + millis))
+        Some(Self(
+            (days_from_civil(year, month, day) * 86_400 + seconds - offset) * 1000 + millis,
+        ))
     }
 
     #[must_use]
@@ -51,7 +66,10 @@ impl std::fmt::Display for Instant {
         let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = civil_from_days(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+        )
     }
 }
 
@@ -82,15 +100,33 @@ mod tests {
     fn reads_and_writes_what_kubernetes_does() {
         for (text, millis, written) in [
             ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00Z"),
-            ("2000-02-29T12:34:56Z", 951_827_696_000, "2000-02-29T12:34:56Z"),
-            ("2026-11-21T10:20:30.123456Z", 1_795_256_430_123, "2026-11-21T10:20:30Z"),
-            ("2026-11-21T10:20:30+01:30", 1_795_251_030_000, "2026-11-21T08:50:30Z"),
+            (
+                "2000-02-29T12:34:56Z",
+                951_827_696_000,
+                "2000-02-29T12:34:56Z",
+            ),
+            (
+                "2026-11-21T10:20:30.123456Z",
+                1_795_256_430_123,
+                "2026-11-21T10:20:30Z",
+            ),
+            (
+                "2026-11-21T10:20:30+01:30",
+                1_795_251_030_000,
+                "2026-11-21T08:50:30Z",
+            ),
             ("1969-12-31T23:59:59.5Z", -500, "1969-12-31T23:59:59Z"),
         ] {
             assert_eq!(Instant::parse(text), Some(Instant(millis)), "{text}");
             assert_eq!(Instant(millis).to_string(), written);
         }
-        for text in ["", "2026-11-21", "2026-13-01T00:00:00Z", "2026-11-21T10:20:30", "x026-11-21T10:20:30Z"] {
+        for text in [
+            "",
+            "2026-11-21",
+            "2026-13-01T00:00:00Z",
+            "2026-11-21T10:20:30",
+            "x026-11-21T10:20:30Z",
+        ] {
             assert_eq!(Instant::parse(text), None, "{text}");
         }
     }

@@ -1,9 +1,9 @@
 //! The cluster as it stood at one version. Every question asked is a reason to be called again.
 
 use crate::bindings::host::pilotis::cluster::{metrics, view};
-use crate::bindings::host::pilotis::core::{clock, random};
 #[cfg(feature = "test")]
 use crate::bindings::host::pilotis::core::types;
+use crate::bindings::host::pilotis::core::{clock, random};
 use crate::columns::{Columns, Row};
 use crate::fields::Fields;
 use crate::{Error, Instant, ObjectKey, Result};
@@ -21,7 +21,11 @@ pub fn all() -> Selection {
 
 /// Objects of one namespace.
 pub fn within(namespace: &str) -> Selection {
-    Selection { namespace: namespace.to_owned(), labels: String::new(), equals: Vec::new() }
+    Selection {
+        namespace: namespace.to_owned(),
+        labels: String::new(),
+        equals: Vec::new(),
+    }
 }
 
 impl Selection {
@@ -121,12 +125,16 @@ impl View {
     /// The host's. Made by the macros, once a call.
     #[doc(hidden)]
     pub fn of_host() -> Self {
-        Self { source: Source::Host }
+        Self {
+            source: Source::Host,
+        }
     }
 
     #[cfg(feature = "test")]
     pub(crate) fn recorded(view: std::sync::Arc<::view::RecordedView>) -> Self {
-        Self { source: Source::Recorded(view, std::cell::Cell::new(0)) }
+        Self {
+            source: Source::Recorded(view, std::cell::Cell::new(0)),
+        }
     }
 
     /// One object's fields; `None` if there is no such object. `kind` as in `apps/v1/ReplicaSet`.
@@ -144,7 +152,9 @@ impl View {
         Ok(Packed(match &self.source {
             Source::Host => view::get(key, wanted)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => test::bytes(view.get(&test::gvk(&key.kind)?, &key.namespace, &key.name, wanted))?,
+            Source::Recorded(view, _) => {
+                test::bytes(view.get(&test::gvk(&key.kind)?, &key.namespace, &key.name, wanted))?
+            }
         }))
     }
 
@@ -152,19 +162,37 @@ impl View {
     ///
     /// # Errors
     /// As [`View::get`], and `bad-request` for a selection or order that cannot be read.
-    pub fn find<T: Fields>(&self, kind: &str, which: &Selection, order: &str, limit: u32) -> Result<Vec<T>> {
-        self.find_packed(kind, which, T::PATHS, order, limit)?.rows()
+    pub fn find<T: Fields>(
+        &self,
+        kind: &str,
+        which: &Selection,
+        order: &str,
+        limit: u32,
+    ) -> Result<Vec<T>> {
+        self.find_packed(kind, which, T::PATHS, order, limit)?
+            .rows()
     }
 
     /// # Errors
     /// As [`View::find`].
-    pub fn find_packed(&self, kind: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Packed> {
+    pub fn find_packed(
+        &self,
+        kind: &str,
+        which: &Selection,
+        wanted: &str,
+        order: &str,
+        limit: u32,
+    ) -> Result<Packed> {
         Ok(Packed(match &self.source {
             Source::Host => view::find(kind, which, wanted, order, limit)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => {
-                test::bytes(view.find(&test::gvk(kind)?, &test::selection(which), wanted, order, limit))?
-            }
+            Source::Recorded(view, _) => test::bytes(view.find(
+                &test::gvk(kind)?,
+                &test::selection(which),
+                wanted,
+                order,
+                limit,
+            ))?,
         }))
     }
 
@@ -181,14 +209,22 @@ impl View {
                 test::bytes(view.tally(&test::gvk(kind)?, &test::selection(which), by, sums))?
             }
         };
-        Ok(Tally { packed: Packed(packed), by: by.split(' ').filter(|path| !path.is_empty()).count() })
+        Ok(Tally {
+            packed: Packed(packed),
+            by: by.split(' ').filter(|path| !path.is_empty()).count(),
+        })
     }
 
     /// What came, changed in a wanted field, or went since `cursor`. Keep the answer's cursor in the memo.
     ///
     /// # Errors
     /// As [`View::find`].
-    pub fn changes<T: Fields>(&self, kind: &str, which: &Selection, cursor: u64) -> Result<Changes<T>> {
+    pub fn changes<T: Fields>(
+        &self,
+        kind: &str,
+        which: &Selection,
+        cursor: u64,
+    ) -> Result<Changes<T>> {
         let (cursor, complete, rows, gone) = match &self.source {
             Source::Host => {
                 let delta = view::changes(kind, which, T::PATHS, cursor)?;
@@ -196,9 +232,15 @@ impl View {
             }
             #[cfg(feature = "test")]
             Source::Recorded(view, _) => {
-                let delta = view.changes(&test::gvk(kind)?, &test::selection(which), T::PATHS, cursor);
+                let delta =
+                    view.changes(&test::gvk(kind)?, &test::selection(which), T::PATHS, cursor);
                 let delta = delta.map_err(test::refused)?;
-                (delta.cursor, delta.complete, delta.rows.to_vec(), delta.gone.to_vec())
+                (
+                    delta.cursor,
+                    delta.complete,
+                    delta.rows.to_vec(),
+                    delta.gone.to_vec(),
+                )
             }
         };
         let identity = |row: Row<'_>| Identity {
@@ -206,7 +248,9 @@ impl View {
             name: row.str(1).to_owned(),
             uid: row.str(2).to_owned(),
         };
-        let rows = Columns::parse(&rows)?.iter().map(|row| Ok((identity(row), read(row.skip(3))?)));
+        let rows = Columns::parse(&rows)?
+            .iter()
+            .map(|row| Ok((identity(row), read(row.skip(3))?)));
         Ok(Changes {
             cursor,
             complete,
@@ -219,7 +263,12 @@ impl View {
     ///
     /// # Errors
     /// As [`View::get`], and `unavailable`: an error is never an absence.
-    pub fn get_live<T: Fields>(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<T>> {
+    pub fn get_live<T: Fields>(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>> {
         let key = ObjectKey::new(kind, namespace, name);
         let packed = match &self.source {
             Source::Host => view::get_live(&key, T::PATHS)?,
@@ -248,13 +297,23 @@ impl View {
     ///
     /// # Errors
     /// As [`View::find`].
-    pub fn metadata<T: Fields>(&self, kind: &str, which: &Selection, order: &str, limit: u32) -> Result<Vec<T>> {
+    pub fn metadata<T: Fields>(
+        &self,
+        kind: &str,
+        which: &Selection,
+        order: &str,
+        limit: u32,
+    ) -> Result<Vec<T>> {
         let packed = match &self.source {
             Source::Host => view::metadata(kind, which, T::PATHS, order, limit)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => {
-                test::bytes(view.metadata(&test::gvk(kind)?, &test::selection(which), T::PATHS, order, limit))?
-            }
+            Source::Recorded(view, _) => test::bytes(view.metadata(
+                &test::gvk(kind)?,
+                &test::selection(which),
+                T::PATHS,
+                order,
+                limit,
+            ))?,
         };
         Packed(packed).rows()
     }
@@ -279,7 +338,10 @@ impl View {
         match &self.source {
             Source::Host => Ok(Packed(metrics::sample(kind, which, metric)?)),
             #[cfg(feature = "test")]
-            Source::Recorded(..) => Err(Error::new(types::Reason::Unavailable, "tests have no metrics")),
+            Source::Recorded(..) => Err(Error::new(
+                types::Reason::Unavailable,
+                "tests have no metrics",
+            )),
         }
     }
 
@@ -316,7 +378,11 @@ impl Tally {
     /// When host and SDK do not speak the same layout.
     pub fn rows(&self) -> Result<impl Iterator<Item = Tallied<'_>>> {
         let by = self.by;
-        Ok(self.packed.columns()?.iter().map(move |row| Tallied { row, by }))
+        Ok(self
+            .packed
+            .columns()?
+            .iter()
+            .map(move |row| Tallied { row, by }))
     }
 
     /// # Errors
@@ -332,7 +398,12 @@ mod test {
     use super::*;
 
     pub(super) fn gvk(kind: &str) -> Result<model::Gvk> {
-        model::Gvk::parse(kind).ok_or_else(|| Error::new(types::Reason::BadRequest, format!("{kind:?} is not group/version/Kind")))
+        model::Gvk::parse(kind).ok_or_else(|| {
+            Error::new(
+                types::Reason::BadRequest,
+                format!("{kind:?} is not group/version/Kind"),
+            )
+        })
     }
 
     pub(super) fn selection(which: &Selection) -> ::view::Selection {
@@ -364,17 +435,26 @@ mod test {
     }
 
     pub(super) fn kinds(view: &::view::RecordedView) -> Result<Vec<Served>> {
-        let served = view.kinds().map_err(refused)?.into_iter().map(|kind| Served {
-            kind: kind.kind,
-            resource: kind.resource,
-            namespaced: kind.namespaced,
-            listable: kind.listable,
-            deletable: kind.deletable,
-        });
+        let served = view
+            .kinds()
+            .map_err(refused)?
+            .into_iter()
+            .map(|kind| Served {
+                kind: kind.kind,
+                resource: kind.resource,
+                namespaced: kind.namespaced,
+                listable: kind.listable,
+                deletable: kind.deletable,
+            });
         Ok(served.collect())
     }
 
-    pub(super) fn scale(view: &::view::RecordedView, kind: &str, namespace: &str, name: &str) -> Result<Option<Scaling>> {
+    pub(super) fn scale(
+        view: &::view::RecordedView,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Scaling>> {
         let scaling = view.scale(&gvk(kind)?, namespace, name).map_err(refused)?;
         Ok(scaling.map(|scaling| Scaling {
             uid: scaling.uid,

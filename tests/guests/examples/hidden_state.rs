@@ -9,5 +9,8 @@ static CALLS: AtomicU8 = AtomicU8::new(0);
 
 #[sdk::controller(of = "v1/ConfigMap")]
 fn reconcile(_: Unread, _: &View) -> sdk::Result<Outcome> {
-    Ok(Outcome { memo: vec![CALLS.fetch_add(1, Ordering::Relaxed)], ..Outcome::new() })
+    Ok(Outcome {
+        memo: vec![CALLS.fetch_add(1, Ordering::Relaxed)],
+        ..Outcome::new()
+    })
 }

@@ -9,7 +9,10 @@ fn main() {
         ["echo", rest @ ..] => println!("{}", rest.join(" ")),
         ["complain", rest @ ..] => eprintln!("{}", rest.join(" ")),
         ["env", name] => println!("{name}={}", std::env::var(name).unwrap_or_default()),
-        ["cat", path] => print!("{}", std::fs::read_to_string(path).unwrap_or_else(|e| format!("{path}: {e}\n"))),
+        ["cat", path] => print!(
+            "{}",
+            std::fs::read_to_string(path).unwrap_or_else(|e| format!("{path}: {e}\n"))
+        ),
         ["write", path, text] => {
             if let Err(e) = std::fs::write(path, text) {
                 eprintln!("{path}: {e}");

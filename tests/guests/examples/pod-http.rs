@@ -1,7 +1,9 @@
 //! A `wasi:http/proxy` for pods: says hello, and does as its path says.
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
 
 struct Hello;
 
@@ -11,7 +13,11 @@ impl Guest for Hello {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let path = request.path_with_query().unwrap_or_default();
         let variable = |name: &str| {
-            wasip2::cli::environment::get_environment().into_iter().find(|(n, _)| n == name).map(|(_, v)| v).unwrap_or_default()
+            wasip2::cli::environment::get_environment()
+                .into_iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v)
+                .unwrap_or_default()
         };
         let (status, text) = match path.as_str() {
             "/" => (200, format!("hello from {}\n", variable("POD_NAME"))),

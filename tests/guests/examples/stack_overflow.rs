@@ -5,7 +5,10 @@ use sdk::{Outcome, View};
 
 #[sdk::controller(of = "v1/ConfigMap")]
 fn reconcile(_: Unread, _: &View) -> sdk::Result<Outcome> {
-    Ok(Outcome { memo: vec![deeper(1) as u8], ..Outcome::new() })
+    Ok(Outcome {
+        memo: vec![deeper(1) as u8],
+        ..Outcome::new()
+    })
 }
 
 #[inline(never)]

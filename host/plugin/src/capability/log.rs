@@ -22,7 +22,11 @@ impl log::Host for State {
 /// Control characters are shown, not obeyed: a plugin can neither forge a line nor paint the terminal.
 pub(super) fn emit(level: Level, plugin: &PluginName, line: &str) {
     let plain = !line.contains(|c: char| c.is_control());
-    let shown = if plain { line.to_owned() } else { line.escape_debug().to_string() };
+    let shown = if plain {
+        line.to_owned()
+    } else {
+        line.escape_debug().to_string()
+    };
     match level {
         Level::Debug => tracing::debug!(target: "plugin", %plugin, "{shown}"),
         Level::Info => tracing::info!(target: "plugin", %plugin, "{shown}"),

@@ -25,7 +25,12 @@ use crate::limits::Budget;
 use crate::state::State;
 
 pub(crate) fn context(plugin: &PluginName, budget: &Arc<Mutex<Budget>>) -> WasiCtx {
-    let stream = |level| Lines { plugin: plugin.clone(), budget: budget.clone(), level, begun: Vec::new() };
+    let stream = |level| Lines {
+        plugin: plugin.clone(),
+        budget: budget.clone(),
+        level,
+        begun: Vec::new(),
+    };
     WasiCtx::builder()
         .stdout(stream(Level::Info))
         .stderr(stream(Level::Warn))
@@ -107,7 +112,10 @@ impl Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.budget.lock().call(bytes.len()).map_err(|stop| StreamError::Trap(stop.into()))?;
+        self.budget
+            .lock()
+            .call(bytes.len())
+            .map_err(|stop| StreamError::Trap(stop.into()))?;
         self.begun.extend_from_slice(&bytes);
         while let Some(end) = self.begun.iter().position(|b| *b == b'\n') {
             let rest = self.begun.split_off(end + 1);
@@ -167,9 +175,18 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     bindings::cli::terminal_stderr::add_to_linker::<State, WasiCli>(linker, State::cli)?;
     bindings::clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
     bindings::clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
-    bindings::random::random::add_to_linker::<State, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    bindings::random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
-    bindings::random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| state.ctx().ctx.random())?;
+    bindings::random::random::add_to_linker::<State, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    bindings::random::insecure::add_to_linker::<State, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
+    bindings::random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, |state| {
+        state.ctx().ctx.random()
+    })?;
     bindings::filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
-    bindings::filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)
+    bindings::filesystem::preopens::add_to_linker::<State, WasiFilesystem>(
+        linker,
+        State::filesystem,
+    )
 }

@@ -41,16 +41,23 @@ impl Admission {
     pub async fn review(&self, request: &Request, reads: Box<dyn Reads>) -> Answer<Verdict> {
         let mut visit = self.plugin.enter("review").await?;
         let mut instance = visit.instance().await?;
-        let Some(guest) = &instance.exports.review else { return Err(visit.lacks("pilotis:admission/review")) };
+        let Some(guest) = &instance.exports.review else {
+            return Err(visit.lacks("pilotis:admission/review"));
+        };
         let call = visit.begin("review", &mut instance.store, reads);
-        let answer = call.limit(guest.call_review(&mut instance.store, request)).await;
-        let answer = call.end(&mut instance.store, answer).and_then(|answer| match answer {
-            Ok(verdict) => {
-                check(&verdict, request.phase).map_err(|wrong| visit.fault(FaultKind::Answer, "review", wrong))?;
-                Ok(Ok(verdict))
-            }
-            Err(refusal) => Ok(Err(refusal)),
-        });
+        let answer = call
+            .limit(guest.call_review(&mut instance.store, request))
+            .await;
+        let answer = call
+            .end(&mut instance.store, answer)
+            .and_then(|answer| match answer {
+                Ok(verdict) => {
+                    check(&verdict, request.phase)
+                        .map_err(|wrong| visit.fault(FaultKind::Answer, "review", wrong))?;
+                    Ok(Ok(verdict))
+                }
+                Err(refusal) => Ok(Err(refusal)),
+            });
         visit.stock();
         visit.end(instance, answer, false)
     }
@@ -58,12 +65,15 @@ impl Admission {
 
 fn check(verdict: &Verdict, phase: Phase) -> Result<(), String> {
     if verdict.patch.is_some() && phase == Phase::Validating {
-        return Err("it answers with a patch in the validating phase, where the object is final".into());
+        return Err(
+            "it answers with a patch in the validating phase, where the object is final".into(),
+        );
     }
     match &verdict.denied {
-        Some(denial) if !(400..600).contains(&denial.code) => {
-            Err(format!("it denies with HTTP status {}; 400 to 599 are for that", denial.code))
-        }
+        Some(denial) if !(400..600).contains(&denial.code) => Err(format!(
+            "it denies with HTTP status {}; 400 to 599 are for that",
+            denial.code
+        )),
         _ => Ok(()),
     }
 }

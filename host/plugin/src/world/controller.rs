@@ -10,7 +10,8 @@ use crate::reads::Reads;
 
 pub use about::Description;
 pub use reconcile::{
-    Event, Intent, Outcome, Patch, PatchFormat, Precondition, Propagation, Refusal as RefusedIntent, Request,
+    Event, Intent, Outcome, Patch, PatchFormat, Precondition, Propagation,
+    Refusal as RefusedIntent, Request,
 };
 
 /// What a call may hand back for its next one.
@@ -57,25 +58,42 @@ impl Controller {
 
     async fn run(&self, request: &Request, reads: Box<dyn Reads>, fresh: bool) -> Answer<Outcome> {
         let mut visit = self.plugin.enter("reconcile").await?;
-        let mut instance = if fresh { visit.fresh().await? } else { visit.instance().await? };
-        let Some(guest) = &instance.exports.reconcile else { return Err(visit.lacks("pilotis:controller/reconcile")) };
+        let mut instance = if fresh {
+            visit.fresh().await?
+        } else {
+            visit.instance().await?
+        };
+        let Some(guest) = &instance.exports.reconcile else {
+            return Err(visit.lacks("pilotis:controller/reconcile"));
+        };
         let call = visit.begin("reconcile", &mut instance.store, reads);
-        let answer = call.limit(guest.call_reconcile(&mut instance.store, request)).await;
-        let answer = call.end(&mut instance.store, answer).and_then(|answer| match answer {
-            Ok(outcome) => check(outcome).map(Ok).map_err(|wrong| visit.fault(FaultKind::Answer, "reconcile", wrong)),
-            Err(refusal) => Ok(Err(refusal)),
-        });
+        let answer = call
+            .limit(guest.call_reconcile(&mut instance.store, request))
+            .await;
+        let answer = call
+            .end(&mut instance.store, answer)
+            .and_then(|answer| match answer {
+                Ok(outcome) => check(outcome)
+                    .map(Ok)
+                    .map_err(|wrong| visit.fault(FaultKind::Answer, "reconcile", wrong)),
+                Err(refusal) => Ok(Err(refusal)),
+            });
         visit.end(instance, answer, !fresh)
     }
 }
 
 fn check(outcome: Outcome) -> Result<Outcome, String> {
     if outcome.memo.len() > MEMO_BYTES {
-        return Err(format!("its memo has {} bytes; {MEMO_BYTES} is the limit", outcome.memo.len()));
+        return Err(format!(
+            "its memo has {} bytes; {MEMO_BYTES} is the limit",
+            outcome.memo.len()
+        ));
     }
     if outcome.intents.len() > MOST_INTENTS {
-        return Err(format!("it returns {} intents; {MOST_INTENTS} is the limit", outcome.intents.len()));
+        return Err(format!(
+            "it returns {} intents; {MOST_INTENTS} is the limit",
+            outcome.intents.len()
+        ));
     }
     Ok(outcome)
 }
-

@@ -7,9 +7,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Refusal};
-use crate::bindings::exports::pilotis::scheduler::{
-    about, filter, permit, what_if,
-};
+use crate::bindings::exports::pilotis::scheduler::{about, filter, permit, what_if};
 use crate::fault::{Fault, FaultKind};
 use crate::instance::Instance;
 use crate::plugin::Plugin;
@@ -90,7 +88,11 @@ impl Policy {
         }
         let instance = visit.instance().await?;
         visit.leave();
-        Ok(Self { plugin: plugin.clone(), revision, instance: Some(instance) })
+        Ok(Self {
+            plugin: plugin.clone(),
+            revision,
+            instance: Some(instance),
+        })
     }
 
     /// An empty one of the revision that serves now, to be filled and put in this one's place.
@@ -103,7 +105,10 @@ impl Policy {
 
     /// A newer revision serves, or this instance is lost: time for a [`Policy::successor`].
     pub fn is_stale(&self) -> bool {
-        let newer = self.plugin.current().is_none_or(|current| !Arc::ptr_eq(&current, &self.revision));
+        let newer = self
+            .plugin
+            .current()
+            .is_none_or(|current| !Arc::ptr_eq(&current, &self.revision));
         self.instance.is_none() || newer
     }
 
@@ -121,7 +126,11 @@ impl Policy {
     }
 
     pub fn description(&self) -> &Description {
-        self.revision.about().policy.as_ref().expect("`start` has looked")
+        self.revision
+            .about()
+            .policy
+            .as_ref()
+            .expect("`start` has looked")
     }
 
     pub fn points(&self) -> Points {
@@ -141,20 +150,39 @@ impl Policy {
     /// # Errors
     /// A [`Fault`]; the instance is lost with it. The same for every question below.
     pub async fn sync(&mut self, deltas: &Vec<u8>) -> Answer<()> {
-        ask!(self, "sync", mirror, |guest, store| guest.call_sync(&mut *store, deltas))
+        ask!(self, "sync", mirror, |guest, store| guest
+            .call_sync(&mut *store, deltas))
     }
 
     pub async fn admit(&mut self, pod: Pod) -> Answer<Option<String>> {
-        ask!(self, "pre-enqueue", pre_enqueue, |guest, store| guest.call_admit(&mut *store, pod))
+        ask!(self, "pre-enqueue", pre_enqueue, |guest, store| guest
+            .call_admit(&mut *store, pod))
     }
 
     pub async fn filter(&mut self, pod: Pod, among: &NodeSet, explain: bool) -> Answer<Verdict> {
-        let verdict: Result<Result<Verdict, Refusal>, Fault> =
-            ask!(self, "filter", filter, |guest, store| guest.call_filter(&mut *store, pod, among, explain));
-        let outside = |verdict: &Verdict| verdict.passed.iter().zip(among.iter().chain(std::iter::repeat(&0))).any(|(p, a)| p & !a != 0);
+        let verdict: Result<Result<Verdict, Refusal>, Fault> = ask!(
+            self,
+            "filter",
+            filter,
+            |guest, store| guest.call_filter(&mut *store, pod, among, explain)
+        );
+        let outside = |verdict: &Verdict| {
+            verdict
+                .passed
+                .iter()
+                .zip(among.iter().chain(std::iter::repeat(&0)))
+                .any(|(p, a)| p & !a != 0)
+        };
         match verdict {
-            Ok(Ok(verdict)) if outside(&verdict) => Err(self.bad("filter", "it passes nodes it was not asked about")),
-            Ok(Ok(verdict)) if verdict.reasons.iter().any(|at| usize::from(*at) >= verdict.texts.len()) => {
+            Ok(Ok(verdict)) if outside(&verdict) => {
+                Err(self.bad("filter", "it passes nodes it was not asked about"))
+            }
+            Ok(Ok(verdict))
+                if verdict
+                    .reasons
+                    .iter()
+                    .any(|at| usize::from(*at) >= verdict.texts.len()) =>
+            {
                 Err(self.bad("filter", "a reason points behind its texts"))
             }
             verdict => verdict,
@@ -162,51 +190,98 @@ impl Policy {
     }
 
     pub async fn score(&mut self, pod: Pod, feasible: &NodeSet) -> Answer<Vec<i32>> {
-        let scores: Result<Result<Vec<i32>, Refusal>, Fault> =
-            ask!(self, "score", score, |guest, store| guest.call_score(&mut *store, pod, feasible));
+        let scores: Result<Result<Vec<i32>, Refusal>, Fault> = ask!(
+            self,
+            "score",
+            score,
+            |guest, store| guest.call_score(&mut *store, pod, feasible)
+        );
         let wanted: usize = feasible.iter().map(|word| word.count_ones() as usize).sum();
         match scores {
-            Ok(Ok(scores)) if scores.len() != wanted => Err(self.bad("score", "it must answer one score for each feasible node")),
+            Ok(Ok(scores)) if scores.len() != wanted => {
+                Err(self.bad("score", "it must answer one score for each feasible node"))
+            }
             scores => scores,
         }
     }
 
-    pub async fn place(&mut self, pods: &Vec<Pod>, among: &NodeSet, seed: u64) -> Answer<Vec<Option<u32>>> {
-        let slots: Result<Result<Vec<Option<u32>>, Refusal>, Fault> =
-            ask!(self, "place", place, |guest, store| guest.call_place(&mut *store, pods, among, seed));
-        let inside = |slot: &u32| among.get(*slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1);
+    pub async fn place(
+        &mut self,
+        pods: &Vec<Pod>,
+        among: &NodeSet,
+        seed: u64,
+    ) -> Answer<Vec<Option<u32>>> {
+        let slots: Result<Result<Vec<Option<u32>>, Refusal>, Fault> = ask!(
+            self,
+            "place",
+            place,
+            |guest, store| guest.call_place(&mut *store, pods, among, seed)
+        );
+        let inside = |slot: &u32| {
+            among
+                .get(*slot as usize / 64)
+                .is_some_and(|word| word >> (slot % 64) & 1 == 1)
+        };
         match slots {
             Ok(Ok(slots)) if slots.len() != pods.len() || !slots.iter().flatten().all(inside) => {
-                Err(self.bad("place", "it must answer for each pod, with nodes it was asked about"))
+                Err(self.bad(
+                    "place",
+                    "it must answer for each pod, with nodes it was asked about",
+                ))
             }
             slots => slots,
         }
     }
 
-    pub async fn what_if(&mut self, changes: &Vec<Change>, pod: Pod, among: &NodeSet) -> Answer<NodeSet> {
-        ask!(self, "what-if", what_if, |guest, store| guest.call_what_if(&mut *store, changes, pod, among))
+    pub async fn what_if(
+        &mut self,
+        changes: &Vec<Change>,
+        pod: Pod,
+        among: &NodeSet,
+    ) -> Answer<NodeSet> {
+        ask!(self, "what-if", what_if, |guest, store| guest.call_what_if(
+            &mut *store,
+            changes,
+            pod,
+            among
+        ))
     }
 
-    pub async fn without_lower(&mut self, pod: Pod, among: &NodeSet, below: i32) -> Answer<NodeSet> {
-        ask!(self, "what-if", what_if, |guest, store| guest.call_without_lower(&mut *store, pod, among, below))
+    pub async fn without_lower(
+        &mut self,
+        pod: Pod,
+        among: &NodeSet,
+        below: i32,
+    ) -> Answer<NodeSet> {
+        ask!(self, "what-if", what_if, |guest, store| guest
+            .call_without_lower(&mut *store, pod, among, below))
     }
 
     pub async fn permit(&mut self, pod: Pod, slot: u32) -> Answer<Decision> {
-        ask!(self, "permit", permit, |guest, store| guest.call_permit(&mut *store, pod, slot))
+        ask!(self, "permit", permit, |guest, store| guest.call_permit(
+            &mut *store,
+            pod,
+            slot
+        ))
     }
 
     pub async fn worth_another_try(&mut self, waiting: &Vec<u64>) -> Answer<Vec<u64>> {
-        ask!(self, "queueing-hint", queueing_hint, |guest, store| guest.call_worth_another_try(&mut *store, waiting))
+        ask!(self, "queueing-hint", queueing_hint, |guest, store| guest
+            .call_worth_another_try(&mut *store, waiting))
     }
 
     pub async fn rank(&mut self, pod: Pod) -> Answer<i64> {
-        ask!(self, "queue-sort", queue_sort, |guest, store| guest.call_rank(&mut *store, pod))
+        ask!(self, "queue-sort", queue_sort, |guest, store| guest
+            .call_rank(&mut *store, pod))
     }
 
     /// An answer that breaks a promise: believed no more, and neither is the mirror it came from.
     fn bad(&mut self, doing: &'static str, what: &str) -> Fault {
         self.instance = None;
-        let fault = self.revision.mould.fault(FaultKind::Answer, doing, what.into());
+        let fault = self
+            .revision
+            .mould
+            .fault(FaultKind::Answer, doing, what.into());
         self.plugin.faulted(&fault);
         fault
     }

@@ -3,6 +3,7 @@
 mod admission_and_policy;
 mod faults;
 mod loading;
+mod objects;
 mod replay;
 mod swap;
 
@@ -11,19 +12,30 @@ use std::sync::Arc;
 
 use plugin::reads::{Delta, Metric, ObjectKey, Reads, Scaling, Selection, Served};
 use plugin::world::controller::Request;
-use plugin::{Controller, Fault, Grants, Host, Limits, Load, Plugin, PluginName, Refusal, Revision, World};
+use plugin::{
+    Controller, Fault, Grants, Host, Limits, Load, Plugin, PluginName, Refusal, Revision, World,
+};
 
 /// A component that `cargo xtask guests` has built.
 fn guest(name: &str) -> Arc<[u8]> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
     let bytes = std::fs::read(&path);
-    bytes.unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask guests` builds it", path.display())).into()
+    bytes
+        .unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; `cargo xtask guests` builds it",
+                path.display()
+            )
+        })
+        .into()
 }
 
 /// One for all tests: the compiled code of each guest is made once.
 fn host() -> Arc<Host> {
     static HOST: std::sync::OnceLock<Arc<Host>> = std::sync::OnceLock::new();
-    HOST.get_or_init(|| Host::new(&scratch("aot")).expect("the host starts")).clone()
+    HOST.get_or_init(|| Host::new(&scratch("aot")).expect("the host starts"))
+        .clone()
 }
 
 fn scratch(name: &str) -> PathBuf {
@@ -45,7 +57,13 @@ fn load(name: &str) -> Load {
 /// Loaded, and the only revision of a plugin of that name.
 async fn controller(name: &str, limits: Option<Limits>) -> Controller {
     let plugin = Plugin::new(PluginName::new(name));
-    let loaded = host().load(Load { limits, figures: plugin.figures().clone(), ..load(name) }).await;
+    let loaded = host()
+        .load(Load {
+            limits,
+            figures: plugin.figures().clone(),
+            ..load(name)
+        })
+        .await;
     plugin.swap(loaded.unwrap_or_else(|fault| panic!("{fault}")));
     Controller::new(plugin)
 }
@@ -58,8 +76,17 @@ async fn refused(load: Load) -> Fault {
 }
 
 fn request(memo: &[u8]) -> Request {
-    let key = ObjectKey { kind: "v1/ConfigMap".into(), namespace: "default".into(), name: "one".into() };
-    Request { key, refused: None, memo: memo.to_vec(), now: 1_767_225_600_000 }
+    let key = ObjectKey {
+        kind: "v1/ConfigMap".into(),
+        namespace: "default".into(),
+        name: "one".into(),
+    };
+    Request {
+        key,
+        refused: None,
+        memo: memo.to_vec(),
+        now: 1_767_225_600_000,
+    }
 }
 
 /// A cluster that answers `get` with its own question, and everything else with nothing.
@@ -71,7 +98,14 @@ impl Reads for Echo {
         Ok(format!("{}{wanted}", key.name).into_bytes())
     }
 
-    fn find(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
+    fn find(
+        &mut self,
+        _: &str,
+        _: &Selection,
+        _: &str,
+        _: &str,
+        _: u32,
+    ) -> Result<Vec<u8>, Refusal> {
         Ok(Vec::new())
     }
 
@@ -80,14 +114,26 @@ impl Reads for Echo {
     }
 
     fn changes(&mut self, _: &str, _: &Selection, _: &str, cursor: u64) -> Result<Delta, Refusal> {
-        Ok(Delta { cursor, complete: false, rows: Vec::new(), gone: Vec::new() })
+        Ok(Delta {
+            cursor,
+            complete: false,
+            rows: Vec::new(),
+            gone: Vec::new(),
+        })
     }
 
     fn kinds(&mut self) -> Result<Vec<Served>, Refusal> {
         Ok(Vec::new())
     }
 
-    fn metadata(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
+    fn metadata(
+        &mut self,
+        _: &str,
+        _: &Selection,
+        _: &str,
+        _: &str,
+        _: u32,
+    ) -> Result<Vec<u8>, Refusal> {
         Ok(Vec::new())
     }
 

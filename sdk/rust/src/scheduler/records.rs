@@ -13,14 +13,34 @@ pub type Text = u32;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delta<'a> {
     Reset,
-    Text { id: Text, text: &'a str },
-    Resource { index: u32, name: &'a str },
+    Text {
+        id: Text,
+        text: &'a str,
+    },
+    Resource {
+        index: u32,
+        name: &'a str,
+    },
     Node(Node),
-    NodeGone { slot: u32 },
-    Class { id: u32, class: Box<Class> },
-    ClassGone { id: u32 },
-    Pod { id: u64, class: u32, slot: u32, terminating: bool },
-    PodGone { id: u64 },
+    NodeGone {
+        slot: u32,
+    },
+    Class {
+        id: u32,
+        class: Box<Class>,
+    },
+    ClassGone {
+        id: u32,
+    },
+    Pod {
+        id: u64,
+        class: u32,
+        slot: u32,
+        terminating: bool,
+    },
+    PodGone {
+        id: u64,
+    },
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +63,10 @@ impl Node {
 
 /// The value of `key` among labels in order of their keys.
 pub fn label(labels: &[(Text, Text)], key: Text) -> Option<Text> {
-    labels.binary_search_by_key(&key, |&(k, _)| k).ok().map(|at| labels[at].1)
+    labels
+        .binary_search_by_key(&key, |&(k, _)| k)
+        .ok()
+        .map(|at| labels[at].1)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,15 +199,33 @@ pub fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(Delta<'a>)) -> Result<(), 
         let (op, mut r) = all.block()?;
         each(match op {
             0 => Delta::Reset,
-            1 => Delta::Text { id: r.u32()?, text: r.rest()? },
-            2 => Delta::Resource { index: r.u32()?, name: r.rest()? },
+            1 => Delta::Text {
+                id: r.u32()?,
+                text: r.rest()?,
+            },
+            2 => Delta::Resource {
+                index: r.u32()?,
+                name: r.rest()?,
+            },
             3 => Delta::Node(node(&mut r)?),
             4 => Delta::NodeGone { slot: r.u32()? },
-            5 => Delta::Class { id: r.u32()?, class: Box::new(class(&mut r)?) },
+            5 => Delta::Class {
+                id: r.u32()?,
+                class: Box::new(class(&mut r)?),
+            },
             6 => Delta::ClassGone { id: r.u32()? },
-            7 => Delta::Pod { id: r.u64()?, class: r.u32()?, slot: r.u32()?, terminating: r.u8()? & 1 == 1 },
+            7 => Delta::Pod {
+                id: r.u64()?,
+                class: r.u32()?,
+                slot: r.u32()?,
+                terminating: r.u8()? & 1 == 1,
+            },
             8 => Delta::PodGone { id: r.u64()? },
-            other => return Err(format!("record {other} is not of this version of the layout")),
+            other => {
+                return Err(format!(
+                    "record {other} is not of this version of the layout"
+                ));
+            }
         });
     }
     Ok(())
@@ -197,7 +238,13 @@ fn node(r: &mut Reader<'_>) -> Result<Node, String> {
         unschedulable: r.u8()? & 1 == 1,
         allocatable: r.list(|r| Ok((r.u32()?, r.i64()?)))?,
         labels: r.labels()?,
-        taints: r.list(|r| Ok(Taint { key: r.u32()?, value: r.u32()?, effect: r.u8()? }))?,
+        taints: r.list(|r| {
+            Ok(Taint {
+                key: r.u32()?,
+                value: r.u32()?,
+                effect: r.u8()?,
+            })
+        })?,
         images: r.list(|r| Ok((r.u32()?, r.i64()?)))?,
     })
 }
@@ -215,7 +262,15 @@ fn class(all: &mut Reader<'_>) -> Result<Class, String> {
             6 => class.required = Some(r.list(Reader::term)?),
             7 => class.preferred = r.list(|r| Ok((r.i32()?, r.term()?)))?,
             8 => class.tolerations = r.list(Reader::toleration)?,
-            9 => class.ports = r.list(|r| Ok(Port { protocol: r.u8()?, port: r.u16()?, address: r.u32()? }))?,
+            9 => {
+                class.ports = r.list(|r| {
+                    Ok(Port {
+                        protocol: r.u8()?,
+                        port: r.u16()?,
+                        address: r.u32()?,
+                    })
+                })?
+            }
             10 => class.spread = r.list(Reader::spread)?,
             11 => class.images = r.list(Reader::u32)?,
             12 => class.node_name = Some(r.u32()?),
@@ -232,7 +287,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self.bytes.split_at_checked(n).ok_or("the record ends too early")?;
+        let (head, tail) = self
+            .bytes
+            .split_at_checked(n)
+            .ok_or("the record ends too early")?;
         self.bytes = tail;
         Ok(head)
     }
@@ -243,7 +301,12 @@ impl<'a> Reader<'a> {
 
     fn block(&mut self) -> Result<(u8, Reader<'a>), String> {
         let head = self.u32()?;
-        Ok((head as u8, Reader { bytes: self.take((head >> 8) as usize)? }))
+        Ok((
+            head as u8,
+            Reader {
+                bytes: self.take((head >> 8) as usize)?,
+            },
+        ))
     }
 
     fn rest(&mut self) -> Result<&'a str, String> {
@@ -275,7 +338,10 @@ impl<'a> Reader<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
-    fn list<T>(&mut self, mut element: impl FnMut(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
+    fn list<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<T, String>,
+    ) -> Result<Vec<T>, String> {
         let count = self.u16()?;
         (0..count).map(|_| element(self)).collect()
     }
@@ -295,13 +361,24 @@ impl<'a> Reader<'a> {
             3 => Operator::DoesNotExist,
             4 => Operator::Gt,
             5 => Operator::Lt,
-            other => return Err(format!("operator {other} is not of this version of the layout")),
+            other => {
+                return Err(format!(
+                    "operator {other} is not of this version of the layout"
+                ));
+            }
         };
-        Ok(Expression { key, op, values: self.list(Self::u32)? })
+        Ok(Expression {
+            key,
+            op,
+            values: self.list(Self::u32)?,
+        })
     }
 
     fn term(&mut self) -> Result<NodeTerm, String> {
-        Ok(NodeTerm { labels: self.list(Self::expression)?, fields: self.list(Self::expression)? })
+        Ok(NodeTerm {
+            labels: self.list(Self::expression)?,
+            fields: self.list(Self::expression)?,
+        })
     }
 
     fn toleration(&mut self) -> Result<Toleration, String> {
@@ -311,9 +388,18 @@ impl<'a> Reader<'a> {
             1 => TolerationOperator::Exists,
             2 => TolerationOperator::Lt,
             3 => TolerationOperator::Gt,
-            other => return Err(format!("toleration operator {other} is not of this version of the layout")),
+            other => {
+                return Err(format!(
+                    "toleration operator {other} is not of this version of the layout"
+                ));
+            }
         };
-        Ok(Toleration { key, op, value: self.u32()?, effect: self.u8()? })
+        Ok(Toleration {
+            key,
+            op,
+            value: self.u32()?,
+            effect: self.u8()?,
+        })
     }
 
     fn spread(&mut self) -> Result<Spread, String> {
@@ -324,7 +410,10 @@ impl<'a> Reader<'a> {
             min_domains: self.u32()?,
             honor_affinity: self.u8()? == 1,
             honor_taints: self.u8()? == 1,
-            selector: Selector { nothing: self.u8()? == 1, expressions: self.list(Self::expression)? },
+            selector: Selector {
+                nothing: self.u8()? == 1,
+                expressions: self.list(Self::expression)?,
+            },
         })
     }
 }
