@@ -20,7 +20,11 @@ pub(crate) fn number(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome
     let mut revision = new.revision();
     if revision < next {
         if revision > 0 {
-            let before = new.annotations.get(HISTORY).map(|text| format!("{text},")).unwrap_or_default();
+            let before = new
+                .annotations
+                .get(HISTORY)
+                .map(|text| format!("{text},"))
+                .unwrap_or_default();
             annotations.insert(HISTORY.into(), format!("{before}{revision}"));
         }
         annotations.insert(REVISION.into(), next.to_string());
@@ -35,11 +39,23 @@ pub(crate) fn number(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome
         body["spec"] = json!({"minReadySeconds": deployment.min_ready_seconds});
     }
     if body != json!({}) {
-        outcome.patch(new.key(deployment), PatchFormat::Merge, &body, "", Precondition::Uid(new.uid.clone()));
+        outcome.patch(
+            new.key(deployment),
+            PatchFormat::Merge,
+            &body,
+            "",
+            Precondition::Uid(new.uid.clone()),
+        );
     }
     if deployment.annotations.get(REVISION) != Some(&revision.to_string()) {
         let body = json!({"metadata": {"annotations": {REVISION: revision.to_string()}}});
-        outcome.patch(deployment.key(), PatchFormat::Merge, &body, "", Precondition::Uid(deployment.uid.clone()));
+        outcome.patch(
+            deployment.key(),
+            PatchFormat::Merge,
+            &body,
+            "",
+            Precondition::Uid(deployment.uid.clone()),
+        );
     }
 }
 
@@ -48,11 +64,17 @@ pub(crate) fn clear(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome)
     if !crate::status::complete(deployment, sets) {
         return;
     }
-    let empty = |set: &&Set| set.wanted() == 0 && set.existing == 0 && set.observed >= set.generation && !set.deleting;
+    let empty = |set: &&Set| {
+        set.wanted() == 0 && set.existing == 0 && set.observed >= set.generation && !set.deleting
+    };
     let mut empty: Vec<&Set> = sets.old.iter().filter(empty).collect();
     empty.sort_by_key(|set| set.revision());
     let surplus = empty.len() as i64 - deployment.history_limit.unwrap_or(LIMIT).max(0);
     for set in empty.into_iter().take(surplus.max(0) as usize) {
-        outcome.remove(set.key(deployment), Precondition::Uid(set.uid.clone()), Propagation::Background);
+        outcome.remove(
+            set.key(deployment),
+            Precondition::Uid(set.uid.clone()),
+            Propagation::Background,
+        );
     }
 }

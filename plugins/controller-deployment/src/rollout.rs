@@ -2,18 +2,32 @@
 
 use sdk::{Outcome, View, within};
 
+use crate::Deployment;
 use crate::scale::{self, Bounds};
 use crate::sets::{self, Sets};
-use crate::Deployment;
 
 /// Up or down, whatever is due first.
-pub(crate) fn step(deployment: &Deployment, sets: &Sets, view: &View, outcome: &mut Outcome) -> sdk::Result<()> {
-    if deployment.recreates() { recreate(deployment, sets, view, outcome)? } else { roll(deployment, sets, outcome) }
+pub(crate) fn step(
+    deployment: &Deployment,
+    sets: &Sets,
+    view: &View,
+    outcome: &mut Outcome,
+) -> sdk::Result<()> {
+    if deployment.recreates() {
+        recreate(deployment, sets, view, outcome)?
+    } else {
+        roll(deployment, sets, outcome)
+    }
     Ok(())
 }
 
 /// First every old pod goes, and is gone; then the new set comes.
-fn recreate(deployment: &Deployment, sets: &Sets, view: &View, outcome: &mut Outcome) -> sdk::Result<()> {
+fn recreate(
+    deployment: &Deployment,
+    sets: &Sets,
+    view: &View,
+    outcome: &mut Outcome,
+) -> sdk::Result<()> {
     let mut old_pods = false;
     for old in sets.active_old() {
         scale::set(deployment, old, 0, outcome);
@@ -31,7 +45,10 @@ fn any_pod_left(deployment: &Deployment, sets: &Sets, view: &View) -> sdk::Resul
     for old in &sets.old {
         let pods = within(&deployment.namespace).controlled_by(&old.uid);
         let tally = view.tally("v1/Pod", &pods, ".status.phase", "")?;
-        if tally.rows()?.any(|row| !matches!(row.value(0).str(), "Succeeded" | "Failed") && row.count() > 0) {
+        if tally
+            .rows()?
+            .any(|row| !matches!(row.value(0).str(), "Succeeded" | "Failed") && row.count() > 0)
+        {
             return Ok(true);
         }
     }
@@ -68,7 +85,9 @@ fn new_size(deployment: &Deployment, sets: &Sets) -> i64 {
 /// Old pods go as new ones become available: first those that never worked, then as many as availability allows.
 fn down(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome) {
     let old_pods: i64 = sets.old.iter().map(sets::Set::wanted).sum();
-    let Some(new) = sets.new.as_ref().filter(|_| old_pods > 0) else { return };
+    let Some(new) = sets.new.as_ref().filter(|_| old_pods > 0) else {
+        return;
+    };
     let least_available = deployment.wanted() - Bounds::of(deployment).unavailable;
     let not_available = new.wanted() - new.available;
     let all = sets.sum(sets::Set::wanted);
@@ -79,7 +98,11 @@ fn down(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome) {
     let mut sizes: Vec<i64> = sets.old.iter().map(sets::Set::wanted).collect();
     for (old, size) in sets.old.iter().zip(&mut sizes) {
         // A set whose status has not caught up with its size may have more available than it says.
-        let broken = if old.observed < old.generation { 0 } else { (*size - old.available).max(0) };
+        let broken = if old.observed < old.generation {
+            0
+        } else {
+            (*size - old.available).max(0)
+        };
         let go = broken.min(may_go);
         *size -= go;
         may_go -= go;

@@ -52,7 +52,10 @@ impl Set {
     }
 
     pub(crate) fn revision(&self) -> i64 {
-        self.annotations.get(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+        self.annotations
+            .get(REVISION)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
     }
 
     pub(crate) fn key(&self, deployment: &Deployment) -> ObjectKey {
@@ -72,7 +75,9 @@ impl Sets {
         let ours = within(&deployment.namespace).controlled_by(&deployment.uid);
         let mut old: Vec<Set> = view.find(REPLICA_SET, &ours, ".metadata.creationTimestamp", 0)?;
         // Should there be two of one template, the oldest is it, so that all runs mean the same one.
-        let at = old.iter().position(|set| !set.deleting && same_template(&set.template, &deployment.template));
+        let at = old
+            .iter()
+            .position(|set| !set.deleting && same_template(&set.template, &deployment.template));
         let new = at.map(|at| old.remove(at));
         Ok(Self { new, old })
     }
@@ -108,7 +113,12 @@ fn same_template(a: &Value, b: &Value) -> bool {
 }
 
 /// Adopts matching sets that nobody controls, releases ours that no longer match. True if one changes hands.
-pub(crate) fn claim(deployment: &Deployment, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
+pub(crate) fn claim(
+    deployment: &Deployment,
+    selector: &str,
+    view: &View,
+    outcome: &mut Outcome,
+) -> sdk::Result<bool> {
     #[derive(Fields)]
     struct Owned {
         #[at(".metadata.name")]
@@ -121,7 +131,13 @@ pub(crate) fn claim(deployment: &Deployment, selector: &str, view: &View, outcom
     let mut patch = |set: &Owned, owners: Value| {
         let key = ObjectKey::new(REPLICA_SET, &deployment.namespace, &set.name);
         let body = json!({"metadata": {"uid": set.uid, "ownerReferences": [owners]}});
-        outcome.patch(key, PatchFormat::Strategic, &body, "", Precondition::Uid(set.uid.clone()));
+        outcome.patch(
+            key,
+            PatchFormat::Strategic,
+            &body,
+            "",
+            Precondition::Uid(set.uid.clone()),
+        );
     };
     let orphans = within(&deployment.namespace)
         .equals(".metadata.ownerReferences[controller=true].uid?", "false")
@@ -129,7 +145,9 @@ pub(crate) fn claim(deployment: &Deployment, selector: &str, view: &View, outcom
     let mut orphans: Vec<Owned> = view.find(REPLICA_SET, &orphans, "", 0)?;
     orphans.retain(|set| !set.deleting);
     if !orphans.is_empty() && !deployment.deleting && still_there(deployment, view)? {
-        orphans.iter().for_each(|set| patch(set, deployment.owner_reference()));
+        orphans
+            .iter()
+            .for_each(|set| patch(set, deployment.owner_reference()));
     }
     let ours = within(&deployment.namespace).controlled_by(&deployment.uid);
     let matching: Vec<Owned> = view.find(REPLICA_SET, &ours.clone().labels(selector), "", 0)?;
@@ -150,7 +168,8 @@ fn still_there(deployment: &Deployment, view: &View) -> sdk::Result<bool> {
         #[at(".metadata.deletionTimestamp?")]
         deleting: bool,
     }
-    let live: Option<Live> = view.get_live(crate::DEPLOYMENT, &deployment.namespace, &deployment.name)?;
+    let live: Option<Live> =
+        view.get_live(crate::DEPLOYMENT, &deployment.namespace, &deployment.name)?;
     Ok(live.is_some_and(|live| live.uid == deployment.uid && !live.deleting))
 }
 
@@ -164,12 +183,23 @@ pub(crate) fn inherited(deployment: &Deployment) -> BTreeMap<String, String> {
         MAX,
         "deprecated.deployment.rollback.to",
     ];
-    let inherited = deployment.annotations.iter().filter(|(key, _)| !OWN.contains(&key.as_str()));
-    inherited.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let inherited = deployment
+        .annotations
+        .iter()
+        .filter(|(key, _)| !OWN.contains(&key.as_str()));
+    inherited
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// A new set of today's template with `replicas` pods.
-pub(crate) fn create(deployment: &Deployment, sets: &Sets, replicas: i64, most: i64, outcome: &mut Outcome) {
+pub(crate) fn create(
+    deployment: &Deployment,
+    sets: &Sets,
+    replicas: i64,
+    most: i64,
+    outcome: &mut Outcome,
+) {
     let collisions = deployment.status["collisionCount"].as_i64().unwrap_or(0);
     let hash = template_hash(&deployment.template, collisions);
     let mut template = deployment.template.clone();
@@ -199,14 +229,26 @@ pub(crate) fn create(deployment: &Deployment, sets: &Sets, replicas: i64, most: 
         },
     }));
     let sentence = format!("Scaled up replica set {name} from 0 to {replicas}");
-    outcome.event(&deployment.key(), &deployment.uid, false, "ScalingReplicaSet", sentence);
+    outcome.event(
+        &deployment.key(),
+        &deployment.uid,
+        false,
+        "ScalingReplicaSet",
+        sentence,
+    );
 }
 
 /// FNV-1a of the template, in letters that spell no words.
 fn template_hash(template: &Value, collisions: i64) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let text = if collisions > 0 { format!("{template}{collisions}") } else { template.to_string() };
-    let mut hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let text = if collisions > 0 {
+        format!("{template}{collisions}")
+    } else {
+        template.to_string()
+    };
+    let mut hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     let mut letters = String::new();
     while hash > 0 || letters.is_empty() {
         letters.push(LETTERS[hash as usize % LETTERS.len()].into());

@@ -17,8 +17,13 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn of(sets: &Sets, request: &Request) -> Self {
-        let Some(refused) = request.refused.as_ref().filter(|_| sets.new.is_none()) else { return Self::default() };
-        Self { refused: Some(refused.why.message.clone()), collided: matches!(refused.why.reason, Reason::AlreadyExists) }
+        let Some(refused) = request.refused.as_ref().filter(|_| sets.new.is_none()) else {
+            return Self::default();
+        };
+        Self {
+            refused: Some(refused.why.message.clone()),
+            collided: matches!(refused.why.reason, Reason::AlreadyExists),
+        }
     }
 }
 
@@ -29,10 +34,19 @@ pub(crate) fn complete(deployment: &Deployment, sets: &Sets) -> bool {
     updated == wanted
         && sets.sum(|set| set.existing) == wanted
         && sets.sum(|set| set.available) == wanted
-        && sets.new.as_ref().is_some_and(|set| set.observed >= set.generation)
+        && sets
+            .new
+            .as_ref()
+            .is_some_and(|set| set.observed >= set.generation)
 }
 
-pub(crate) fn status(deployment: &Deployment, sets: &Sets, facts: &Facts, view: &View, now: Instant) -> Value {
+pub(crate) fn status(
+    deployment: &Deployment,
+    sets: &Sets,
+    facts: &Facts,
+    view: &View,
+    now: Instant,
+) -> Value {
     let updated = sets.new.as_ref().map_or(0, |set| set.existing);
     let replicas = sets.sum(|set| set.existing);
     let available = sets.sum(|set| set.available);
@@ -42,23 +56,49 @@ pub(crate) fn status(deployment: &Deployment, sets: &Sets, facts: &Facts, view: 
         ("updatedReplicas", updated),
         ("readyReplicas", sets.sum(|set| set.ready)),
         ("availableReplicas", available),
-        ("unavailableReplicas", (sets.sum(Set::wanted) - available).max(0)),
+        (
+            "unavailableReplicas",
+            (sets.sum(Set::wanted) - available).max(0),
+        ),
         ("terminatingReplicas", sets.sum(|set| set.terminating)),
-        ("collisionCount", deployment.status["collisionCount"].as_i64().unwrap_or(0) + i64::from(facts.collided)),
+        (
+            "collisionCount",
+            deployment.status["collisionCount"].as_i64().unwrap_or(0) + i64::from(facts.collided),
+        ),
     ] {
         if number > 0 {
             status[name] = number.into();
         }
     }
-    let mut conditions = Conditions { list: deployment.status["conditions"].as_array().cloned().unwrap_or_default(), now };
+    let mut conditions = Conditions {
+        list: deployment.status["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default(),
+        now,
+    };
     let least = deployment.wanted() - Bounds::of(deployment).unavailable;
     if available >= least {
-        conditions.set("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.");
+        conditions.set(
+            "Available",
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+        );
     } else {
-        conditions.set("Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.");
+        conditions.set(
+            "Available",
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+        );
     }
     progress(deployment, sets, facts, &status, view, &mut conditions);
-    let failed = sets.new.iter().chain(&sets.old).find(|set| set.failure["status"] == "True");
+    let failed = sets
+        .new
+        .iter()
+        .chain(&sets.old)
+        .find(|set| set.failure["status"] == "True");
     match failed {
         Some(set) => {
             let text = |name: &str| set.failure[name].as_str().unwrap_or_default();
@@ -71,20 +111,41 @@ pub(crate) fn status(deployment: &Deployment, sets: &Sets, facts: &Facts, view: 
 }
 
 /// The `Progressing` condition: `lastUpdateTime` moves with every progress, and the deadline counts from it.
-fn progress(deployment: &Deployment, sets: &Sets, facts: &Facts, status: &Value, view: &View, conditions: &mut Conditions) {
+fn progress(
+    deployment: &Deployment,
+    sets: &Sets,
+    facts: &Facts,
+    status: &Value,
+    view: &View,
+    conditions: &mut Conditions,
+) {
     let name = sets.new.as_ref().map_or(&deployment.name, |set| &set.name);
-    let what = if sets.new.is_some() { "ReplicaSet" } else { "Deployment" };
+    let what = if sets.new.is_some() {
+        "ReplicaSet"
+    } else {
+        "Deployment"
+    };
     let number = |of: &Value, name: &str| of[name].as_i64().unwrap_or(0);
     let old = &deployment.status;
     let reason = conditions.reason("Progressing").map(str::to_owned);
     if deployment.paused {
         if reason.as_deref() != Some("DeploymentPaused") {
-            conditions.set("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused");
+            conditions.set(
+                "Progressing",
+                "Unknown",
+                "DeploymentPaused",
+                "Deployment is paused",
+            );
         }
         return;
     }
     if reason.as_deref() == Some("DeploymentPaused") {
-        conditions.set("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed");
+        conditions.set(
+            "Progressing",
+            "Unknown",
+            "DeploymentResumed",
+            "Deployment is resumed",
+        );
     }
     if sets.new.is_none() {
         if let Some(message) = &facts.refused
@@ -96,7 +157,8 @@ fn progress(deployment: &Deployment, sets: &Sets, facts: &Facts, status: &Value,
         return;
     }
     // Nothing is rolled out, and nothing was: a Deployment that only scales keeps the word of its last rollout.
-    let rests = reason.as_deref() == Some("NewReplicaSetAvailable") && number(status, "replicas") == number(status, "updatedReplicas");
+    let rests = reason.as_deref() == Some("NewReplicaSetAvailable")
+        && number(status, "replicas") == number(status, "updatedReplicas");
     if complete(deployment, sets) {
         if reason.as_deref() != Some("NewReplicaSetAvailable") {
             let message = format!("{what} \"{name}\" has successfully progressed.");
@@ -112,15 +174,27 @@ fn progress(deployment: &Deployment, sets: &Sets, facts: &Facts, status: &Value,
         || number(status, "readyReplicas") > number(old, "readyReplicas")
         || number(status, "availableReplicas") > number(old, "availableReplicas")
         || old_left(status) < old_left(old);
-    let known = matches!(reason.as_deref(), Some("ReplicaSetUpdated" | "NewReplicaSetCreated" | "FoundNewReplicaSet" | "ProgressDeadlineExceeded"));
+    let known = matches!(
+        reason.as_deref(),
+        Some(
+            "ReplicaSetUpdated"
+                | "NewReplicaSetCreated"
+                | "FoundNewReplicaSet"
+                | "ProgressDeadlineExceeded"
+        )
+    );
     if progressed || !known {
         let message = format!("{what} \"{name}\" is progressing.");
         conditions.touch("Progressing", "True", "ReplicaSetUpdated", &message);
         return;
     }
-    let Some(deadline) = deployment.progress_deadline else { return };
+    let Some(deadline) = deployment.progress_deadline else {
+        return;
+    };
     let since = conditions.updated("Progressing");
-    if reason.as_deref() != Some("ProgressDeadlineExceeded") && since.is_some_and(|since| view.reached(since.plus_seconds(deadline))) {
+    if reason.as_deref() != Some("ProgressDeadlineExceeded")
+        && since.is_some_and(|since| view.reached(since.plus_seconds(deadline)))
+    {
         let message = format!("{what} \"{name}\" has timed out progressing.");
         conditions.set("Progressing", "False", "ProgressDeadlineExceeded", &message);
     }
@@ -150,7 +224,9 @@ impl Conditions {
 
     /// Says it, if it is news.
     fn set(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
-        let told = self.find(kind).is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message);
+        let told = self.find(kind).is_some_and(|c| {
+            c["status"] == status && c["reason"] == reason && c["message"] == message
+        });
         if !told {
             self.touch(kind, status, reason, message);
         }

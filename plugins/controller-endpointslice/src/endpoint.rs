@@ -47,17 +47,24 @@ pub(crate) struct Maker<'a> {
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(service: &'a Service, view: &'a View) -> sdk::Result<Self> {
-        let named = service.ports().iter().any(|port| port["targetPort"].is_string());
-        Ok(Self { service, view, zones: BTreeMap::new(), named })
+        let named = service
+            .ports()
+            .iter()
+            .any(|port| port["targetPort"].is_string());
+        Ok(Self {
+            service,
+            view,
+            zones: BTreeMap::new(),
+            named,
+        })
     }
 
     /// One for each address family that the Service has and the pod has an address of; none for pods that are finished or
     /// have no address yet.
     pub(crate) fn endpoints(&mut self, identity: &Identity, pod: &Pod) -> sdk::Result<Vec<Made>> {
         let mut ips = pod.ips.clone();
-        if ips.is_empty() && !pod.ip.is_empty() {
-            ips.push(pod.ip.clone());
-        }
+        ips.push(pod.ip.clone());
+        ips.retain(|ip| !ip.is_empty());
         if ips.is_empty() || matches!(pod.phase.as_str(), "Succeeded" | "Failed") {
             return Ok(Vec::new());
         }
@@ -65,7 +72,9 @@ impl<'a> Maker<'a> {
         let mut made = Vec::new();
         for family in self.service.families() {
             let is_six = family == "IPv6";
-            let Some(ip) = ips.iter().find(|ip| ip.contains(':') == is_six) else { continue };
+            let Some(ip) = ips.iter().find(|ip| ip.contains(':') == is_six) else {
+                continue;
+            };
             made.push((family, ports.clone(), self.endpoint(identity, pod, ip)?));
         }
         Ok(made)
@@ -109,21 +118,35 @@ impl<'a> Maker<'a> {
         if let Some(zone) = self.zones.get(node) {
             return Ok(zone.clone());
         }
-        let zone = self.view.get::<Node>(NODE, "", node)?.map(|node| node.zone).unwrap_or_default();
+        let zone = self
+            .view
+            .get::<Node>(NODE, "", node)?
+            .map(|node| node.zone)
+            .unwrap_or_default();
         self.zones.insert(node.to_owned(), zone.clone());
         Ok(zone)
     }
 
     /// The Service's ports with the pod's numbers. A name that the pod does not have leaves the port out, for this pod.
     fn ports(&self, identity: &Identity) -> sdk::Result<Vec<Value>> {
-        let containers = if self.named { self.container_ports(identity)? } else { Vec::new() };
+        let containers = if self.named {
+            self.container_ports(identity)?
+        } else {
+            Vec::new()
+        };
         let mut ports = Vec::new();
         for port in self.service.ports() {
             let protocol = port["protocol"].as_str().unwrap_or("TCP");
             let number = match &port["targetPort"] {
                 Value::String(name) => {
-                    let is = |own: &&Value| own["name"] == **name && own["protocol"].as_str().unwrap_or("TCP") == protocol;
-                    containers.iter().find(is).map(|own| own["containerPort"].clone())
+                    let is = |own: &&Value| {
+                        own["name"] == **name
+                            && own["protocol"].as_str().unwrap_or("TCP") == protocol
+                    };
+                    containers
+                        .iter()
+                        .find(is)
+                        .map(|own| own["containerPort"].clone())
                 }
                 Value::Number(number) if number.as_i64() != Some(0) => Some(number.clone().into()),
                 _ => Some(port["port"].clone()),
@@ -147,11 +170,26 @@ impl<'a> Maker<'a> {
             #[at(".spec.initContainers")]
             init: Value,
         }
-        let Some(ports) = self.view.get::<Ports>(POD, &identity.namespace, &identity.name)? else { return Ok(Vec::new()) };
+        let Some(ports) = self
+            .view
+            .get::<Ports>(POD, &identity.namespace, &identity.name)?
+        else {
+            return Ok(Vec::new());
+        };
         let mut all = ports.of_containers.as_array().cloned().unwrap_or_default();
         // Of the init containers, those that go on running beside the others (KEP-753).
-        let sidecars = ports.init.as_array().into_iter().flatten().filter(|one| one["restartPolicy"] == "Always");
-        all.extend(sidecars.filter_map(|one| one["ports"].as_array()).flatten().cloned());
+        let sidecars = ports
+            .init
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|one| one["restartPolicy"] == "Always");
+        all.extend(
+            sidecars
+                .filter_map(|one| one["ports"].as_array())
+                .flatten()
+                .cloned(),
+        );
         Ok(all)
     }
 }

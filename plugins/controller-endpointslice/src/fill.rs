@@ -39,9 +39,16 @@ pub(crate) fn plan(families: &[String], mut wanted: Wanted, existing: &[Slice]) 
     let mut plan = Plan::default();
     let mut kept: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
     for (at, slice) in existing.iter().enumerate() {
-        let Some(endpoints) = wanted.get_mut(&(slice.family.clone(), normal(&slice.ports))) else { continue };
+        let Some(endpoints) = wanted.get_mut(&(slice.family.clone(), normal(&slice.ports))) else {
+            continue;
+        };
         // Taken out of what is wanted: should two slices have it, it stays in the first.
-        let stay = slice.endpoints.iter().filter_map(|one| endpoints.remove(pod(one))).take(FULL).collect();
+        let stay = slice
+            .endpoints
+            .iter()
+            .filter_map(|one| endpoints.remove(pod(one)))
+            .take(FULL)
+            .collect();
         kept.insert(at, stay);
     }
     for ((family, ports), new) in wanted {
@@ -55,7 +62,10 @@ pub(crate) fn plan(families: &[String], mut wanted: Wanted, existing: &[Slice]) 
             let room = FULL.saturating_sub(slice.len()).min(new.len());
             slice.extend(new.drain(..room));
         }
-        plan.creates.extend(new.chunks(FULL).map(|some| (family.clone(), ports.clone(), some.to_vec())));
+        plan.creates.extend(
+            new.chunks(FULL)
+                .map(|some| (family.clone(), ports.clone(), some.to_vec())),
+        );
     }
     let mut spare: BTreeMap<&str, usize> = BTreeMap::new();
     let mut served: BTreeSet<&str> = BTreeSet::new();
@@ -76,8 +86,15 @@ pub(crate) fn plan(families: &[String], mut wanted: Wanted, existing: &[Slice]) 
             }
         }
     }
-    let created: BTreeSet<String> = plan.creates.iter().map(|(family, ..)| family.clone()).collect();
-    for family in families.iter().filter(|family| !served.contains(family.as_str()) && !created.contains(*family)) {
+    let created: BTreeSet<String> = plan
+        .creates
+        .iter()
+        .map(|(family, ..)| family.clone())
+        .collect();
+    for family in families
+        .iter()
+        .filter(|family| !served.contains(family.as_str()) && !created.contains(*family))
+    {
         match spare.get(family.as_str()) {
             Some(at) => {
                 plan.removes.retain(|other| other != at);
@@ -98,7 +115,8 @@ pub(crate) fn pod(endpoint: &Value) -> &str {
 
 /// The same ports, the same text, whatever order the store gives members.
 pub(crate) fn normal(ports: &str) -> String {
-    serde_json::from_str::<Value>(ports).map_or_else(|_| ports.to_owned(), |value| value.to_string())
+    serde_json::from_str::<Value>(ports)
+        .map_or_else(|_| ports.to_owned(), |value| value.to_string())
 }
 
 #[cfg(test)]
@@ -126,7 +144,9 @@ mod tests {
     }
 
     fn wanted(pods: impl Iterator<Item = usize>) -> Wanted {
-        let endpoints = pods.map(|n| (format!("p{n:05}"), endpoint(n, true))).collect();
+        let endpoints = pods
+            .map(|n| (format!("p{n:05}"), endpoint(n, true)))
+            .collect();
         BTreeMap::from([(("IPv4".to_owned(), PORTS.to_owned()), endpoints)])
     }
 
@@ -138,7 +158,11 @@ mod tests {
     fn five_thousand_make_fifty() {
         let plan = plan(&families(), wanted(0..5_000), &[]);
         assert_eq!(plan.creates.len(), 50);
-        assert!(plan.creates.iter().all(|(_, _, endpoints)| endpoints.len() == FULL));
+        assert!(
+            plan.creates
+                .iter()
+                .all(|(_, _, endpoints)| endpoints.len() == FULL)
+        );
     }
 
     #[test]
@@ -149,7 +173,10 @@ mod tests {
             endpoints.insert("p00150".into(), endpoint(150, false));
         }
         let plan = plan(&families(), all, &existing);
-        assert_eq!(plan.updates.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1]);
+        assert_eq!(
+            plan.updates.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            [1]
+        );
         assert!(plan.creates.is_empty() && plan.removes.is_empty());
     }
 
@@ -158,14 +185,28 @@ mod tests {
         let existing = [slice("a", 0..90), slice("b", 90..120)];
         // One of b's goes, so b is written anyway and filled first.
         let plan = plan(&families(), wanted((0..119).chain(200..305)), &existing);
-        let sizes: Vec<(usize, usize)> = plan.updates.iter().map(|(at, endpoints)| (*at, endpoints.len())).collect();
+        let sizes: Vec<(usize, usize)> = plan
+            .updates
+            .iter()
+            .map(|(at, endpoints)| (*at, endpoints.len()))
+            .collect();
         assert_eq!(sizes, [(0, 100), (1, 100)]);
-        assert_eq!(plan.creates.iter().map(|(_, _, endpoints)| endpoints.len()).collect::<Vec<_>>(), [24]);
+        assert_eq!(
+            plan.creates
+                .iter()
+                .map(|(_, _, endpoints)| endpoints.len())
+                .collect::<Vec<_>>(),
+            [24]
+        );
     }
 
     #[test]
     fn a_pod_in_two_slices_stays_in_the_first() {
-        let plan = plan(&families(), wanted(0..3), &[slice("a", 0..3), slice("b", 2..3)]);
+        let plan = plan(
+            &families(),
+            wanted(0..3),
+            &[slice("a", 0..3), slice("b", 2..3)],
+        );
         assert_eq!(plan.removes, [1]);
         assert!(plan.updates.is_empty());
     }
@@ -175,7 +216,13 @@ mod tests {
         let none = plan(&families(), Wanted::new(), &[slice("a", 0..3)]);
         assert_eq!(none.creates, [("IPv4".to_owned(), "[]".to_owned(), vec![])]);
         assert_eq!(none.removes, [0]);
-        let placeholder = Slice { ports: "[]".into(), ..slice("empty", 0..0) };
-        assert_eq!(plan(&families(), Wanted::new(), &[placeholder]), Plan::default());
+        let placeholder = Slice {
+            ports: "[]".into(),
+            ..slice("empty", 0..0)
+        };
+        assert_eq!(
+            plan(&families(), Wanted::new(), &[placeholder]),
+            Plan::default()
+        );
     }
 }

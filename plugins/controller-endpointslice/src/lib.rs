@@ -54,14 +54,23 @@ impl Service {
 
     /// `IPv4` where nothing is said, as for headless Services of old.
     fn families(&self) -> Vec<String> {
-        if self.families.is_empty() { vec!["IPv4".into()] } else { self.families.clone() }
+        if self.families.is_empty() {
+            vec!["IPv4".into()]
+        } else {
+            self.families.clone()
+        }
     }
 
     /// Changes with all that the slices depend on beside the pods.
     fn fingerprint(&self) -> u64 {
         let parts = (
             (&self.uid, &self.labels, &self.kind, &self.cluster_ip),
-            (&self.families, &self.selector, &self.ports, self.publishes_not_ready),
+            (
+                &self.families,
+                &self.selector,
+                &self.ports,
+                self.publishes_not_ready,
+            ),
         );
         fingerprint(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
     }
@@ -69,7 +78,9 @@ impl Service {
 
 /// FNV-1a.
 fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A lost one costs one long way.
@@ -97,7 +108,8 @@ fn reconcile(service: Service, view: &View, request: &Request) -> sdk::Result<Ou
         return Ok(Outcome::new());
     }
     let memo: Memo = serde_json::from_slice(&request.memo).unwrap_or_default();
-    let known = request.refused.is_none() && memo.cursor != 0 && memo.service == service.fingerprint();
+    let known =
+        request.refused.is_none() && memo.cursor != 0 && memo.service == service.fingerprint();
     if known && let Some(outcome) = single::step(&service, &memo, view)? {
         return Ok(outcome);
     }
@@ -112,7 +124,10 @@ fn whole(service: &Service, view: &View) -> sdk::Result<Outcome> {
     let mut wanted = fill::Wanted::default();
     for (identity, pod) in &pods.rows {
         for (family, ports, endpoint) in makes.endpoints(identity, pod)? {
-            wanted.entry((family, ports)).or_default().insert(identity.uid.clone(), endpoint);
+            wanted
+                .entry((family, ports))
+                .or_default()
+                .insert(identity.uid.clone(), endpoint);
         }
     }
     let plan = fill::plan(&service.families(), wanted, &existing);
@@ -131,11 +146,35 @@ mod tests {
 
     /// Without the memo: its cursor is another one in every process.
     fn forgetful(service: Service, view: &View, request: &Request) -> sdk::Result<Outcome> {
-        reconcile(service, view, request).map(|outcome| Outcome { memo: Vec::new(), ..outcome })
+        reconcile(service, view, request).map(|outcome| Outcome {
+            memo: Vec::new(),
+            ..outcome
+        })
     }
 
     #[test]
     fn cases() {
         sdk::test::cases(forgetful, "cases");
+    }
+
+    /// The second run says which way it took.
+    fn telling(service: Service, view: &View, request: &Request) -> sdk::Result<Outcome> {
+        let Ok(memo) = serde_json::from_slice::<Memo>(&request.memo) else {
+            return reconcile(service, view, request);
+        };
+        let way = if single::step(&service, &memo, view)?.is_some() {
+            "the short way"
+        } else {
+            "the long way"
+        };
+        reconcile(service, view, request).map(|outcome| Outcome {
+            memo: way.into(),
+            ..outcome
+        })
+    }
+
+    #[test]
+    fn second_runs() {
+        sdk::test::cases(telling, "cases/then");
     }
 }

@@ -36,9 +36,16 @@ pub(crate) fn step(service: &Service, memo: &Memo, view: &View) -> sdk::Result<O
         let mut holding = slices::holding(service, &identity.uid, view)?;
         for (family, ports, endpoint) in made {
             let is = |slice: &Slice| slice.family == family && fill::normal(&slice.ports) == ports;
-            let Some(at) = holding.iter().position(is) else { return Ok(None) };
+            let Some(at) = holding.iter().position(is) else {
+                return Ok(None);
+            };
             let (_, endpoints) = open(&mut touched, holding.remove(at));
-            let Some(place) = endpoints.iter_mut().find(|one| fill::pod(one) == identity.uid) else { return Ok(None) };
+            let Some(place) = endpoints
+                .iter_mut()
+                .find(|one| fill::pod(one) == identity.uid)
+            else {
+                return Ok(None);
+            };
             *place = endpoint;
         }
         // It has no address any more, or is finished; or it is where it should not be.
@@ -57,12 +64,19 @@ pub(crate) fn step(service: &Service, memo: &Memo, view: &View) -> sdk::Result<O
             *stands.entry(slice.name.clone()).or_default() += i64::from(slice.generation > 0);
         }
     }
-    let memo = Memo { cursor: changes.cursor, service: memo.service, slices: slices::fingerprint_of(&stands) };
+    let memo = Memo {
+        cursor: changes.cursor,
+        service: memo.service,
+        slices: slices::fingerprint_of(&stands),
+    };
     outcome.memo = serde_json::to_vec(&memo)?;
     Ok(Some(outcome))
 }
 
-fn open(touched: &mut BTreeMap<String, (Slice, Vec<sdk::Value>)>, slice: Slice) -> &mut (Slice, Vec<sdk::Value>) {
+fn open(
+    touched: &mut BTreeMap<String, (Slice, Vec<sdk::Value>)>,
+    slice: Slice,
+) -> &mut (Slice, Vec<sdk::Value>) {
     touched.entry(slice.name.clone()).or_insert_with(|| {
         let endpoints = slice.endpoints.clone();
         (slice, endpoints)

@@ -38,7 +38,10 @@ struct Read {
 
 /// Those of this controller: others may keep slices for a Service, too.
 pub(crate) fn ours(service: &Service) -> Selection {
-    within(&service.namespace).labels(format!("{SERVICE_NAME}={},{MANAGED_BY}={MANAGER}", service.name))
+    within(&service.namespace).labels(format!(
+        "{SERVICE_NAME}={},{MANAGED_BY}={MANAGER}",
+        service.name
+    ))
 }
 
 pub(crate) fn all(service: &Service, view: &View) -> sdk::Result<Vec<Slice>> {
@@ -47,7 +50,11 @@ pub(crate) fn all(service: &Service, view: &View) -> sdk::Result<Vec<Slice>> {
 
 /// Those that hold an endpoint of this pod: looked up in an index.
 pub(crate) fn holding(service: &Service, pod: &str, view: &View) -> sdk::Result<Vec<Slice>> {
-    read(service, &ours(service).equals(".endpoints[*].targetRef.uid", pod), view)
+    read(
+        service,
+        &ours(service).equals(".endpoints[*].targetRef.uid", pod),
+        view,
+    )
 }
 
 fn read(service: &Service, which: &Selection, view: &View) -> sdk::Result<Vec<Slice>> {
@@ -55,9 +62,17 @@ fn read(service: &Service, which: &Selection, view: &View) -> sdk::Result<Vec<Sl
     found.retain(|slice| !slice.deleting);
     let labels = labels(service);
     let slices = found.into_iter().map(|slice| Slice {
-        ports: if slice.ports.is_null() { "[]".into() } else { slice.ports.to_string() },
+        ports: if slice.ports.is_null() {
+            "[]".into()
+        } else {
+            slice.ports.to_string()
+        },
         endpoints: slice.endpoints.as_array().cloned().unwrap_or_default(),
-        stale_labels: if slice.labels == labels { Value::Null } else { relabel(&slice.labels, &labels) },
+        stale_labels: if slice.labels == labels {
+            Value::Null
+        } else {
+            relabel(&slice.labels, &labels)
+        },
         name: slice.name,
         uid: slice.uid,
         version: slice.version,
@@ -81,9 +96,16 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 
 /// A merge patch from these labels to those.
 fn relabel(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Value {
-    let gone = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
-    gone.chain(new.map(|(key, value)| (key.clone(), value.as_str().into()))).collect::<serde_json::Map<_, _>>().into()
+    let gone = from
+        .keys()
+        .filter(|key| !to.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
+    let new = to
+        .iter()
+        .filter(|(key, value)| from.get(*key) != Some(value));
+    gone.chain(new.map(|(key, value)| (key.clone(), value.as_str().into())))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Names and generations: tells a slice that somebody else wrote, made or removed.
@@ -97,7 +119,10 @@ struct Stand {
 
 pub(crate) fn stands(service: &Service, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
     let stands: Vec<Stand> = view.find(SLICE, &ours(service), "", 0)?;
-    Ok(stands.into_iter().map(|stand| (stand.name, stand.generation)).collect())
+    Ok(stands
+        .into_iter()
+        .map(|stand| (stand.name, stand.generation))
+        .collect())
 }
 
 pub(crate) fn fingerprint_of(stands: &BTreeMap<String, i64>) -> u64 {
@@ -117,9 +142,16 @@ pub(crate) fn update(service: &Service, slice: &Slice, endpoints: &[Value], outc
 /// Carries a plan out, and says how the slices stand then; 0 if new ones come, whose names are not known yet.
 ///
 /// New endpoints are written before old slices are removed, so that at no time an endpoint is in none.
-pub(crate) fn write(service: &Service, existing: &[Slice], plan: Plan, outcome: &mut Outcome) -> u64 {
-    let mut stands: BTreeMap<String, i64> =
-        existing.iter().map(|slice| (slice.name.clone(), slice.generation)).collect();
+pub(crate) fn write(
+    service: &Service,
+    existing: &[Slice],
+    plan: Plan,
+    outcome: &mut Outcome,
+) -> u64 {
+    let mut stands: BTreeMap<String, i64> = existing
+        .iter()
+        .map(|slice| (slice.name.clone(), slice.generation))
+        .collect();
     for (family, ports, endpoints) in &plan.creates {
         let ports: Value = serde_json::from_str(ports).unwrap_or_default();
         outcome.create(&json!({
@@ -147,13 +179,22 @@ pub(crate) fn write(service: &Service, existing: &[Slice], plan: Plan, outcome: 
         let slice = &existing[*at];
         update(service, slice, endpoints, outcome);
         let changed = *endpoints != slice.endpoints;
-        *stands.entry(slice.name.clone()).or_default() += i64::from(changed && slice.generation > 0);
+        *stands.entry(slice.name.clone()).or_default() +=
+            i64::from(changed && slice.generation > 0);
     }
     for at in &plan.removes {
         let slice = &existing[*at];
         let key = ObjectKey::new(SLICE, &service.namespace, &slice.name);
-        outcome.remove(key, Precondition::Uid(slice.uid.clone()), Propagation::Background);
+        outcome.remove(
+            key,
+            Precondition::Uid(slice.uid.clone()),
+            Propagation::Background,
+        );
         stands.remove(&slice.name);
     }
-    if plan.creates.is_empty() { fingerprint_of(&stands) } else { 0 }
+    if plan.creates.is_empty() {
+        fingerprint_of(&stands)
+    } else {
+        0
+    }
 }

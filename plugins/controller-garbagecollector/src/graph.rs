@@ -46,10 +46,19 @@ const EVENTS: [&str; 2] = ["events", "events.events.k8s.io"];
 impl Graph {
     pub(crate) fn read(view: &View) -> sdk::Result<Self> {
         let served = view.kinds()?;
-        let mut graph = Self { served: served.clone(), ..Self::default() };
+        let mut graph = Self {
+            served: served.clone(),
+            ..Self::default()
+        };
         let mut seen = BTreeSet::new();
-        let usable = |kind: &Served| kind.listable && kind.deletable && !EVENTS.contains(&kind.resource.as_str());
-        graph.kinds.extend(served.into_iter().filter(|kind| usable(kind) && seen.insert(kind.resource.clone())));
+        let usable = |kind: &Served| {
+            kind.listable && kind.deletable && !EVENTS.contains(&kind.resource.as_str())
+        };
+        graph.kinds.extend(
+            served
+                .into_iter()
+                .filter(|kind| usable(kind) && seen.insert(kind.resource.clone())),
+        );
         for kind in 0..graph.kinds.len() {
             // Reads on behind a kind that cannot be read: one broken kind does not stop the collector.
             if let Err(error) = graph.add(kind, view) {
@@ -60,10 +69,13 @@ impl Graph {
     }
 
     fn add(&mut self, kind: usize, view: &View) -> sdk::Result<()> {
-        const BY: &str = ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
+        const BY: &str =
+            ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
         let owned = all().equals(".metadata.ownerReferences[0].uid?", "true");
         for row in view.tally(&self.kinds[kind].kind, &owned, BY, "")?.rows()? {
-            let Cell::Json(references) = row.value(2) else { continue };
+            let Cell::Json(references) = row.value(2) else {
+                continue;
+            };
             self.groups.push(Group {
                 kind,
                 namespace: row.value(0).str().to_owned(),
@@ -76,16 +88,27 @@ impl Graph {
 
     /// The served kind that a reference speaks of, in its own version or another one.
     pub(crate) fn kind_of(&self, reference: &Reference) -> Option<&Served> {
-        let group = |kind: &str| kind.rsplit_once('/').map(|(api, _)| api.split_once('/').map_or("", |(g, _)| g).to_owned());
+        let group = |kind: &str| {
+            kind.rsplit_once('/')
+                .map(|(api, _)| api.split_once('/').map_or("", |(g, _)| g).to_owned())
+        };
         let wanted = format!("{}/{}", reference.api_version, reference.kind);
-        self.served.iter().find(|kind| kind.kind == wanted).or_else(|| {
-            let named = |kind: &&Served| kind.kind.rsplit('/').next() == Some(&reference.kind);
-            self.served.iter().filter(named).find(|kind| group(&kind.kind) == group(&wanted))
-        })
+        self.served
+            .iter()
+            .find(|kind| kind.kind == wanted)
+            .or_else(|| {
+                let named = |kind: &&Served| kind.kind.rsplit('/').next() == Some(&reference.kind);
+                self.served
+                    .iter()
+                    .filter(named)
+                    .find(|kind| group(&kind.kind) == group(&wanted))
+            })
     }
 
     /// Anything has this owner.
     pub(crate) fn owns(&self, uid: &str) -> bool {
-        self.groups.iter().any(|group| group.references.iter().any(|one| one.uid == uid))
+        self.groups
+            .iter()
+            .any(|group| group.references.iter().any(|one| one.uid == uid))
     }
 }

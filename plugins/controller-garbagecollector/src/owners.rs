@@ -61,9 +61,16 @@ impl Owner {
 impl Owners {
     pub(crate) fn look(graph: &Graph, view: &View) -> sdk::Result<Self> {
         let mut wanted: BTreeMap<String, BTreeSet<(String, String, String)>> = BTreeMap::new();
-        for (group, one) in graph.groups.iter().flat_map(|group| group.references.iter().map(move |one| (group, one))) {
+        for (group, one) in graph
+            .groups
+            .iter()
+            .flat_map(|group| group.references.iter().map(move |one| (group, one)))
+        {
             if let Some((kind, namespace, name, uid)) = key(graph, group, one) {
-                wanted.entry(kind).or_default().insert((namespace, name, uid));
+                wanted
+                    .entry(kind)
+                    .or_default()
+                    .insert((namespace, name, uid));
             }
         }
         let mut owners = Self::default();
@@ -92,19 +99,24 @@ impl Owners {
                         }
                     }
                 };
-                owners.states.insert((kind.clone(), namespace, name, uid), state);
+                owners
+                    .states
+                    .insert((kind.clone(), namespace, name, uid), state);
             }
         }
         Ok(owners)
     }
 
     pub(crate) fn state(&self, graph: &Graph, group: &Group, reference: &Reference) -> State {
-        let Some(kind) = graph.kind_of(reference) else { return State::Solid };
+        let Some(kind) = graph.kind_of(reference) else {
+            return State::Solid;
+        };
         if kind.namespaced && group.namespace.is_empty() {
             return State::Senseless;
         }
         let key = key(graph, group, reference);
-        key.and_then(|key| self.states.get(&key).copied()).unwrap_or(State::Solid)
+        key.and_then(|key| self.states.get(&key).copied())
+            .unwrap_or(State::Solid)
     }
 }
 
@@ -114,8 +126,17 @@ fn key(graph: &Graph, group: &Group, reference: &Reference) -> Option<Key> {
     if kind.namespaced && group.namespace.is_empty() {
         return None;
     }
-    let namespace = if kind.namespaced { group.namespace.clone() } else { String::new() };
-    Some((kind.kind.clone(), namespace, reference.name.clone(), reference.uid.clone()))
+    let namespace = if kind.namespaced {
+        group.namespace.clone()
+    } else {
+        String::new()
+    };
+    Some((
+        kind.kind.clone(),
+        namespace,
+        reference.name.clone(),
+        reference.uid.clone(),
+    ))
 }
 
 fn there(
@@ -131,5 +152,8 @@ fn there(
             there.extend(view.get::<Owner>(kind, namespace, name)?);
         }
     }
-    Ok(there.into_iter().map(|owner| ((owner.namespace.clone(), owner.name.clone()), owner)).collect())
+    Ok(there
+        .into_iter()
+        .map(|owner| ((owner.namespace.clone(), owner.name.clone()), owner))
+        .collect())
 }

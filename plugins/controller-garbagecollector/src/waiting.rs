@@ -28,7 +28,10 @@ pub(crate) fn finish(graph: &Graph, view: &View, outcome: &mut Outcome) -> sdk::
     for kind in &graph.kinds {
         for owner in owners(&kind.kind, FOREGROUND, view) {
             let blocks = graph.groups.iter().any(|group| {
-                group.references.iter().any(|one| one.uid == owner.uid && one.block_owner_deletion)
+                group
+                    .references
+                    .iter()
+                    .any(|one| one.uid == owner.uid && one.block_owner_deletion)
             });
             if !blocks && graph.failed.is_none() {
                 let key = ObjectKey::new(&kind.kind, &owner.namespace, &owner.name);
@@ -37,12 +40,20 @@ pub(crate) fn finish(graph: &Graph, view: &View, outcome: &mut Outcome) -> sdk::
         }
         for owner in owners(&kind.kind, ORPHAN, view) {
             let mut left = graph.failed.is_some();
-            for group in graph.groups.iter().filter(|group| group.references.iter().any(|one| one.uid == owner.uid)) {
+            for group in graph
+                .groups
+                .iter()
+                .filter(|group| group.references.iter().any(|one| one.uid == owner.uid))
+            {
                 if outcome.intents.len() > BURST {
                     return Ok(());
                 }
                 for dependent in dependents::of(graph, group, &owner.uid, view)? {
-                    let key = ObjectKey::new(&graph.kinds[group.kind].kind, &group.namespace, &dependent.name);
+                    let key = ObjectKey::new(
+                        &graph.kinds[group.kind].kind,
+                        &group.namespace,
+                        &dependent.name,
+                    );
                     dependents::forget(key, &dependent, &[&owner.uid], outcome);
                 }
                 left = true;

@@ -71,15 +71,13 @@ impl Pod {
 
 pub(crate) fn evict(
     node: &Node,
+    taints: Vec<Value>,
     seen: &mut BTreeMap<String, i64>,
     view: &View,
     now: Instant,
     outcome: &mut Outcome,
 ) -> sdk::Result<()> {
-    let mut taints: Vec<Taint> = match &node.taints {
-        Value::Null => Vec::new(),
-        list => serde_json::from_value(list.clone())?,
-    };
+    let mut taints: Vec<Taint> = serde_json::from_value(taints.into())?;
     taints.retain(|taint| taint.effect == "NoExecute");
     let taints = with_times(taints, seen, now);
     if taints.is_empty() {
@@ -99,7 +97,11 @@ pub(crate) fn evict(
                 disrupted(&pod, "DeletionByTaintManager", message, now, None, outcome);
                 let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
                 outcome.event(&pod.key(), &pod.uid, false, "TaintManagerEviction", message);
-                outcome.remove(pod.key(), Precondition::Uid(pod.uid), Propagation::Background);
+                outcome.remove(
+                    pod.key(),
+                    Precondition::Uid(pod.uid),
+                    Propagation::Background,
+                );
             }
             Verdict::Goes(_) | Verdict::Stays => {}
         }
@@ -108,7 +110,11 @@ pub(crate) fn evict(
 }
 
 /// Since when each stands. A taint that was put there by hand has no time; its time is when we first saw it.
-fn with_times(taints: Vec<Taint>, seen: &mut BTreeMap<String, i64>, now: Instant) -> Vec<(Taint, Instant)> {
+fn with_times(
+    taints: Vec<Taint>,
+    seen: &mut BTreeMap<String, i64>,
+    now: Instant,
+) -> Vec<(Taint, Instant)> {
     let name = |taint: &Taint| format!("{}={}", taint.key, taint.value);
     seen.retain(|known, _| taints.iter().any(|taint| name(taint) == *known));
     let timed = taints.into_iter().map(|taint| {
@@ -123,7 +129,10 @@ fn with_times(taints: Vec<Taint>, seen: &mut BTreeMap<String, i64>, now: Instant
 fn verdict(taints: &[(Taint, Instant)], tolerations: &[Toleration]) -> Verdict {
     let mut first: Option<Instant> = None;
     for (taint, since) in taints {
-        let mut fitting = tolerations.iter().filter(|one| one.tolerates(taint)).peekable();
+        let mut fitting = tolerations
+            .iter()
+            .filter(|one| one.tolerates(taint))
+            .peekable();
         if fitting.peek().is_none() {
             return Verdict::Goes(*since);
         }
@@ -139,7 +148,12 @@ fn verdict(taints: &[(Taint, Instant)], tolerations: &[Toleration]) -> Verdict {
 
 /// Pods that are bound to a node that is no more: no kubelet will ever end them. They are told to have failed, which lets
 /// the API server drop them without waiting for one.
-pub(crate) fn orphans(node: &str, view: &View, now: Instant, outcome: &mut Outcome) -> sdk::Result<()> {
+pub(crate) fn orphans(
+    node: &str,
+    view: &View,
+    now: Instant,
+    outcome: &mut Outcome,
+) -> sdk::Result<()> {
     let pods: Vec<Pod> = view.find(POD, &all().equals(".spec.nodeName", node), "", 0)?;
     // Absence is decided by the store; an error is not one.
     if pods.is_empty() || view.get_live::<()>(NODE, "", node)?.is_some() {
@@ -148,15 +162,33 @@ pub(crate) fn orphans(node: &str, view: &View, now: Instant, outcome: &mut Outco
     for pod in pods {
         let failed = (!matches!(pod.phase.as_str(), "Succeeded" | "Failed")).then_some("Failed");
         if let Some(phase) = failed {
-            disrupted(&pod, "DeletionByPodGC", "PodGC: node no longer exists", now, Some(phase), outcome);
+            disrupted(
+                &pod,
+                "DeletionByPodGC",
+                "PodGC: node no longer exists",
+                now,
+                Some(phase),
+                outcome,
+            );
         }
-        outcome.remove(pod.key(), Precondition::Uid(pod.uid), Propagation::Background);
+        outcome.remove(
+            pod.key(),
+            Precondition::Uid(pod.uid),
+            Propagation::Background,
+        );
     }
     Ok(())
 }
 
 /// The condition by which a Job tells a disruption from a failure of its own (KEP-3329).
-fn disrupted(pod: &Pod, reason: &str, message: &str, now: Instant, phase: Option<&str>, outcome: &mut Outcome) {
+fn disrupted(
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    now: Instant,
+    phase: Option<&str>,
+    outcome: &mut Outcome,
+) {
     let condition = json!({
         "type": "DisruptionTarget",
         "status": "True",
@@ -168,7 +200,13 @@ fn disrupted(pod: &Pod, reason: &str, message: &str, now: Instant, phase: Option
     if let Some(phase) = phase {
         body["status"]["phase"] = phase.into();
     }
-    outcome.patch(pod.key(), PatchFormat::Strategic, &body, "status", Precondition::Uid(pod.uid.clone()));
+    outcome.patch(
+        pod.key(),
+        PatchFormat::Strategic,
+        &body,
+        "status",
+        Precondition::Uid(pod.uid.clone()),
+    );
 }
 
 #[cfg(test)]
@@ -180,7 +218,14 @@ mod tests {
     }
 
     fn taint(key: &str, since: i64) -> (Taint, Instant) {
-        (Taint { key: key.into(), effect: "NoExecute".into(), ..Taint::default() }, Instant(since))
+        (
+            Taint {
+                key: key.into(),
+                effect: "NoExecute".into(),
+                ..Taint::default()
+            },
+            Instant(since),
+        )
     }
 
     #[test]
@@ -188,9 +233,15 @@ mod tests {
         let both = [taint("a", 1_000), taint("b", 2_000)];
         let says = |list: Value| verdict(&both, &tolerations(list));
         assert_eq!(says(json!([])), Verdict::Goes(Instant(1_000)));
-        assert_eq!(says(json!([{"key": "a", "operator": "Exists"}])), Verdict::Goes(Instant(2_000)));
+        assert_eq!(
+            says(json!([{"key": "a", "operator": "Exists"}])),
+            Verdict::Goes(Instant(2_000))
+        );
         assert_eq!(says(json!([{"operator": "Exists"}])), Verdict::Stays);
-        assert_eq!(says(json!([{"operator": "Exists", "effect": "NoSchedule"}])), Verdict::Goes(Instant(1_000)));
+        assert_eq!(
+            says(json!([{"operator": "Exists", "effect": "NoSchedule"}])),
+            Verdict::Goes(Instant(1_000))
+        );
         assert_eq!(
             says(json!([
                 {"key": "a", "operator": "Exists", "tolerationSeconds": 300},
@@ -208,7 +259,13 @@ mod tests {
     #[test]
     fn a_taint_without_a_time_is_as_old_as_our_knowledge_of_it() {
         let mut seen = BTreeMap::from([("gone=".to_owned(), 1)]);
-        let bare = || vec![Taint { key: "k".into(), effect: "NoExecute".into(), ..Taint::default() }];
+        let bare = || {
+            vec![Taint {
+                key: "k".into(),
+                effect: "NoExecute".into(),
+                ..Taint::default()
+            }]
+        };
         assert_eq!(with_times(bare(), &mut seen, Instant(5))[0].1, Instant(5));
         assert_eq!(with_times(bare(), &mut seen, Instant(9))[0].1, Instant(5));
         assert_eq!(seen.len(), 1, "what is gone is forgotten");

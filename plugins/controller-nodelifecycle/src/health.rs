@@ -33,8 +33,11 @@ pub(crate) fn is_lost(
 ) -> sdk::Result<bool> {
     let lease: Option<Lease> = view.get(LEASE, LEASES, &node.name)?;
     let conditions = node.conditions.as_array();
-    let ready = conditions.and_then(|list| list.iter().find(|condition| condition["type"] == "Ready"));
-    let beat = ready.and_then(|ready| ready["lastHeartbeatTime"].as_str()).unwrap_or_default();
+    let ready =
+        conditions.and_then(|list| list.iter().find(|condition| condition["type"] == "Ready"));
+    let beat = ready
+        .and_then(|ready| ready["lastHeartbeatTime"].as_str())
+        .unwrap_or_default();
     let renewed = lease.map(|lease| lease.renewed).unwrap_or_default();
     let word = format!("{renewed} {beat}");
     if heard.word != word {
@@ -52,7 +55,10 @@ pub(crate) fn is_lost(
 pub(crate) fn unknown(node: &Node, now: Instant) -> Value {
     let mut conditions = node.conditions.as_array().cloned().unwrap_or_default();
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
-        match conditions.iter_mut().find(|condition| condition["type"] == kind) {
+        match conditions
+            .iter_mut()
+            .find(|condition| condition["type"] == kind)
+        {
             Some(condition) if condition["status"] != "Unknown" => {
                 condition["status"] = "Unknown".into();
                 condition["reason"] = "NodeStatusUnknown".into();
@@ -74,7 +80,12 @@ pub(crate) fn unknown(node: &Node, now: Instant) -> Value {
 }
 
 /// Services stop sending to pods of which nothing is known. The kubelet says otherwise as soon as it is back.
-pub(crate) fn pods_not_ready(node: &Node, view: &View, now: Instant, outcome: &mut Outcome) -> sdk::Result<()> {
+pub(crate) fn pods_not_ready(
+    node: &Node,
+    view: &View,
+    now: Instant,
+    outcome: &mut Outcome,
+) -> sdk::Result<()> {
     #[derive(Fields)]
     struct Pod {
         #[at(".metadata.namespace")]
@@ -84,13 +95,22 @@ pub(crate) fn pods_not_ready(node: &Node, view: &View, now: Instant, outcome: &m
         #[at(".metadata.uid")]
         uid: String,
     }
-    let ready = all().equals(".spec.nodeName", &node.name).equals(".status.conditions[type=Ready].status", "True");
+    let ready = all()
+        .equals(".spec.nodeName", &node.name)
+        .equals(".status.conditions[type=Ready].status", "True");
     for pod in view.find::<Pod>(POD, &ready, "", 0)? {
-        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": now.to_string()});
+        let condition =
+            json!({"type": "Ready", "status": "False", "lastTransitionTime": now.to_string()});
         let body = json!({"status": {"conditions": [condition]}});
         let key = ObjectKey::new(POD, &pod.namespace, &pod.name);
         outcome.event(&key, &pod.uid, true, "NodeNotReady", "Node is not ready");
-        outcome.patch(key, PatchFormat::Strategic, &body, "status", Precondition::Uid(pod.uid));
+        outcome.patch(
+            key,
+            PatchFormat::Strategic,
+            &body,
+            "status",
+            Precondition::Uid(pod.uid),
+        );
     }
     Ok(())
 }

@@ -42,8 +42,10 @@ impl Node {
     /// `True`, `False`, `Unknown`; empty where there is no such condition.
     fn condition(&self, kind: &str) -> &str {
         let conditions = self.conditions.as_array();
-        let one = conditions.and_then(|list| list.iter().find(|condition| condition["type"] == kind));
-        one.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+        let one =
+            conditions.and_then(|list| list.iter().find(|condition| condition["type"] == kind));
+        one.and_then(|condition| condition["status"].as_str())
+            .unwrap_or_default()
     }
 }
 
@@ -58,7 +60,10 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { grace_period_seconds: 40, startup_grace_period_seconds: 60 }
+        Self {
+            grace_period_seconds: 40,
+            startup_grace_period_seconds: 60,
+        }
     }
 }
 
@@ -101,7 +106,11 @@ fn reconcile(node: Option<Node>, view: &View, request: &Request) -> sdk::Result<
     let config = sdk::config::<Option<Config>>()?.unwrap_or_default();
     let mut memo: Memo = serde_json::from_slice(&request.memo).unwrap_or_default();
     let lost = health::is_lost(&node, &config, &mut memo.heard, view, request.now)?;
-    let conditions = if lost { health::unknown(&node, request.now) } else { node.conditions.clone() };
+    let conditions = if lost {
+        health::unknown(&node, request.now)
+    } else {
+        node.conditions.clone()
+    };
     if conditions != node.conditions {
         let body = json!({"status": {"conditions": conditions}});
         let when = Precondition::FieldsAsRead((node.uid.clone(), ".status.conditions".into()));
@@ -109,13 +118,21 @@ fn reconcile(node: Option<Node>, view: &View, request: &Request) -> sdk::Result<
         let message = format!("Node {} status is now: NodeNotReady", node.name);
         outcome.event(&node.key(), &node.uid, false, "NodeNotReady", message);
     }
+    let was_ready = node.condition("Ready") == "True";
     let told = Node { conditions, ..node };
-    taints::keep(&told, view, request.now, &mut outcome)?;
+    let taints = taints::keep(&told, was_ready, view, request.now, &mut outcome)?;
     if told.condition("Ready") == "Unknown" {
         health::pods_not_ready(&told, view, request.now, &mut outcome)?;
     }
-    // By the taints that stand on the node already: one that is put there now may be taken back before it hurts anybody.
-    eviction::evict(&told, &mut memo.tainted, view, request.now, &mut outcome)?;
+    // Not by taints that come only now: the next run sees whether they had better be taken back.
+    eviction::evict(
+        &told,
+        taints,
+        &mut memo.tainted,
+        view,
+        request.now,
+        &mut outcome,
+    )?;
     outcome.memo = serde_json::to_vec(&memo)?;
     Ok(outcome)
 }
