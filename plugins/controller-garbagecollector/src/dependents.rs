@@ -35,11 +35,11 @@ pub(crate) fn collect(
         if outcome.intents.len() > BURST {
             break;
         }
+        let states = group.references.iter().map(|one| owners.state(graph, group, one));
+        let states: Vec<State> = states.collect();
         let in_state = |state: State| {
-            group
-                .references
-                .iter()
-                .filter(move |one| owners.state(graph, group, one) == state)
+            let both = group.references.iter().zip(&states);
+            both.filter(move |(_, is)| **is == state).map(|(one, _)| one)
         };
         if let Some(one) = in_state(State::Senseless).next() {
             tell(graph, group, one, view, memo, outcome)?;
@@ -47,16 +47,10 @@ pub(crate) fn collect(
         }
         let solid = in_state(State::Solid).next().is_some();
         let waiting = in_state(State::Waiting).next();
-        let lost: Vec<&Reference> = in_state(State::Absent)
-            .chain(in_state(State::Waiting))
-            .collect();
+        let lost: Vec<&Reference> = in_state(State::Absent).chain(in_state(State::Waiting)).collect();
         let Some(first) = lost.first() else { continue };
         for dependent in of(graph, group, &first.uid, view)? {
-            let key = ObjectKey::new(
-                &graph.kinds[group.kind].kind,
-                &group.namespace,
-                &dependent.name,
-            );
+            let key = ObjectKey::new(&graph.kinds[group.kind].kind, &group.namespace, &dependent.name);
             if solid {
                 // Somebody still wants it: it only forgets those that are gone or going.
                 let gone: Vec<&str> = lost.iter().map(|one| one.uid.as_str()).collect();
@@ -78,18 +72,12 @@ pub(crate) fn collect(
 }
 
 /// The objects of a group, at most as many as one run acts on.
-pub(crate) fn of(
-    graph: &Graph,
-    group: &Group,
-    owner: &str,
-    view: &View,
-) -> sdk::Result<Vec<Dependent>> {
+pub(crate) fn of(graph: &Graph, group: &Group, owner: &str, view: &View) -> sdk::Result<Vec<Dependent>> {
     let owned = within(&group.namespace).equals(".metadata.ownerReferences[*].uid", owner);
     let mut found: Vec<Dependent> = view.metadata(&graph.kinds[group.kind].kind, &owned, "", 0)?;
     found.retain(|dependent| {
         let references = serde_json::from_value::<Vec<Reference>>(dependent.references.clone());
-        dependent.deleting == group.deleting
-            && references.is_ok_and(|references| references == group.references)
+        dependent.deleting == group.deleting && references.is_ok_and(|references| references == group.references)
     });
     found.truncate(BURST + 1);
     Ok(found)
@@ -97,21 +85,11 @@ pub(crate) fn of(
 
 /// Takes owners from an object, unless its owners changed since they were read. As a merge patch of the whole list: that is
 /// understood for every kind.
-pub(crate) fn forget(
-    key: ObjectKey,
-    dependent: &Dependent,
-    owners: &[&str],
-    outcome: &mut Outcome,
-) {
+pub(crate) fn forget(key: ObjectKey, dependent: &Dependent, owners: &[&str], outcome: &mut Outcome) {
     let mut left = dependent.references.as_array().cloned().unwrap_or_default();
     left.retain(|one| one["uid"].as_str().is_none_or(|uid| !owners.contains(&uid)));
-    let left = if left.is_empty() {
-        Value::Null
-    } else {
-        left.into()
-    };
-    let when =
-        Precondition::FieldsAsRead((dependent.uid.clone(), ".metadata.ownerReferences".into()));
+    let left = if left.is_empty() { Value::Null } else { left.into() };
+    let when = Precondition::FieldsAsRead((dependent.uid.clone(), ".metadata.ownerReferences".into()));
     outcome.merge(key, &json!({"metadata": {"ownerReferences": left}}), when);
 }
 
@@ -133,13 +111,7 @@ fn tell(
             "ownerRef [{}/{}, namespace: , name: {}, uid: {}] does not exist in namespace \"\"",
             reference.api_version, reference.kind, reference.name, reference.uid
         );
-        outcome.event(
-            &key,
-            &dependent.uid,
-            true,
-            "OwnerRefInvalidNamespace",
-            message,
-        );
+        outcome.event(&key, &dependent.uid, true, "OwnerRefInvalidNamespace", message);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Who owns whom, as far as it takes to find out what is left behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sdk::columns::Cell;
 use sdk::view::Served;
@@ -33,8 +33,8 @@ pub(crate) struct Group {
 pub(crate) struct Graph {
     /// Every kind that can be listed and deleted, once.
     pub(crate) kinds: Vec<Served>,
-    /// Every kind that is served, in any version, for looking owners up.
-    served: Vec<Served>,
+    /// Every kind that is served, once, by group and kind: for looking owners up, whatever version they are named in.
+    served: BTreeMap<(String, String), Served>,
     pub(crate) groups: Vec<Group>,
     /// A kind could not be read, and why: there may be dependents that are not here.
     pub(crate) failed: Option<Error>,
@@ -46,14 +46,15 @@ const EVENTS: [&str; 2] = ["events", "events.events.k8s.io"];
 impl Graph {
     pub(crate) fn read(view: &View) -> sdk::Result<Self> {
         let served = view.kinds()?;
-        let mut graph = Self {
-            served: served.clone(),
-            ..Self::default()
-        };
+        let mut graph = Self::default();
+        for kind in &served {
+            if let Some((api_version, name)) = kind.kind.rsplit_once('/') {
+                let key = (group(api_version).to_owned(), name.to_owned());
+                graph.served.entry(key).or_insert_with(|| kind.clone());
+            }
+        }
         let mut seen = BTreeSet::new();
-        let usable = |kind: &Served| {
-            kind.listable && kind.deletable && !EVENTS.contains(&kind.resource.as_str())
-        };
+        let usable = |kind: &Served| kind.listable && kind.deletable && !EVENTS.contains(&kind.resource.as_str());
         graph.kinds.extend(
             served
                 .into_iter()
@@ -69,8 +70,7 @@ impl Graph {
     }
 
     fn add(&mut self, kind: usize, view: &View) -> sdk::Result<()> {
-        const BY: &str =
-            ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
+        const BY: &str = ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
         let owned = all().equals(".metadata.ownerReferences[0].uid?", "true");
         for row in view.tally(&self.kinds[kind].kind, &owned, BY, "")?.rows()? {
             let Cell::Json(references) = row.value(2) else {
@@ -88,21 +88,8 @@ impl Graph {
 
     /// The served kind that a reference speaks of, in its own version or another one.
     pub(crate) fn kind_of(&self, reference: &Reference) -> Option<&Served> {
-        let group = |kind: &str| {
-            kind.rsplit_once('/')
-                .map(|(api, _)| api.split_once('/').map_or("", |(g, _)| g).to_owned())
-        };
-        let wanted = format!("{}/{}", reference.api_version, reference.kind);
-        self.served
-            .iter()
-            .find(|kind| kind.kind == wanted)
-            .or_else(|| {
-                let named = |kind: &&Served| kind.kind.rsplit('/').next() == Some(&reference.kind);
-                self.served
-                    .iter()
-                    .filter(named)
-                    .find(|kind| group(&kind.kind) == group(&wanted))
-            })
+        let key = (group(&reference.api_version).to_owned(), reference.kind.clone());
+        self.served.get(&key)
     }
 
     /// Anything has this owner.
@@ -111,4 +98,9 @@ impl Graph {
             .iter()
             .any(|group| group.references.iter().any(|one| one.uid == uid))
     }
+}
+
+/// `apps` of `apps/v1`; empty for `v1`.
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }

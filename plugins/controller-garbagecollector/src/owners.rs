@@ -67,10 +67,7 @@ impl Owners {
             .flat_map(|group| group.references.iter().map(move |one| (group, one)))
         {
             if let Some((kind, namespace, name, uid)) = key(graph, group, one) {
-                wanted
-                    .entry(kind)
-                    .or_default()
-                    .insert((namespace, name, uid));
+                wanted.entry(kind).or_default().insert((namespace, name, uid));
             }
         }
         let mut owners = Self::default();
@@ -99,9 +96,7 @@ impl Owners {
                         }
                     }
                 };
-                owners
-                    .states
-                    .insert((kind.clone(), namespace, name, uid), state);
+                owners.states.insert((kind.clone(), namespace, name, uid), state);
             }
         }
         Ok(owners)

@@ -49,11 +49,7 @@ pub(crate) fn finish(graph: &Graph, view: &View, outcome: &mut Outcome) -> sdk::
                     return Ok(());
                 }
                 for dependent in dependents::of(graph, group, &owner.uid, view)? {
-                    let key = ObjectKey::new(
-                        &graph.kinds[group.kind].kind,
-                        &group.namespace,
-                        &dependent.name,
-                    );
+                    let key = ObjectKey::new(&graph.kinds[group.kind].kind, &group.namespace, &dependent.name);
                     dependents::forget(key, &dependent, &[&owner.uid], outcome);
                 }
                 left = true;
