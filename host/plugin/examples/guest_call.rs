@@ -41,33 +41,21 @@ async fn run() {
         .load(load.clone())
         .await
         .expect("it loads");
-    say(
-        "load",
-        "compiled",
-        first.load_time().as_secs_f64() * 1e3,
-        "ms",
-    );
+    say("load", "compiled", first.load_time().as_secs_f64() * 1e3, "ms");
 
     let host = Host::new(cache.path()).expect("a host");
     let mut cached = Vec::new();
     for _ in 0..50 {
         cached.push(host.load(load.clone()).await.expect("it loads").load_time());
     }
-    say(
-        "load",
-        "cached, median",
-        middle(&mut cached).as_secs_f64() * 1e3,
-        "ms",
-    );
+    say("load", "cached, median", middle(&mut cached).as_secs_f64() * 1e3, "ms");
 
     plugin.swap(host.load(load.clone()).await.expect("it loads"));
     let controller = Controller::new(plugin.clone());
     // A cluster of one kind in memory, behind the house's own recorded view.
     let cluster = client::fake::Fake::new();
     for n in 0..10 {
-        let data: serde_json::Map<_, _> = (0..4)
-            .map(|k| (format!("key-{k}"), "some text".into()))
-            .collect();
+        let data: serde_json::Map<_, _> = (0..4).map(|k| (format!("key-{k}"), "some text".into())).collect();
         cluster.put(serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{n}")}, "data": data}));
     }
     let caller = model::Caller::component("system:bench", &[]);
@@ -171,24 +159,12 @@ async fn run() {
     });
     for n in 0..20 {
         let config = format!(r#"{{"greeting":"{n}"}}"#).into();
-        let old = plugin.swap(
-            host.load(Load {
-                config,
-                ..load.clone()
-            })
-            .await
-            .expect("it loads"),
-        );
+        let old = plugin.swap(host.load(Load { config, ..load.clone() }).await.expect("it loads"));
         old.expect("one served before").drained().await;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let (longest, calls) = caller.await.expect("no call is lost");
-    say(
-        "swap",
-        "largest gap in 20 swaps",
-        longest.as_secs_f64() * 1e3,
-        "ms",
-    );
+    say("swap", "largest gap in 20 swaps", longest.as_secs_f64() * 1e3, "ms");
     say("swap", "calls meanwhile, none lost", calls as f64, "calls");
 }
 

@@ -70,8 +70,9 @@ impl Breaker {
         let mut inner = self.inner.lock();
         inner.in_a_row = inner.in_a_row.saturating_add(1);
         let wait = match &inner.open {
-            // Calls that were under way when it opened do not lengthen the wait.
-            Some(open) if !open.trying => return false,
+            // Calls that were under way when it opened do not lengthen the wait. One after the wait does, whether it was let
+            // in as the trial or (a policy that had been started as one) by itself.
+            Some(open) if !open.trying && now < open.until => return false,
             Some(open) => (open.wait * 2).min(LONGEST_WAIT),
             None if inner.in_a_row < PATIENCE => return false,
             None => FIRST_WAIT,
@@ -129,6 +130,22 @@ mod tests {
         breaker.succeeded();
         assert_eq!(breaker.state(now), BreakerState::Closed);
         assert!(!breaker.faulted(now), "patience is back");
+    }
+
+    #[test]
+    fn a_trial_that_only_starts_is_no_success() {
+        let breaker = Breaker::default();
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            breaker.faulted(now);
+        }
+        for wait in [1, 2, 4, 8] {
+            now += Duration::from_secs(wait);
+            assert_eq!(breaker.admit(now), Ok(()));
+            breaker.abandoned();
+            assert!(breaker.faulted(now), "the first question it is asked fails");
+            assert_eq!(breaker.state(now), BreakerState::Open(Duration::from_secs(wait * 2)));
+        }
     }
 
     #[test]

@@ -44,13 +44,9 @@ impl Cache {
     /// # Errors
     /// [`Failure::Internal`] if the folder cannot be made or somebody else can write to it; says which and what to do.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
-        let at = |doing: &str, error: std::io::Error| {
-            Failure::Internal(format!("{doing} {}: {error}", folder.display()))
-        };
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder);
+        let at =
+            |doing: &str, error: std::io::Error| Failure::Internal(format!("{doing} {}: {error}", folder.display()));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| at("cannot make the folder of compiled plugins", error))?;
         let found = fs::symlink_metadata(folder).map_err(|error| at("cannot look at", error))?;
         if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
@@ -76,12 +72,7 @@ impl Cache {
     ///
     /// # Errors
     /// Those of the compiler. A cache that cannot be written costs time, not service.
-    pub(crate) fn load(
-        &self,
-        engine: &Engine,
-        digest: Digest,
-        bytes: &[u8],
-    ) -> wasmtime::Result<(Component, Origin)> {
+    pub(crate) fn load(&self, engine: &Engine, digest: Digest, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
         let name = self.entry(engine, digest);
         if let Some(image) = self.read(&name) {
             // Another build of wasmtime can share a compatibility hash by accident, never by intent: it says no here.
@@ -102,11 +93,7 @@ impl Cache {
             .iter()
             .map(|engine| format!("-{:016x}.cwasm", identity(engine)))
             .collect();
-        for entry in fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-        {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok) {
             let name = entry.file_name().to_string_lossy().into_owned();
             let stale = name.ends_with(".cwasm") && !ours.iter().any(|end| name.ends_with(end));
             // Another process may be writing one this very moment.
@@ -130,10 +117,7 @@ impl Cache {
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         let image = fs::read(self.folder.join(name)).ok()?;
         let tag = image.strip_prefix(MAGIC)?.get(..TAG)?;
-        let sound = self
-            .hash(name, &image[MAGIC.len() + TAG..])
-            .verify_slice(tag)
-            .is_ok();
+        let sound = self.hash(name, &image[MAGIC.len() + TAG..]).verify_slice(tag).is_ok();
         if !sound {
             tracing::warn!(
                 entry = name,
@@ -145,9 +129,7 @@ impl Cache {
 
     /// By rename: a reader sees the whole entry or none, and a crash leaves at most a file that is never read.
     fn write(&self, name: &str, image: &[u8]) -> std::io::Result<()> {
-        let torn = self
-            .folder
-            .join(format!(".{name}.{}", uuid::Uuid::new_v4()));
+        let torn = self.folder.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
         let written = (|| {
             let mut file = OpenOptions::new()
                 .write(true)
@@ -166,8 +148,7 @@ impl Cache {
     }
 
     fn hash(&self, name: &str, image: &[u8]) -> Hmac<Sha256> {
-        let mut hash =
-            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        let mut hash = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         hash.update(&(name.len() as u64).to_le_bytes());
         hash.update(name.as_bytes());
         hash.update(image);
@@ -183,10 +164,7 @@ fn identity(engine: &Engine) -> u64 {
 }
 
 /// Turns bytes into executable code.
-#[allow(
-    unsafe_code,
-    reason = "the one place where compiled code is taken as it is"
-)]
+#[allow(unsafe_code, reason = "the one place where compiled code is taken as it is")]
 fn map(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `image` is in our own memory and was written by `precompile_component`: either a moment ago in this
     // process, or by one that knew the key of a folder only this user can read, which `Cache::read` has checked.
@@ -237,8 +215,7 @@ mod tests {
 
     fn entries(folder: &Path) -> Vec<PathBuf> {
         let all = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-        all.filter(|p| p.extension().is_some_and(|e| e == "cwasm"))
-            .collect()
+        all.filter(|p| p.extension().is_some_and(|e| e == "cwasm")).collect()
     }
 
     #[test]
@@ -247,13 +224,7 @@ mod tests {
         let folder = folder.path().join("aot");
         let engine = Engine::default();
         let digest = Digest::of(EMPTY);
-        let load = || {
-            Cache::open(&folder)
-                .unwrap()
-                .load(&engine, digest, EMPTY)
-                .unwrap()
-                .1
-        };
+        let load = || Cache::open(&folder).unwrap().load(&engine, digest, EMPTY).unwrap().1;
         assert_eq!(load(), Origin::Compiled);
         assert_eq!(load(), Origin::Cached);
 
@@ -271,10 +242,7 @@ mod tests {
             assert_eq!(load(), Origin::Compiled, "torn after {length} bytes");
         }
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
-        assert_eq!(
-            fs::metadata(folder.join("key")).unwrap().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(folder.join("key")).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
@@ -308,24 +276,17 @@ mod tests {
         let cache = Cache::open(folder.path()).unwrap();
         cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap();
         fs::write(
-            folder.path().join(format!(
-                "{}-0123456789abcdef.cwasm",
-                Digest::of(EMPTY).hex()
-            )),
+            folder
+                .path()
+                .join(format!("{}-0123456789abcdef.cwasm", Digest::of(EMPTY).hex())),
             "old",
         )
         .unwrap();
         fs::write(folder.path().join(".half"), "fresh").unwrap();
         cache.sweep(&[&engine]);
         assert_eq!(entries(folder.path()).len(), 1);
-        assert!(
-            folder.path().join(".half").exists(),
-            "it may be being written"
-        );
-        assert_eq!(
-            cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1,
-            Origin::Cached
-        );
+        assert!(folder.path().join(".half").exists(), "it may be being written");
+        assert_eq!(cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1, Origin::Cached);
     }
 
     #[test]

@@ -5,8 +5,7 @@ use serde_json::Value;
 /// # Errors
 /// One sentence for each thing that is wrong, with its place: `spec.config.weight: must be at most 100`.
 pub(crate) fn check(schema: &str, config: &str) -> Result<(), String> {
-    let config: Value = serde_json::from_str(config)
-        .map_err(|error| format!("spec.config is not JSON: {error}"))?;
+    let config: Value = serde_json::from_str(config).map_err(|error| format!("spec.config is not JSON: {error}"))?;
     if schema.is_empty() {
         let empty = config.is_null() || config.as_object().is_some_and(serde_json::Map::is_empty);
         return if empty {
@@ -15,8 +14,9 @@ pub(crate) fn check(schema: &str, config: &str) -> Result<(), String> {
             Err("spec.config must be empty: this plugin takes none".into())
         };
     }
-    let schema: Value = serde_json::from_str(schema)
-        .map_err(|error| format!("the plugin declares a schema that is not JSON ({error}); this is for its author to mend"))?;
+    let schema: Value = serde_json::from_str(schema).map_err(|error| {
+        format!("the plugin declares a schema that is not JSON ({error}); this is for its author to mend")
+    })?;
     let mut wrong = Vec::new();
     walk(&schema, &config, "spec.config", &mut wrong);
     if wrong.is_empty() {
@@ -60,10 +60,7 @@ fn walk(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
         }
     }
     if let Some(list) = value.as_array() {
-        if let Some(most) = schema["maxItems"]
-            .as_u64()
-            .filter(|most| list.len() as u64 > *most)
-        {
+        if let Some(most) = schema["maxItems"].as_u64().filter(|most| list.len() as u64 > *most) {
             says(wrong, format!("must have at most {most} items"));
         }
         for (index, item) in list.iter().enumerate() {
@@ -122,10 +119,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         for (config, says) in [
-            (
-                r#"{"mode":"pack","weight":5,"zones":["a"],"labels":{"x":"y"}}"#,
-                "",
-            ),
+            (r#"{"mode":"pack","weight":5,"zones":["a"],"labels":{"x":"y"}}"#, ""),
             ("{}", "spec.config.mode: is required"),
             (
                 r#"{"mode":"stack"}"#,
@@ -153,11 +147,7 @@ mod tests {
             ),
             ("[]", "spec.config: must be of type object"),
         ] {
-            assert_eq!(
-                check(SCHEMA, config).err().unwrap_or_default(),
-                says,
-                "{config}"
-            );
+            assert_eq!(check(SCHEMA, config).err().unwrap_or_default(), says, "{config}");
         }
     }
 

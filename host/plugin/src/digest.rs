@@ -63,9 +63,7 @@ impl FromStr for Digest {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        let digits = text
-            .strip_prefix("sha256:")
-            .and_then(|hex| hex::decode(hex).ok());
+        let digits = text.strip_prefix("sha256:").and_then(|hex| hex::decode(hex).ok());
         let bytes = digits.and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| {
             Failure::BadRequest(format!(

@@ -43,8 +43,7 @@ impl Engines {
     pub(crate) fn new() -> Result<Self, Failure> {
         let pooled = Tenant::new(&config(EngineKind::Pooled)).map_err(wasmtime_failure)?;
         let on_demand = Tenant::new(&config(EngineKind::OnDemand)).map_err(wasmtime_failure)?;
-        let ticker =
-            Ticker::start(&[&pooled.engine, &on_demand.engine]).map_err(Failure::internal)?;
+        let ticker = Ticker::start(&[&pooled.engine, &on_demand.engine]).map_err(Failure::internal)?;
         Ok(Self {
             pooled,
             on_demand,
@@ -63,9 +62,7 @@ impl Engines {
 impl EngineKind {
     /// The pool where it fits.
     pub(crate) fn for_guest(component: usize, limits: &Limits) -> Self {
-        let small = component <= POOL_COMPONENT
-            && limits.memory <= POOL_MEMORY
-            && limits.table_elements <= POOL_TABLE;
+        let small = component <= POOL_COMPONENT && limits.memory <= POOL_MEMORY && limits.table_elements <= POOL_TABLE;
         if small {
             EngineKind::Pooled
         } else {
@@ -90,10 +87,7 @@ fn config(kind: EngineKind) -> Config {
     // Same bits on every machine (rule 2): one NaN, one meaning of relaxed instructions, no threads.
     config.cranelift_nan_canonicalization(true);
     config.relaxed_simd_deterministic(true);
-    config.wasm_features(
-        WasmFeatures::THREADS | WasmFeatures::SHARED_EVERYTHING_THREADS,
-        false,
-    );
+    config.wasm_features(WasmFeatures::THREADS | WasmFeatures::SHARED_EVERYTHING_THREADS, false);
     config.memory_init_cow(true);
     config.max_wasm_stack(512 << 10);
     config.async_stack_size(1 << 20);

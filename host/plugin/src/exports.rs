@@ -45,8 +45,7 @@ use admission::{about as admission_about, review};
 use controller::{about as controller_about, reconcile};
 use core::lifecycle;
 use scheduler::{
-    about as policy_about, filter, mirror, permit, place, pre_enqueue, queue_sort, queueing_hint,
-    score, what_if,
+    about as policy_about, filter, mirror, permit, place, pre_enqueue, queue_sort, queueing_hint, score, what_if,
 };
 
 interfaces! {

@@ -109,11 +109,7 @@ impl fmt::Display for Fault {
         if let Some(digest) = &self.digest {
             write!(f, "({}) ", digest.short())?;
         }
-        write!(
-            f,
-            "stopped while doing {}: {}: {}",
-            self.doing, self.kind, self.message
-        )
+        write!(f, "stopped while doing {}: {}: {}", self.doing, self.kind, self.message)
     }
 }
 

@@ -66,6 +66,10 @@ impl Figures {
         *self.last_fault.lock() = Some(fault.clone());
     }
 
+    pub(crate) fn last_fault(&self) -> Option<Fault> {
+        self.last_fault.lock().clone()
+    }
+
     pub fn read(&self) -> Snapshot {
         Snapshot {
             calls: self.calls.load(Relaxed),
@@ -77,7 +81,7 @@ impl Figures {
             p50: self.times.quantile(0.50),
             p99: self.times.quantile(0.99),
             total: Duration::from_nanos(self.times.total.load(Relaxed)),
-            last_fault: self.last_fault.lock().clone(),
+            last_fault: self.last_fault(),
         }
     }
 }
@@ -109,11 +113,7 @@ impl Histogram {
     }
 
     fn quantile(&self, part: f64) -> Duration {
-        let counts: Vec<u64> = self
-            .buckets
-            .iter()
-            .map(|b| u64::from(b.load(Relaxed)))
-            .collect();
+        let counts: Vec<u64> = self.buckets.iter().map(|b| u64::from(b.load(Relaxed))).collect();
         let all: u64 = counts.iter().sum();
         // The smallest time that at least this many calls did not exceed.
         let wanted = (all as f64 * part).ceil() as u64;

@@ -67,13 +67,11 @@ fn missing(ask: &Rule, rules: &[Rule]) -> Vec<Rule> {
 impl Rule {
     /// RBAC's own meaning of `*`; `*/status` covers the status of every resource.
     pub fn covers(&self, group: &str, resource: &str, verb: &str) -> bool {
-        let any =
-            |list: &[String], wanted: &str| list.iter().any(|has| has == "*" || has == wanted);
+        let any = |list: &[String], wanted: &str| list.iter().any(|has| has == "*" || has == wanted);
         let subresource = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
         any(&self.api_groups, group)
             && any(&self.verbs, verb)
-            && (any(&self.resources, resource)
-                || subresource.is_some_and(|sub| self.resources.contains(&sub)))
+            && (any(&self.resources, resource) || subresource.is_some_and(|sub| self.resources.contains(&sub)))
     }
 }
 
@@ -122,17 +120,8 @@ mod tests {
     fn names_exactly_what_is_missing() {
         let asks = [rule(&[""], &["pods", "pods/status"], &["get", "delete"])];
         let grants = |rules: &[Rule]| Grants::Rules(rules.to_vec());
-        let beyond = |grants: Grants| {
-            grants
-                .beyond(&asks)
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            beyond(Grants::None),
-            ["get,delete pods", "get,delete pods/status"]
-        );
+        let beyond = |grants: Grants| grants.beyond(&asks).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(beyond(Grants::None), ["get,delete pods", "get,delete pods/status"]);
         assert_eq!(
             beyond(grants(&[rule(&[""], &["pods"], &["*"])])),
             ["get,delete pods/status"]

@@ -119,10 +119,7 @@ impl Host {
         let pre = tenant.linker.instantiate_pre(&component);
         let pre = pre.map_err(|error| match denied_import(&component) {
             Some(import) => fault(FaultKind::DeniedImport, denied(&import)),
-            None => fault(
-                FaultKind::Load,
-                format!("it does not fit this host: {error:#}"),
-            ),
+            None => fault(FaultKind::Load, format!("it does not fit this host: {error:#}")),
         })?;
         let indices = Indices::find(&pre);
         let names = indices.names();
@@ -187,14 +184,12 @@ impl Host {
     ) -> wasmtime::Result<(Component, Origin, EngineKind)> {
         let (host, bytes) = (self.clone(), load.component.clone());
         let task = tokio::task::spawn_blocking(move || {
-            let at = |kind: EngineKind| {
-                host.cache
-                    .load(&host.engines.get(kind).engine, digest, &bytes)
-            };
+            let at = |kind: EngineKind| host.cache.load(&host.engines.get(kind).engine, digest, &bytes);
             match at(kind) {
                 Ok((component, origin)) => Ok((component, origin, kind)),
-                Err(_) if kind == EngineKind::Pooled => at(EngineKind::OnDemand)
-                    .map(|(component, origin)| (component, origin, EngineKind::OnDemand)),
+                Err(_) if kind == EngineKind::Pooled => {
+                    at(EngineKind::OnDemand).map(|(component, origin)| (component, origin, EngineKind::OnDemand))
+                }
                 Err(error) => Err(error),
             }
         });
@@ -209,8 +204,7 @@ fn has_world(indices: &Indices) -> bool {
 
 /// A guess from the bytes, before anything is compiled; only picks the engine.
 fn exports_mirror(component: &[u8]) -> bool {
-    const NAME: &[u8] = b"pilotis:scheduler/mirror";
-    component.windows(NAME.len()).any(|window| window == NAME)
+    memchr::memmem::find(component, b"pilotis:scheduler/mirror").is_some()
 }
 
 /// The first import that no plugin is offered.
@@ -224,9 +218,7 @@ fn denied_import(component: &Component) -> Option<String> {
         "wasi:filesystem/",
     ];
     let ty = component.component_type();
-    let mut names = ty
-        .imports(component.engine())
-        .map(|(name, _)| name.to_owned());
+    let mut names = ty.imports(component.engine()).map(|(name, _)| name.to_owned());
     names.find(|name| !OFFERED.iter().any(|offered| name.starts_with(offered)))
 }
 

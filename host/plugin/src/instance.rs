@@ -38,6 +38,8 @@ pub(crate) struct Instance {
 pub(crate) struct Call<'m> {
     mould: &'m Mould,
     doing: &'static str,
+    /// Counted in the plugin's figures.
+    counted: bool,
     started: Instant,
     _running: Running<'m>,
 }
@@ -62,28 +64,31 @@ impl Mould {
                 }),
             ))
         });
-        let call = self.begin("start", &mut store, Box::new(crate::reads::NoReads));
+        let call = self.prepare("start", &mut store);
         let made = call.limit(self.pre.instantiate_async(&mut store)).await;
         let made = call.end(&mut store, made)?;
         let exports = Exports::load(&self.indices, &mut store, &made);
-        let exports = exports
-            .map_err(|error| self.fault(FaultKind::WrongWorld, "start", format!("{error:#}")))?;
+        let exports = exports.map_err(|error| self.fault(FaultKind::WrongWorld, "start", format!("{error:#}")))?;
         Ok(Instance { store, exports })
     }
 
-    pub(crate) fn begin(
-        &self,
-        doing: &'static str,
-        store: &mut Store<State>,
-        reads: Box<dyn Reads>,
-    ) -> Call<'_> {
+    pub(crate) fn begin(&self, doing: &'static str, store: &mut Store<State>, reads: Box<dyn Reads>) -> Call<'_> {
         store.data_mut().begin(&self.limits, reads);
         store.set_epoch_deadline(1);
         Call {
             mould: self,
             doing,
+            counted: true,
             started: Instant::now(),
             _running: self.ticker.run(),
+        }
+    }
+
+    /// A call that makes an instance ready: fenced like any other, and nobody's figure.
+    pub(crate) fn prepare(&self, doing: &'static str, store: &mut Store<State>) -> Call<'_> {
+        Call {
+            counted: false,
+            ..self.begin(doing, store, Box::new(crate::reads::NoReads))
         }
     }
 
@@ -117,13 +122,10 @@ impl Call<'_> {
         let figures = &self.mould.figures;
         let state = store.data_mut();
         let (host_calls, bytes, dropped, words) = state.budget.lock().settle();
-        figures.called(self.started.elapsed());
-        figures.spent(
-            host_calls,
-            bytes,
-            u64::from(dropped),
-            state.holdings.memory() as u64,
-        );
+        if self.counted {
+            figures.called(self.started.elapsed());
+        }
+        figures.spent(host_calls, bytes, u64::from(dropped), state.holdings.memory() as u64);
         // The view is let go with the call: it pins a version of the cluster.
         state.reads = Box::new(crate::reads::NoReads);
         match result {
@@ -151,15 +153,11 @@ impl Call<'_> {
                 format!("it asked for more than the {limit} MiB of memory it may have"),
             )
         } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            (
-                FaultKind::Trap,
-                format!("it ended itself with exit code {}", exit.0),
-            )
+            (FaultKind::Trap, format!("it ended itself with exit code {}", exit.0))
         } else if error.is::<PoolConcurrencyLimitError>() {
             (
                 FaultKind::Host,
-                "all instance slots of this host are taken; fewer calls at once, or fewer plugins"
-                    .into(),
+                "all instance slots of this host are taken; fewer calls at once, or fewer plugins".into(),
             )
         } else if let Some(Trap::StackOverflow) = trap {
             (

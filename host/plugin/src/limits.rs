@@ -95,19 +95,13 @@ impl Budget {
 
     /// Pays for one host call and what it was given.
     pub(crate) fn call(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.host_calls = self
-            .host_calls
-            .checked_sub(1)
-            .ok_or(Stop::HostCalls(self.limit.0))?;
+        self.host_calls = self.host_calls.checked_sub(1).ok_or(Stop::HostCalls(self.limit.0))?;
         self.bytes(bytes)
     }
 
     /// Pays for what is about to be answered.
     pub(crate) fn bytes(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.bytes = self
-            .bytes
-            .checked_sub(bytes as u64)
-            .ok_or(Stop::Bytes(self.limit.1))?;
+        self.bytes = self.bytes.checked_sub(bytes as u64).ok_or(Stop::Bytes(self.limit.1))?;
         Ok(())
     }
 
@@ -174,12 +168,7 @@ impl Holdings {
 }
 
 impl wasmtime::ResourceLimiter for Holdings {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory - current.min(self.memory) + desired;
         self.denied |= total > self.memory_limit;
         if total <= self.memory_limit {
@@ -193,12 +182,7 @@ impl wasmtime::ResourceLimiter for Holdings {
         if self.denied { Ok(()) } else { Err(error) }
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.tables - current.min(self.tables) + desired;
         self.denied |= total > self.table_limit;
         if total <= self.table_limit {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::{
-    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent,
-    WatchOptions, Write, WriteOptions,
+    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent, WatchOptions, Write,
+    WriteOptions,
 };
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
@@ -27,6 +27,9 @@ use crate::{Digest, PluginName};
 
 /// Components are read whole into memory; nobody's plugin is larger.
 const LARGEST: u64 = 256 << 20;
+
+/// Who the plugin host is in `managedFields`.
+const MANAGER: &str = "pilotis-plugin-host";
 
 /// A plugin that an object asks for and that has loaded at least once.
 #[derive(Clone)]
@@ -175,22 +178,10 @@ impl Objects {
 
     async fn follow(&self) -> Result<(), Failure> {
         let all = Collection::all(plugins());
-        let list = self
-            .cluster
-            .list(&self.caller, &all, &ListOptions::default())
-            .await?;
+        let list = self.cluster.list(&self.caller, &all, &ListOptions::default()).await?;
         let gone: Vec<PluginName> = {
-            let there = |name: &PluginName| {
-                list.items
-                    .iter()
-                    .any(|object| object.key.name == name.as_str())
-            };
-            self.known
-                .lock()
-                .keys()
-                .filter(|name| !there(name))
-                .cloned()
-                .collect()
+            let there = |name: &PluginName| list.items.iter().any(|object| object.key.name == name.as_str());
+            self.known.lock().keys().filter(|name| !there(name)).cloned().collect()
         };
         for name in gone {
             self.unload(&name).await;
@@ -302,10 +293,7 @@ impl Objects {
                 known.active = digest.map(|digest| (generation, digest));
                 known.loaded = Some(loaded.clone());
             }
-            let waited = known
-                .again
-                .take()
-                .map_or(FIRST_AGAIN / 2, |again| again.wait);
+            let waited = known.again.take().map_or(FIRST_AGAIN / 2, |again| again.wait);
             if outcome.as_ref().is_err_and(NotLoaded::may_pass) {
                 let wait = (waited * 2).min(LONGEST_AGAIN);
                 known.again = Some(Again {
@@ -328,11 +316,10 @@ impl Objects {
 
     /// Reads, compiles and starts what the object asks for, and puts it in the place of what served before.
     async fn load(&self, plugin: &Arc<Plugin>, value: &Value) -> Result<Loaded, NotLoaded> {
-        let spec: Spec =
-            serde_json::from_value(value["spec"].clone()).map_err(|error| NotLoaded {
-                reason: "InvalidSpec",
-                message: format!("the spec cannot be read: {error}"),
-            })?;
+        let spec: Spec = serde_json::from_value(value["spec"].clone()).map_err(|error| NotLoaded {
+            reason: "InvalidSpec",
+            message: format!("the spec cannot be read: {error}"),
+        })?;
         let (component, built_in) = self.component(&spec.source).await?;
         let digest = Digest::of(&component);
         if !spec.digest.is_empty() && spec.digest != digest.to_string() {
@@ -374,12 +361,10 @@ impl Objects {
             Grants::None => Vec::new(),
         };
         // Before the cut: what it writes in its first call is allowed by then.
-        self.allow(plugin.name(), &rules)
-            .await
-            .map_err(|failure| NotLoaded {
-                reason: "GrantFailed",
-                message: format!("its role cannot be written: {failure}"),
-            })?;
+        self.allow(plugin.name(), &rules).await.map_err(|failure| NotLoaded {
+            reason: "GrantFailed",
+            message: format!("its role cannot be written: {failure}"),
+        })?;
         plugin.swap(revision);
         Ok(Loaded {
             plugin: plugin.clone(),
@@ -434,9 +419,7 @@ impl Objects {
         };
         Err(NotLoaded {
             reason: "SourceNotSupported",
-            message: format!(
-                "{what} not supported by this version; give spec.source.file or spec.source.embedded"
-            ),
+            message: format!("{what} not supported by this version; give spec.source.file or spec.source.embedded"),
         })
     }
 
@@ -498,8 +481,7 @@ impl Objects {
             ),
         ];
         for (resource, object) in objects {
-            self.apply(Target::new(rbac(resource), "", &role), &object)
-                .await?;
+            self.apply(Target::new(rbac(resource), "", &role), &object).await?;
         }
         Ok(())
     }
@@ -510,17 +492,8 @@ impl Objects {
             body: object.to_string().into(),
             preconditions: Preconditions::default(),
         };
-        self.cluster
-            .write(
-                &self.caller,
-                Write {
-                    target,
-                    action,
-                    options: WriteOptions::default(),
-                },
-            )
-            .await
-            .map(|_| ())
+        let options = WriteOptions { field_manager: MANAGER.into(), ..WriteOptions::default() };
+        self.cluster.write(&self.caller, Write { target, action, options }).await.map(|_| ())
     }
 
     async fn write_status(&self, object: &Object, status: Value) {
@@ -608,37 +581,26 @@ fn limits(asked: &LimitsSpec, component: &[u8]) -> Result<Option<Limits>, NotLoa
         host_calls,
         host_bytes,
     } = asked;
-    if memory.is_none()
-        && cpu_millis.is_none()
-        && wall_millis.is_none()
-        && host_calls.is_none()
-        && host_bytes.is_none()
+    if memory.is_none() && cpu_millis.is_none() && wall_millis.is_none() && host_calls.is_none() && host_bytes.is_none()
     {
         return Ok(None);
     }
     // What it exports is known for certain only after compiling; the names stand in its bytes.
-    let names = |text: &str| {
-        component
-            .windows(text.len())
-            .any(|window| window == text.as_bytes())
-    };
+    let names = |text: &str| memchr::memmem::find(component, text.as_bytes()).is_some();
     let mut limits = match () {
         () if names("pilotis:scheduler/mirror") => Limits::policy(),
         () if names("pilotis:admission/review") => Limits::admission(),
         () => Limits::controller(),
     };
     if let Some(memory) = memory {
-        let text = memory
-            .as_str()
-            .map_or_else(|| memory.to_string(), str::to_owned);
+        let text = memory.as_str().map_or_else(|| memory.to_string(), str::to_owned);
         let bytes = model::Quantity::parse(&text).map_err(|failure| NotLoaded {
             reason: "InvalidSpec",
             message: format!("spec.limits.memory: {failure}"),
         })?;
         limits.memory = usize::try_from(bytes.value()).unwrap_or(usize::MAX);
     }
-    let millis =
-        |given: &Option<u64>, default: Duration| given.map_or(default, Duration::from_millis);
+    let millis = |given: &Option<u64>, default: Duration| given.map_or(default, Duration::from_millis);
     limits.cpu = millis(cpu_millis, limits.cpu);
     limits.deadline = millis(wall_millis, limits.deadline);
     limits.host_calls = host_calls.unwrap_or(limits.host_calls);
@@ -650,11 +612,7 @@ fn limits(asked: &LimitsSpec, component: &[u8]) -> Result<Option<Limits>, NotLoa
 fn status(known: &Known, object: &Value, wrong: Option<&NotLoaded>) -> Value {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
     let (truth, reason, message) = match wrong {
-        None => (
-            "True",
-            "Loaded",
-            "the component is loaded and serves".to_owned(),
-        ),
+        None => ("True", "Loaded", "the component is loaded and serves".to_owned()),
         Some(wrong) if known.active.is_some() => (
             "False",
             wrong.reason,
@@ -677,10 +635,7 @@ fn status(known: &Known, object: &Value, wrong: Option<&NotLoaded>) -> Value {
         .map(|c| c["lastTransitionTime"].clone());
     let since = since.unwrap_or_else(|| model::time::seconds(jiff::Timestamp::now()).into());
     let current = known.plugin.current();
-    let numbered = |at: &Option<(i64, Digest)>| {
-        at.as_ref()
-            .map(|(n, digest)| (n.to_string(), digest.to_string()))
-    };
+    let numbered = |at: &Option<(i64, Digest)>| at.as_ref().map(|(n, digest)| (n.to_string(), digest.to_string()));
     let (active, previous) = (numbered(&known.active), numbered(&known.previous));
     json!({
         "state": state,

@@ -119,8 +119,7 @@ impl Plugin {
         if let Err(wait) = self.breaker.admit(Instant::now()) {
             let last = self
                 .figures
-                .read()
-                .last_fault
+                .last_fault()
                 .map_or_else(String::new, |f| format!("; the last time: {}", f.message));
             return Err(self.fault(
                 FaultKind::Open,
@@ -173,9 +172,7 @@ impl Plugin {
     fn take_back(&self, culprit: Option<Digest>) {
         let good = self.good.load(std::sync::atomic::Ordering::Relaxed);
         let mut previous = self.previous.lock();
-        let unproven = previous
-            .as_ref()
-            .is_some_and(|p| good - p.good_before < PROVEN);
+        let unproven = previous.as_ref().is_some_and(|p| good - p.good_before < PROVEN);
         // Only if the culprit still serves: a fault of a revision that is already gone says nothing about this one.
         if unproven
             && self.current.load().as_ref().map(|r| r.digest()) == culprit
@@ -216,12 +213,7 @@ impl Visit<'_> {
         made.inspect_err(|fault| self.settle(Err(fault)))
     }
 
-    pub(crate) fn begin(
-        &self,
-        doing: &'static str,
-        store: &mut Store<State>,
-        reads: Box<dyn Reads>,
-    ) -> Call<'_> {
+    pub(crate) fn begin(&self, doing: &'static str, store: &mut Store<State>, reads: Box<dyn Reads>) -> Call<'_> {
         self.revision().mould.begin(doing, store, reads)
     }
 
@@ -230,11 +222,7 @@ impl Visit<'_> {
     }
 
     pub(crate) fn lacks(&self, interface: &str) -> Fault {
-        self.fault(
-            FaultKind::WrongWorld,
-            "call",
-            format!("it does not export {interface}"),
-        )
+        self.fault(FaultKind::WrongWorld, "call", format!("it does not export {interface}"))
     }
 
     /// Has the next instance made ready, behind this call's back.
@@ -251,12 +239,7 @@ impl Visit<'_> {
     }
 
     /// Tells the plugin how the call ended; the instance is kept only after a good one.
-    pub(crate) fn end<T>(
-        mut self,
-        instance: Instance,
-        answer: Result<T, Fault>,
-        keep: bool,
-    ) -> Result<T, Fault> {
+    pub(crate) fn end<T>(mut self, instance: Instance, answer: Result<T, Fault>, keep: bool) -> Result<T, Fault> {
         self.settle(answer.as_ref().map(drop));
         if keep && answer.is_ok() {
             self.revision().keep(instance);

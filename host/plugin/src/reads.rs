@@ -19,30 +19,11 @@ pub use crate::bindings::pilotis::core::types::ObjectKey;
 pub trait Reads: Send + 'static {
     fn get(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal>;
 
-    fn find(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        wanted: &str,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<u8>, Refusal>;
+    fn find(&mut self, of: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Vec<u8>, Refusal>;
 
-    fn tally(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        by: &str,
-        sums: &str,
-    ) -> Result<Vec<u8>, Refusal>;
+    fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal>;
 
-    fn changes(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        wanted: &str,
-        cursor: u64,
-    ) -> Result<Delta, Refusal>;
+    fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal>;
 
     fn kinds(&mut self) -> Result<Vec<Served>, Refusal>;
 
@@ -65,12 +46,7 @@ pub trait Reads: Send + 'static {
     /// From the store itself.
     async fn get_live(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal>;
 
-    async fn sample(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        metric: &Metric,
-    ) -> Result<Vec<u8>, Refusal>;
+    async fn sample(&mut self, of: &str, which: &Selection, metric: &Metric) -> Result<Vec<u8>, Refusal>;
 }
 
 /// For worlds that do not read: every question is refused, no time has come, and chance always falls the same way.
@@ -91,14 +67,7 @@ impl Reads for NoReads {
         Err(refused())
     }
 
-    fn find(
-        &mut self,
-        _: &str,
-        _: &Selection,
-        _: &str,
-        _: &str,
-        _: u32,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn find(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
         Err(refused())
     }
 
@@ -114,14 +83,7 @@ impl Reads for NoReads {
         Err(refused())
     }
 
-    fn metadata(
-        &mut self,
-        _: &str,
-        _: &Selection,
-        _: &str,
-        _: &str,
-        _: u32,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn metadata(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
         Err(refused())
     }
 
@@ -159,14 +121,7 @@ impl Reads for Arc<RecordedView> {
         ))
     }
 
-    fn find(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        wanted: &str,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn find(&mut self, of: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Vec<u8>, Refusal> {
         bytes(RecordedView::find(
             self,
             &gvk(of)?,
@@ -177,29 +132,11 @@ impl Reads for Arc<RecordedView> {
         ))
     }
 
-    fn tally(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        by: &str,
-        sums: &str,
-    ) -> Result<Vec<u8>, Refusal> {
-        bytes(RecordedView::tally(
-            self,
-            &gvk(of)?,
-            &selection(which),
-            by,
-            sums,
-        ))
+    fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal> {
+        bytes(RecordedView::tally(self, &gvk(of)?, &selection(which), by, sums))
     }
 
-    fn changes(
-        &mut self,
-        of: &str,
-        which: &Selection,
-        wanted: &str,
-        cursor: u64,
-    ) -> Result<Delta, Refusal> {
+    fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal> {
         let delta = RecordedView::changes(self, &gvk(of)?, &selection(which), wanted, cursor)?;
         Ok(Delta {
             cursor: delta.cursor,
@@ -254,17 +191,13 @@ impl Reads for Arc<RecordedView> {
     }
 
     fn random(&mut self) -> u64 {
-        let noted = self.note("random", || {
-            Ok(uuid::Uuid::new_v4().as_bytes()[..8].to_vec().into())
-        });
+        let noted = self.note("random", || Ok(uuid::Uuid::new_v4().as_bytes()[..8].to_vec().into()));
         let bytes = noted.ok().and_then(|bytes| bytes.as_ref().try_into().ok());
         bytes.map_or(0, u64::from_le_bytes)
     }
 
     async fn get_live(&mut self, key: &ObjectKey, wanted: &str) -> Result<Vec<u8>, Refusal> {
-        bytes(
-            RecordedView::get_live(self, &gvk(&key.kind)?, &key.namespace, &key.name, wanted).await,
-        )
+        bytes(RecordedView::get_live(self, &gvk(&key.kind)?, &key.namespace, &key.name, wanted).await)
     }
 
     async fn sample(&mut self, of: &str, _: &Selection, _: &Metric) -> Result<Vec<u8>, Refusal> {

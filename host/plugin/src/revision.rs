@@ -15,7 +15,6 @@ use crate::engine::EngineKind;
 use crate::fault::{Fault, FaultKind};
 use crate::grants::{Grants, Rule};
 use crate::instance::{Instance, Mould};
-use crate::reads::NoReads;
 
 /// Instances kept ready when nothing is called.
 const WARM: usize = 4;
@@ -106,10 +105,7 @@ impl Revision {
             ("policy", about.policy.is_some()),
             ("admission", about.admission.is_some()),
         ];
-        all.into_iter()
-            .filter(|(_, is)| *is)
-            .map(|(name, _)| name)
-            .collect()
+        all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
     }
 
     pub fn engine(&self) -> EngineKind {
@@ -174,9 +170,7 @@ impl Revision {
         let Some(lifecycle) = &instance.exports.lifecycle else {
             return Ok(());
         };
-        let call = self
-            .mould
-            .begin("configure", &mut instance.store, Box::new(NoReads));
+        let call = self.mould.prepare("configure", &mut instance.store);
         let answer = call
             .limit(lifecycle.call_configure(&mut instance.store, &self.config))
             .await;
@@ -256,7 +250,7 @@ impl About {
     pub(crate) async fn ask(mould: &Mould, instance: &mut Instance) -> Result<Self, Fault> {
         let mut about = About::default();
         let Instance { store, exports } = instance;
-        let begin = |store: &mut _| mould.begin("describe", store, Box::new(NoReads));
+        let begin = |store: &mut _| mould.prepare("describe", store);
         if let Some(guest) = &exports.controller_about {
             let call = begin(store);
             let answer = call.limit(guest.call_describe(&mut *store)).await;

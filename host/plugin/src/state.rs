@@ -93,6 +93,5 @@ impl Meter {
 
 fn thread_time() -> Duration {
     // Linux always has this clock; without it every tick would count as used whole, which errs on the safe side.
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map_or(Duration::ZERO, Duration::from)
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

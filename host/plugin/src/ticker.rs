@@ -96,11 +96,7 @@ fn tick(shared: &Shared, engines: &[EngineWeak]) {
             .iter()
             .filter_map(EngineWeak::upgrade)
             .for_each(|engine| engine.increment_epoch());
-        idle = if shared.running.load(SeqCst) == 0 {
-            idle + 1
-        } else {
-            0
-        };
+        idle = if shared.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
         if idle > LINGER {
             shared.resting.store(true, SeqCst);
             // Parking may end for no reason, hence the loop.
@@ -144,8 +140,6 @@ mod tests {
         drop(ticker.clone());
         assert!(shared.upgrade().is_some());
         drop(ticker);
-        eventually("its thread lets go of what it shares", || {
-            shared.upgrade().is_none()
-        });
+        eventually("its thread lets go of what it shares", || shared.upgrade().is_none());
     }
 }

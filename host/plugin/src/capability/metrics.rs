@@ -14,14 +14,10 @@ impl metrics::Host for State {
         which: Selection,
         metric: Metric,
     ) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
-        self.budget
-            .lock()
-            .call(of.len() + size_of_selection(&which))?;
+        self.budget.lock().call(of.len() + size_of_selection(&which))?;
         let answer = self.reads.sample(&of, &which, &metric).await;
         self.meter.lock().resume();
-        self.budget
-            .lock()
-            .bytes(answer.as_ref().map_or(0, Vec::len))?;
+        self.budget.lock().bytes(answer.as_ref().map_or(0, Vec::len))?;
         Ok(answer)
     }
 }

@@ -22,11 +22,7 @@ impl State {
 }
 
 impl view::Host for State {
-    fn get(
-        &mut self,
-        key: ObjectKey,
-        wanted: String,
-    ) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
+    fn get(&mut self, key: ObjectKey, wanted: String) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
         self.asks(
             size_of_key(&key) + wanted.len(),
             |reads| reads.get(&key, &wanted),
@@ -58,11 +54,7 @@ impl view::Host for State {
         sums: String,
     ) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
         let question = of.len() + size_of_selection(&which) + by.len() + sums.len();
-        self.asks(
-            question,
-            |reads| reads.tally(&of, &which, &by, &sums),
-            Vec::len,
-        )
+        self.asks(question, |reads| reads.tally(&of, &which, &by, &sums), Vec::len)
     }
 
     fn changes(
@@ -74,35 +66,20 @@ impl view::Host for State {
     ) -> wasmtime::Result<Result<Delta, types::Failure>> {
         let question = of.len() + size_of_selection(&which) + wanted.len();
         let size = |delta: &Delta| delta.rows.len() + delta.gone.len();
-        self.asks(
-            question,
-            |reads| reads.changes(&of, &which, &wanted, cursor),
-            size,
-        )
+        self.asks(question, |reads| reads.changes(&of, &which, &wanted, cursor), size)
     }
 
-    async fn get_live(
-        &mut self,
-        key: ObjectKey,
-        wanted: String,
-    ) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
+    async fn get_live(&mut self, key: ObjectKey, wanted: String) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
         self.budget.lock().call(size_of_key(&key) + wanted.len())?;
         let answer = self.reads.get_live(&key, &wanted).await;
         // Waiting is not computing: what its thread did meanwhile is not charged.
         self.meter.lock().resume();
-        self.budget
-            .lock()
-            .bytes(answer.as_ref().map_or(0, Vec::len))?;
+        self.budget.lock().bytes(answer.as_ref().map_or(0, Vec::len))?;
         Ok(answer)
     }
 
     fn kinds(&mut self) -> wasmtime::Result<Result<Vec<Served>, types::Failure>> {
-        let size = |kinds: &Vec<Served>| {
-            kinds
-                .iter()
-                .map(|k| k.kind.len() + k.resource.len() + 8)
-                .sum()
-        };
+        let size = |kinds: &Vec<Served>| kinds.iter().map(|k| k.kind.len() + k.resource.len() + 8).sum();
         self.asks(0, |reads| reads.kinds(), size)
     }
 
@@ -122,12 +99,8 @@ impl view::Host for State {
         )
     }
 
-    fn scale(
-        &mut self,
-        key: ObjectKey,
-    ) -> wasmtime::Result<Result<Option<Scaling>, types::Failure>> {
-        let size =
-            |scaling: &Option<Scaling>| scaling.as_ref().map_or(0, |s| s.selector.len() + 64);
+    fn scale(&mut self, key: ObjectKey) -> wasmtime::Result<Result<Option<Scaling>, types::Failure>> {
+        let size = |scaling: &Option<Scaling>| scaling.as_ref().map_or(0, |s| s.selector.len() + 64);
         self.asks(size_of_key(&key), |reads| reads.scale(&key), size)
     }
 }
@@ -137,11 +110,7 @@ fn size_of_key(key: &ObjectKey) -> usize {
 }
 
 pub(super) fn size_of_selection(which: &Selection) -> usize {
-    let equals: usize = which
-        .equals
-        .iter()
-        .map(|(path, text)| path.len() + text.len())
-        .sum();
+    let equals: usize = which.equals.iter().map(|(path, text)| path.len() + text.len()).sum();
     which.namespace.len() + which.labels.len() + equals
 }
 

@@ -45,19 +45,14 @@ impl Admission {
             return Err(visit.lacks("pilotis:admission/review"));
         };
         let call = visit.begin("review", &mut instance.store, reads);
-        let answer = call
-            .limit(guest.call_review(&mut instance.store, request))
-            .await;
-        let answer = call
-            .end(&mut instance.store, answer)
-            .and_then(|answer| match answer {
-                Ok(verdict) => {
-                    check(&verdict, request.phase)
-                        .map_err(|wrong| visit.fault(FaultKind::Answer, "review", wrong))?;
-                    Ok(Ok(verdict))
-                }
-                Err(refusal) => Ok(Err(refusal)),
-            });
+        let answer = call.limit(guest.call_review(&mut instance.store, request)).await;
+        let answer = call.end(&mut instance.store, answer).and_then(|answer| match answer {
+            Ok(verdict) => {
+                check(&verdict, request.phase).map_err(|wrong| visit.fault(FaultKind::Answer, "review", wrong))?;
+                Ok(Ok(verdict))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        });
         visit.stock();
         visit.end(instance, answer, false)
     }
@@ -65,9 +60,7 @@ impl Admission {
 
 fn check(verdict: &Verdict, phase: Phase) -> Result<(), String> {
     if verdict.patch.is_some() && phase == Phase::Validating {
-        return Err(
-            "it answers with a patch in the validating phase, where the object is final".into(),
-        );
+        return Err("it answers with a patch in the validating phase, where the object is final".into());
     }
     match &verdict.denied {
         Some(denial) if !(400..600).contains(&denial.code) => Err(format!(

@@ -10,8 +10,7 @@ use crate::reads::Reads;
 
 pub use about::Description;
 pub use reconcile::{
-    Event, Intent, Outcome, Patch, PatchFormat, Precondition, Propagation,
-    Refusal as RefusedIntent, Request,
+    Event, Intent, Outcome, Patch, PatchFormat, Precondition, Propagation, Refusal as RefusedIntent, Request,
 };
 
 /// What a call may hand back for its next one.
@@ -67,17 +66,13 @@ impl Controller {
             return Err(visit.lacks("pilotis:controller/reconcile"));
         };
         let call = visit.begin("reconcile", &mut instance.store, reads);
-        let answer = call
-            .limit(guest.call_reconcile(&mut instance.store, request))
-            .await;
-        let answer = call
-            .end(&mut instance.store, answer)
-            .and_then(|answer| match answer {
-                Ok(outcome) => check(outcome)
-                    .map(Ok)
-                    .map_err(|wrong| visit.fault(FaultKind::Answer, "reconcile", wrong)),
-                Err(refusal) => Ok(Err(refusal)),
-            });
+        let answer = call.limit(guest.call_reconcile(&mut instance.store, request)).await;
+        let answer = call.end(&mut instance.store, answer).and_then(|answer| match answer {
+            Ok(outcome) => check(outcome)
+                .map(Ok)
+                .map_err(|wrong| visit.fault(FaultKind::Answer, "reconcile", wrong)),
+            Err(refusal) => Ok(Err(refusal)),
+        });
         visit.end(instance, answer, !fresh)
     }
 }

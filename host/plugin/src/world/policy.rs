@@ -47,16 +47,28 @@ pub struct Points {
 /// One call: fenced, counted, and the end of the instance if it faults.
 macro_rules! ask {
     ($self:ident, $doing:literal, $field:ident, |$guest:ident, $store:ident| $call:expr) => {{
-        let Policy { plugin, revision, instance: kept } = $self;
+        let Policy {
+            plugin,
+            revision,
+            instance: kept,
+        } = $self;
         let mould = &revision.mould;
         // Taken out for the call: if the caller gives up in the middle, a half-run instance is not used again.
         let Some(mut instance) = kept.take() else {
-            return Err(mould.fault(FaultKind::Load, $doing, "its mirror was lost by an earlier fault; it has to be filled anew".into()));
+            return Err(mould.fault(
+                FaultKind::Load,
+                $doing,
+                "its mirror was lost by an earlier fault; it has to be filled anew".into(),
+            ));
         };
         let Instance { store: $store, exports } = &mut instance;
         let Some($guest) = &exports.$field else {
             *kept = Some(instance);
-            return Err(mould.fault(FaultKind::WrongWorld, $doing, concat!("it does not export ", stringify!($field)).into()));
+            return Err(mould.fault(
+                FaultKind::WrongWorld,
+                $doing,
+                concat!("it does not export ", stringify!($field)).into(),
+            ));
         };
         let call = mould.begin($doing, $store, Box::new(NoReads));
         let answer = call.limit($call).await;
@@ -126,11 +138,7 @@ impl Policy {
     }
 
     pub fn description(&self) -> &Description {
-        self.revision
-            .about()
-            .policy
-            .as_ref()
-            .expect("`start` has looked")
+        self.revision.about().policy.as_ref().expect("`start` has looked")
     }
 
     pub fn points(&self) -> Points {
@@ -160,12 +168,8 @@ impl Policy {
     }
 
     pub async fn filter(&mut self, pod: Pod, among: &NodeSet, explain: bool) -> Answer<Verdict> {
-        let verdict: Result<Result<Verdict, Refusal>, Fault> = ask!(
-            self,
-            "filter",
-            filter,
-            |guest, store| guest.call_filter(&mut *store, pod, among, explain)
-        );
+        let verdict: Result<Result<Verdict, Refusal>, Fault> = ask!(self, "filter", filter, |guest, store| guest
+            .call_filter(&mut *store, pod, among, explain));
         let outside = |verdict: &Verdict| {
             verdict
                 .passed
@@ -174,15 +178,8 @@ impl Policy {
                 .any(|(p, a)| p & !a != 0)
         };
         match verdict {
-            Ok(Ok(verdict)) if outside(&verdict) => {
-                Err(self.bad("filter", "it passes nodes it was not asked about"))
-            }
-            Ok(Ok(verdict))
-                if verdict
-                    .reasons
-                    .iter()
-                    .any(|at| usize::from(*at) >= verdict.texts.len()) =>
-            {
+            Ok(Ok(verdict)) if outside(&verdict) => Err(self.bad("filter", "it passes nodes it was not asked about")),
+            Ok(Ok(verdict)) if verdict.reasons.iter().any(|at| usize::from(*at) >= verdict.texts.len()) => {
                 Err(self.bad("filter", "a reason points behind its texts"))
             }
             verdict => verdict,
@@ -190,12 +187,8 @@ impl Policy {
     }
 
     pub async fn score(&mut self, pod: Pod, feasible: &NodeSet) -> Answer<Vec<i32>> {
-        let scores: Result<Result<Vec<i32>, Refusal>, Fault> = ask!(
-            self,
-            "score",
-            score,
-            |guest, store| guest.call_score(&mut *store, pod, feasible)
-        );
+        let scores: Result<Result<Vec<i32>, Refusal>, Fault> = ask!(self, "score", score, |guest, store| guest
+            .call_score(&mut *store, pod, feasible));
         let wanted: usize = feasible.iter().map(|word| word.count_ones() as usize).sum();
         match scores {
             Ok(Ok(scores)) if scores.len() != wanted => {
@@ -205,18 +198,9 @@ impl Policy {
         }
     }
 
-    pub async fn place(
-        &mut self,
-        pods: &Vec<Pod>,
-        among: &NodeSet,
-        seed: u64,
-    ) -> Answer<Vec<Option<u32>>> {
-        let slots: Result<Result<Vec<Option<u32>>, Refusal>, Fault> = ask!(
-            self,
-            "place",
-            place,
-            |guest, store| guest.call_place(&mut *store, pods, among, seed)
-        );
+    pub async fn place(&mut self, pods: &Vec<Pod>, among: &NodeSet, seed: u64) -> Answer<Vec<Option<u32>>> {
+        let slots: Result<Result<Vec<Option<u32>>, Refusal>, Fault> = ask!(self, "place", place, |guest, store| guest
+            .call_place(&mut *store, pods, among, seed));
         let inside = |slot: &u32| {
             among
                 .get(*slot as usize / 64)
@@ -224,21 +208,13 @@ impl Policy {
         };
         match slots {
             Ok(Ok(slots)) if slots.len() != pods.len() || !slots.iter().flatten().all(inside) => {
-                Err(self.bad(
-                    "place",
-                    "it must answer for each pod, with nodes it was asked about",
-                ))
+                Err(self.bad("place", "it must answer for each pod, with nodes it was asked about"))
             }
             slots => slots,
         }
     }
 
-    pub async fn what_if(
-        &mut self,
-        changes: &Vec<Change>,
-        pod: Pod,
-        among: &NodeSet,
-    ) -> Answer<NodeSet> {
+    pub async fn what_if(&mut self, changes: &Vec<Change>, pod: Pod, among: &NodeSet) -> Answer<NodeSet> {
         ask!(self, "what-if", what_if, |guest, store| guest.call_what_if(
             &mut *store,
             changes,
@@ -247,14 +223,13 @@ impl Policy {
         ))
     }
 
-    pub async fn without_lower(
-        &mut self,
-        pod: Pod,
-        among: &NodeSet,
-        below: i32,
-    ) -> Answer<NodeSet> {
-        ask!(self, "what-if", what_if, |guest, store| guest
-            .call_without_lower(&mut *store, pod, among, below))
+    pub async fn without_lower(&mut self, pod: Pod, among: &NodeSet, below: i32) -> Answer<NodeSet> {
+        ask!(self, "what-if", what_if, |guest, store| guest.call_without_lower(
+            &mut *store,
+            pod,
+            among,
+            below
+        ))
     }
 
     pub async fn permit(&mut self, pod: Pod, slot: u32) -> Answer<Decision> {
@@ -278,10 +253,7 @@ impl Policy {
     /// An answer that breaks a promise: believed no more, and neither is the mirror it came from.
     fn bad(&mut self, doing: &'static str, what: &str) -> Fault {
         self.instance = None;
-        let fault = self
-            .revision
-            .mould
-            .fault(FaultKind::Answer, doing, what.into());
+        let fault = self.revision.mould.fault(FaultKind::Answer, doing, what.into());
         self.plugin.faulted(&fault);
         fault
     }

@@ -29,22 +29,12 @@ async fn a_policy_answers_from_its_mirror() {
     assert!(points.filter && !points.score && !points.what_if);
     let all = vec![0b1111];
     assert_eq!(
-        policy
-            .filter(pod(1), &all, false)
-            .await
-            .unwrap()
-            .unwrap()
-            .passed,
+        policy.filter(pod(1), &all, false).await.unwrap().unwrap().passed,
         [0].repeat(0)
     );
     policy.sync(&vec![0; 2]).await.unwrap().unwrap();
     assert_eq!(
-        policy
-            .filter(pod(1), &all, false)
-            .await
-            .unwrap()
-            .unwrap()
-            .passed,
+        policy.filter(pod(1), &all, false).await.unwrap().unwrap().passed,
         [0b11]
     );
     let fault = policy.score(pod(1), &all).await.unwrap_err();
@@ -56,25 +46,14 @@ async fn a_policy_answers_from_its_mirror() {
 async fn a_fault_takes_the_mirror_and_a_successor_is_filled_anew() {
     let (plugin, mut policy) = policy().await;
     policy.sync(&vec![0; 2]).await.unwrap().unwrap();
-    let fault = policy
-        .filter(pod(666), &vec![0b1111], false)
-        .await
-        .unwrap_err();
+    let fault = policy.filter(pod(666), &vec![0b1111], false).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Trap);
-    assert!(
-        fault.message.contains("the number of the beast"),
-        "{}",
-        fault.message
-    );
+    assert!(fault.message.contains("the number of the beast"), "{}", fault.message);
     assert!(policy.is_lost() && policy.is_stale());
     let mut next = policy.successor().await.unwrap();
     next.sync(&vec![0; 3]).await.unwrap().unwrap();
     assert_eq!(
-        next.filter(pod(1), &vec![0b1111], false)
-            .await
-            .unwrap()
-            .unwrap()
-            .passed,
+        next.filter(pod(1), &vec![0b1111], false).await.unwrap().unwrap().passed,
         [0b111]
     );
     assert_eq!(plugin.read_figures().faults, 1);
@@ -96,21 +75,13 @@ async fn a_swap_is_filled_before_the_cut() {
     assert!(old.is_stale() && !old.is_lost());
     // The old one answers until the new one has all it needs.
     assert_eq!(
-        old.filter(pod(1), &vec![0b1111], false)
-            .await
-            .unwrap()
-            .unwrap()
-            .passed,
+        old.filter(pod(1), &vec![0b1111], false).await.unwrap().unwrap().passed,
         [0b1]
     );
     let mut new = old.successor().await.unwrap();
     new.sync(&vec![0; 4]).await.unwrap().unwrap();
     assert_eq!(
-        new.filter(pod(1), &vec![0b1111], false)
-            .await
-            .unwrap()
-            .unwrap()
-            .passed,
+        new.filter(pod(1), &vec![0b1111], false).await.unwrap().unwrap().passed,
         [0b1111]
     );
     assert!(!new.is_stale());

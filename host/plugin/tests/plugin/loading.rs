@@ -11,21 +11,9 @@ use crate::{digests, guest, host, load, refused, scratch};
 async fn what_is_no_component_is_refused_with_what_to_do() {
     for (bytes, kind, says) in [
         (b"".as_slice(), FaultKind::Load, "this is not WebAssembly"),
-        (
-            b"#!/bin/sh\nrm -rf /",
-            FaultKind::Load,
-            "this is not WebAssembly",
-        ),
-        (
-            b"\0asm\x01\0\0\0",
-            FaultKind::Load,
-            "a core module, not a component",
-        ),
-        (
-            b"\0asm\x0d\0\x01\0garbage",
-            FaultKind::Load,
-            "it does not compile",
-        ),
+        (b"#!/bin/sh\nrm -rf /", FaultKind::Load, "this is not WebAssembly"),
+        (b"\0asm\x01\0\0\0", FaultKind::Load, "a core module, not a component"),
+        (b"\0asm\x0d\0\x01\0garbage", FaultKind::Load, "it does not compile"),
         (
             b"\0asm\x0d\0\x01\0",
             FaultKind::WrongWorld,
@@ -87,11 +75,7 @@ async fn asking_for_more_than_is_granted_names_the_rules() {
     })
     .await;
     assert_eq!(fault.kind, FaultKind::Grants);
-    assert!(
-        fault.message.contains("delete configmaps"),
-        "{}",
-        fault.message
-    );
+    assert!(fault.message.contains("delete configmaps"), "{}", fault.message);
     assert!(
         host()
             .load(Load {
@@ -112,10 +96,7 @@ async fn a_configuration_is_compared_with_the_schema_and_then_shown_to_the_plugi
     .await;
     assert_eq!(
         (fault.kind, fault.message.as_str()),
-        (
-            FaultKind::Configure,
-            "spec.config.greeting: must be of type string"
-        )
+        (FaultKind::Configure, "spec.config.greeting: must be of type string")
     );
     let fault = refused(Load {
         config: r#"{"word":"now"}"#.into(),
@@ -123,11 +104,7 @@ async fn a_configuration_is_compared_with_the_schema_and_then_shown_to_the_plugi
     })
     .await;
     assert_eq!(fault.kind, FaultKind::Configure);
-    assert!(
-        fault.message.contains("the word is missing"),
-        "{}",
-        fault.message
-    );
+    assert!(fault.message.contains("the word is missing"), "{}", fault.message);
     let loaded = host()
         .load(Load {
             config: r#"{"word":"please"}"#.into(),
@@ -143,27 +120,17 @@ async fn a_configuration_is_compared_with_the_schema_and_then_shown_to_the_plugi
 async fn the_second_load_takes_the_code_from_the_cache() {
     let folder = scratch("second-load");
     let _ = std::fs::remove_dir_all(&folder);
-    let first = Host::new(&folder)
-        .unwrap()
-        .load(load("well_behaved"))
-        .await
-        .unwrap();
+    let first = Host::new(&folder).unwrap().load(load("well_behaved")).await.unwrap();
     assert_eq!(first.origin(), Origin::Compiled);
     let mut best = Duration::MAX;
     let again = Host::new(&folder).unwrap();
     for _ in 0..10 {
         let second = again.load(load("well_behaved")).await.unwrap();
-        assert_eq!(
-            (second.origin(), digests(&second)),
-            (Origin::Cached, digests(&first))
-        );
+        assert_eq!((second.origin(), digests(&second)), (Origin::Cached, digests(&first)));
         best = best.min(second.load_time());
     }
     println!("cached load: {best:?}; compiled: {:?}", first.load_time());
-    assert!(
-        best < Duration::from_millis(5),
-        "a cached load takes {best:?}"
-    );
+    assert!(best < Duration::from_millis(5), "a cached load takes {best:?}");
 }
 
 #[tokio::test]

@@ -12,22 +12,14 @@ use std::sync::Arc;
 
 use plugin::reads::{Delta, Metric, ObjectKey, Reads, Scaling, Selection, Served};
 use plugin::world::controller::Request;
-use plugin::{
-    Controller, Fault, Grants, Host, Limits, Load, Plugin, PluginName, Refusal, Revision, World,
-};
+use plugin::{Controller, Fault, Grants, Host, Limits, Load, Plugin, PluginName, Refusal, Revision, World};
 
 /// A component that `cargo xtask guests` has built.
 fn guest(name: &str) -> Arc<[u8]> {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/guests/{name}.wasm"));
     let bytes = std::fs::read(&path);
     bytes
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; `cargo xtask guests` builds it",
-                path.display()
-            )
-        })
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo xtask guests` builds it", path.display()))
         .into()
 }
 
@@ -98,14 +90,7 @@ impl Reads for Echo {
         Ok(format!("{}{wanted}", key.name).into_bytes())
     }
 
-    fn find(
-        &mut self,
-        _: &str,
-        _: &Selection,
-        _: &str,
-        _: &str,
-        _: u32,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn find(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
         Ok(Vec::new())
     }
 
@@ -126,14 +111,7 @@ impl Reads for Echo {
         Ok(Vec::new())
     }
 
-    fn metadata(
-        &mut self,
-        _: &str,
-        _: &Selection,
-        _: &str,
-        _: &str,
-        _: u32,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn metadata(&mut self, _: &str, _: &Selection, _: &str, _: &str, _: u32) -> Result<Vec<u8>, Refusal> {
         Ok(Vec::new())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::fake::Fake;
-use model::{Caller, GroupResource, ObjectKey};
+use model::{Caller, GroupResource, Kind, ObjectKey};
 use plugin::objects::{LoadedPlugins, Objects};
 use plugin::{Controller, PluginName};
 use serde_json::{Value, json};
@@ -38,28 +38,37 @@ fn file(name: &str) -> Value {
 impl House {
     async fn new() -> Self {
         let cluster = Fake::new();
-        let embedded: &'static [u8] =
-            Box::leak(guest("refuses_config").to_vec().into_boxed_slice());
-        let table: &'static [(&str, &[u8])] =
-            Box::leak(vec![("particular", embedded)].into_boxed_slice());
+        for (kind, plural) in [
+            ("ClusterRole", "clusterroles"),
+            ("ClusterRoleBinding", "clusterrolebindings"),
+        ] {
+            let kinds = cluster.cluster().kinds();
+            let like = kinds
+                .iter()
+                .find(|kind| kind.plural == "nodes")
+                .expect("a cluster has nodes");
+            let gvk = model::Gvk::new("rbac.authorization.k8s.io", "v1", kind);
+            let singular = kind.to_lowercase().into();
+            cluster.add_kind(Kind {
+                gvk,
+                plural: plural.into(),
+                singular,
+                ..(**like).clone()
+            });
+        }
+        let embedded: &'static [u8] = Box::leak(guest("refuses_config").to_vec().into_boxed_slice());
+        let table: &'static [(&str, &[u8])] = Box::leak(vec![("particular", embedded)].into_boxed_slice());
         let caller = Caller::component("system:plugin-host", &["system:masters"]);
         let objects = Objects::new(host(), cluster.cluster(), caller, table);
         let stop = CancellationToken::new();
         tokio::spawn(objects.clone().run(stop.clone()));
         objects.first_look().await;
-        Self {
-            cluster,
-            objects,
-            stop,
-        }
+        Self { cluster, objects, stop }
     }
 
     fn apply(&self, name: &str, spec: Value) {
         // The generation rises with the spec, as the registry has it.
-        let generation = self.object(name)["metadata"]["generation"]
-            .as_i64()
-            .unwrap_or(0)
-            + 1;
+        let generation = self.object(name)["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         let status = self.object(name)["status"].clone();
         self.cluster.put(json!({
             "apiVersion": "plugins.pilotis.dev/v1alpha1", "kind": "Plugin",
@@ -68,14 +77,8 @@ impl House {
     }
 
     fn object(&self, name: &str) -> Value {
-        let key = ObjectKey::new(
-            GroupResource::new("plugins.pilotis.dev", "plugins"),
-            "",
-            name,
-        );
-        self.cluster
-            .object(&key)
-            .map_or(Value::Null, |object| object.value())
+        let key = ObjectKey::new(GroupResource::new("plugins.pilotis.dev", "plugins"), "", name);
+        self.cluster.object(&key).map_or(Value::Null, |object| object.value())
     }
 
     /// The status once it speaks of the newest spec.
@@ -94,12 +97,8 @@ impl House {
 
     async fn loaded(&self, what: &str, is: impl Fn(&LoadedPlugins) -> bool) -> LoadedPlugins {
         let mut loaded = self.objects.loaded();
-        let found =
-            tokio::time::timeout(Duration::from_secs(60), loaded.wait_for(|all| is(all))).await;
-        found
-            .unwrap_or_else(|_| panic!("{what}"))
-            .expect("it runs")
-            .clone()
+        let found = tokio::time::timeout(Duration::from_secs(60), loaded.wait_for(|all| is(all))).await;
+        found.unwrap_or_else(|_| panic!("{what}")).expect("it runs").clone()
     }
 }
 
@@ -123,13 +122,7 @@ async fn an_object_is_loaded_swapped_and_unloaded() {
     let loaded = house.loaded("it is loaded", |all| all.len() == 1).await;
     let plugin = loaded[0].plugin.clone();
     let caller = Controller::new(plugin.clone());
-    assert!(
-        caller
-            .reconcile(&request(b"0"), Box::new(Echo))
-            .await
-            .unwrap()
-            .is_ok()
-    );
+    assert!(caller.reconcile(&request(b"0"), Box::new(Echo)).await.unwrap().is_ok());
 
     // Another configuration is another revision in the same plugin.
     let mut spec = file("well_behaved");
@@ -137,24 +130,12 @@ async fn an_object_is_loaded_swapped_and_unloaded() {
     house.apply("mine", spec);
     let status = house.told("mine").await;
     assert_eq!(
-        (
-            status["revision"].as_str(),
-            status["previous"]["revision"].as_str()
-        ),
+        (status["revision"].as_str(), status["previous"]["revision"].as_str()),
         (Some("2"), Some("1")),
         "{status}"
     );
-    assert_eq!(
-        plugin.current().unwrap().config(),
-        r#"{"greeting":"hello"}"#
-    );
-    assert!(
-        caller
-            .reconcile(&request(b"0"), Box::new(Echo))
-            .await
-            .unwrap()
-            .is_ok()
-    );
+    assert_eq!(plugin.current().unwrap().config(), r#"{"greeting":"hello"}"#);
+    assert!(caller.reconcile(&request(b"0"), Box::new(Echo)).await.unwrap().is_ok());
     let figures = house.objects.figures("mine").unwrap();
     assert_eq!(
         (figures["faults"].as_u64(), figures["breaker"].as_str()),
@@ -162,11 +143,7 @@ async fn an_object_is_loaded_swapped_and_unloaded() {
         "{figures:?}"
     );
 
-    let key = ObjectKey::new(
-        GroupResource::new("plugins.pilotis.dev", "plugins"),
-        "",
-        "mine",
-    );
+    let key = ObjectKey::new(GroupResource::new("plugins.pilotis.dev", "plugins"), "", "mine");
     assert!(house.cluster.remove(&key));
     house.loaded("it is unloaded", |all| all.is_empty()).await;
     assert!(house.objects.figures("mine").is_none());
@@ -201,11 +178,7 @@ async fn what_cannot_be_loaded_says_why_and_the_previous_revision_serves_on() {
             "LoadFailed",
             "this is not WebAssembly",
         ),
-        (
-            json!({"source": {"file": torn}}),
-            "LoadFailed",
-            "it does not compile",
-        ),
+        (json!({"source": {"file": torn}}), "LoadFailed", "it does not compile"),
         (
             json!({"source": {"embedded": "nothing"}}),
             "SourceNotFound",
@@ -234,11 +207,7 @@ async fn what_cannot_be_loaded_says_why_and_the_previous_revision_serves_on() {
             "the word is missing",
         ),
         (
-            with(
-                "well_behaved",
-                "digest",
-                json!(format!("sha256:{}", "0".repeat(64))),
-            ),
+            with("well_behaved", "digest", json!(format!("sha256:{}", "0".repeat(64)))),
             "DigestMismatch",
             "correct one of the two",
         ),
@@ -253,10 +222,7 @@ async fn what_cannot_be_loaded_says_why_and_the_previous_revision_serves_on() {
         let (truth, has, message) = condition(&status);
         assert_eq!((truth, has), ("False", reason), "{spec}: {message}");
         assert!(message.contains(says), "{spec}: {message}");
-        assert!(
-            message.ends_with("the previous revision serves on"),
-            "{message}"
-        );
+        assert!(message.ends_with("the previous revision serves on"), "{message}");
         assert_eq!(status["state"], "Degraded");
         assert_eq!(plugin.current().unwrap().digest(), good);
         assert!(
@@ -296,9 +262,7 @@ async fn a_file_that_comes_later_is_found() {
     let half = scratch("late.wasm.half");
     std::fs::write(&half, guest("well_behaved")).unwrap();
     std::fs::rename(&half, &late).unwrap();
-    house
-        .loaded("it is tried again by itself", |all| all.len() == 1)
-        .await;
+    house.loaded("it is tried again by itself", |all| all.len() == 1).await;
     let ready = async {
         while house.object("mine")["status"]["state"] != "Ready" {
             tokio::time::sleep(Duration::from_millis(5)).await;

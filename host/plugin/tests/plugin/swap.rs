@@ -11,10 +11,7 @@ use crate::{Echo, controller, guest, host, load, request};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_is_lost_in_a_hundred_swaps() {
     let good = controller("well_behaved", None).await;
-    let (stop, calls) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let callers: Vec<_> = (0..4)
         .map(|_| {
             let (good, stop, calls) = (good.clone(), stop.clone(), calls.clone());
@@ -24,10 +21,7 @@ async fn no_call_is_lost_in_a_hundred_swaps() {
                     let started = Instant::now();
                     let answer = good.reconcile(&request(b"3"), Box::new(Echo)).await;
                     longest = longest.max(started.elapsed());
-                    assert_eq!(
-                        answer.expect("no call is lost").expect("or refused").memo,
-                        b"3"
-                    );
+                    assert_eq!(answer.expect("no call is lost").expect("or refused").memo, b"3");
                     calls.fetch_add(1, Relaxed);
                     tokio::task::yield_now().await;
                 }
@@ -57,10 +51,7 @@ async fn no_call_is_lost_in_a_hundred_swaps() {
     stop.store(true, Relaxed);
     for caller in callers {
         let longest = caller.await.expect("callers see no fault");
-        assert!(
-            longest < Duration::from_secs(1),
-            "a call waited {longest:?} for a swap"
-        );
+        assert!(longest < Duration::from_secs(1), "a call waited {longest:?} for a swap");
     }
     assert!(calls.load(Relaxed) > 100);
     assert_eq!(good.plugin().read_figures().faults, 0);
@@ -82,8 +73,7 @@ async fn a_call_under_way_ends_in_the_revision_it_began_in() {
         .unwrap();
     plugin.swap(slow.clone());
     let caller = Controller::new(plugin.clone());
-    let waiting =
-        tokio::spawn(async move { caller.reconcile(&request(b""), Box::new(Echo)).await });
+    let waiting = tokio::spawn(async move { caller.reconcile(&request(b""), Box::new(Echo)).await });
     while slow.calls() == 0 {
         tokio::task::yield_now().await;
     }
@@ -91,16 +81,9 @@ async fn a_call_under_way_ends_in_the_revision_it_began_in() {
     let answer = Controller::new(plugin.clone())
         .reconcile(&request(b"0"), Box::new(Echo))
         .await;
-    assert_eq!(
-        answer.unwrap().unwrap().memo,
-        b"0",
-        "the new one serves at once"
-    );
+    assert_eq!(answer.unwrap().unwrap().memo, b"0", "the new one serves at once");
     let fault = waiting.await.unwrap().unwrap_err();
-    assert_eq!(
-        (fault.kind, fault.digest),
-        (FaultKind::Deadline, Some(slow.digest()))
-    );
+    assert_eq!((fault.kind, fault.digest), (FaultKind::Deadline, Some(slow.digest())));
     slow.drained().await;
 }
 
@@ -109,10 +92,7 @@ async fn a_revision_that_never_worked_makes_way_for_the_one_that_did() {
     let good = controller("well_behaved", None).await;
     let proven = good.plugin().current().unwrap();
     for _ in 0..10 {
-        good.reconcile(&request(b"0"), Box::new(Echo))
-            .await
-            .unwrap()
-            .unwrap();
+        good.reconcile(&request(b"0"), Box::new(Echo)).await.unwrap().unwrap();
     }
     let bad = Load {
         component: guest("trap"),
@@ -122,10 +102,7 @@ async fn a_revision_that_never_worked_makes_way_for_the_one_that_did() {
     good.plugin().swap(host().load(bad).await.unwrap());
     for _ in 0..3 {
         assert_eq!(
-            good.reconcile(&request(b"0"), Box::new(Echo))
-                .await
-                .unwrap_err()
-                .kind,
+            good.reconcile(&request(b"0"), Box::new(Echo)).await.unwrap_err().kind,
             FaultKind::Trap
         );
     }
@@ -148,10 +125,7 @@ async fn a_revision_that_never_worked_makes_way_for_the_one_that_did() {
 async fn what_is_unloaded_says_so() {
     let good = controller("well_behaved", None).await;
     good.plugin().unload();
-    let fault = good
-        .reconcile(&request(b"0"), Box::new(Echo))
-        .await
-        .unwrap_err();
+    let fault = good.reconcile(&request(b"0"), Box::new(Echo)).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Load);
     assert!(
         fault.message.contains("no revision of it is loaded"),
