@@ -7,20 +7,31 @@ use async_trait::async_trait;
 use client::{Cluster, ReadVersion, Target};
 use model::{Caller, Failure, Gvr, Object, ObjectKey};
 use plugin::world::admission::{Charge as Asked, Operation as Word, Phase, Request as Call, User, Verdict};
-use plugin::reads::{NoReads, Reads};
+use plugin::reads::NoReads;
+use plugin::world::Answer;
 use registry::gates::{Admit, Charge, Interest, Notes, Operation, Request};
 use serde_json::Value;
+use view::{Grants, View};
 
 use crate::rule::{FailurePolicy, Rule};
 
-/// Opens a view for one call of a rule that reads, as the plugin's own user.
-pub type OpenReads = Box<dyn Fn(&Arc<plugin::Plugin>) -> Box<dyn Reads> + Send + Sync>;
+/// What a plugin may read.
+pub type GrantsOf = Box<dyn Fn(&Arc<plugin::Plugin>) -> Arc<dyn Grants> + Send + Sync>;
+
+/// How often a rule is asked again because it read a kind that nobody had read before.
+const FILLS: usize = 16;
+
+struct Connected {
+    cluster: Arc<dyn Cluster>,
+    view: Arc<View>,
+    grants: GrantsOf,
+}
 
 /// Built empty before the registry (which asks it), connected after, filled and changed while the cluster runs.
 #[derive(Default)]
 pub struct Chain {
     rules: ArcSwap<Vec<Arc<Rule>>>,
-    connected: OnceLock<(Arc<dyn Cluster>, OpenReads)>,
+    connected: OnceLock<Connected>,
 }
 
 impl Chain {
@@ -29,9 +40,9 @@ impl Chain {
     }
 
     /// Where namespaces are read, and views come from. Writes made before it are refused if a rule wants either.
-    pub fn connect(&self, cluster: Arc<dyn Cluster>, open: OpenReads) {
+    pub fn connect(&self, cluster: Arc<dyn Cluster>, view: Arc<View>, grants: GrantsOf) {
         // A second cluster in one process has a chain of its own.
-        let _ = self.connected.set((cluster, open));
+        let _ = self.connected.set(Connected { cluster, view, grants });
     }
 
     /// The rules from now on, in the order they are asked: a write under way ends with those it began with.
@@ -90,11 +101,11 @@ impl Chain {
             namespace_object: rule.pack_namespace(namespace.as_deref()),
             dry_run: request.dry_run,
         };
-        let reads: Box<dyn Reads> = match self.connected.get() {
-            Some((_, open)) if rule.reads => open(rule.admission.plugin()),
-            _ => Box::new(NoReads),
+        let answer = match self.connected.get() {
+            Some(connected) if rule.reads => read_and_review(rule, &call, connected).await?,
+            _ => rule.admission.review(&call, Box::new(NoReads)).await,
         };
-        match rule.admission.review(&call, reads).await {
+        match answer {
             Ok(Ok(verdict)) => Ok(verdict),
             Ok(Err(refusal)) => Err(plugin::refusal(rule.name(), "reviewing a request", refusal)),
             Err(fault) => Err(fault.into()),
@@ -107,7 +118,7 @@ impl Chain {
         if rule.wanted_of_namespace.columns() == 0 || name.is_empty() {
             return Ok(None);
         }
-        let Some((cluster, _)) = self.connected.get() else { return Ok(None) };
+        let Some(Connected { cluster, .. }) = self.connected.get() else { return Ok(None) };
         let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
         let caller = Caller::component("system:admission", &["system:masters"]);
         // The cache first; absence is believed only of the store itself, for the namespace may be a moment old.
@@ -121,6 +132,20 @@ impl Chain {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// Asks on a view that stands still. A kind that is read for the first time is filled, and the rule asked once more.
+async fn read_and_review(rule: &Rule, call: &Call, connected: &Connected) -> Result<Answer<Verdict>, Failure> {
+    for _ in 0..FILLS {
+        let view = Arc::new(connected.view.open((connected.grants)(rule.admission.plugin())));
+        let answer = rule.admission.review(call, Box::new(view.clone())).await;
+        let unfilled = view.unfilled();
+        if unfilled.is_empty() {
+            return Ok(answer);
+        }
+        connected.view.fill(&unfilled).await?;
+    }
+    Err(Failure::Timeout(format!("plugin {} reads ever more kinds that are not there yet", rule.name())))
 }
 
 #[async_trait]

@@ -8,5 +8,5 @@
 mod chain;
 mod rule;
 
-pub use chain::{Chain, OpenReads};
+pub use chain::{Chain, GrantsOf};
 pub use rule::{FailurePolicy, Rule};

@@ -45,6 +45,7 @@ pub async fn publish(registry: &Registry, mode: ProxyMode, listening: &[SocketAd
         body: slice.to_string().into(),
         preconditions: client::Preconditions::default(),
     };
-    registry.write(&caller, client::Write { target, action, options: client::WriteOptions::default() }).await?;
+    let options = client::WriteOptions { field_manager: "pilotis-dns".into(), ..client::WriteOptions::default() };
+    registry.write(&caller, client::Write { target, action, options }).await?;
     Ok(())
 }

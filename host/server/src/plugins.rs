@@ -56,10 +56,8 @@ impl Plugins {
         let caller = Caller::component("system:plugin-host", &[users::MASTERS]);
         self.ensure_built_in(registry, &caller).await?;
         let view = View::new(cluster.clone(), caller.clone(), view::system_time());
-        let of_rules = view.clone();
-        let open: admission::OpenReads =
-            Box::new(move |plugin| Box::new(Arc::new(of_rules.open(Arc::new(Asked(plugin.clone()))))));
-        self.chain.connect(cluster.clone(), open);
+        let grants: admission::GrantsOf = Box::new(|plugin| Arc::new(Asked(plugin.clone())));
+        self.chain.connect(cluster.clone(), view.clone(), grants);
         let objects = Objects::new(self.host.clone(), cluster.clone(), caller, EMBEDDED);
         // Set once: there is one `start` in a process.
         let _ = self.objects.set(objects.clone());

@@ -37,7 +37,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let root = crate::root();
     let mut guests = all(&root)?;
     for name in &options.names {
-        ensure!(guests.iter().any(|g| g.name == *name), "there is no guest {name} in plugins/ or tests/guests/examples/");
+        ensure!(
+            guests.iter().any(|g| g.name == *name),
+            "there is no guest {name} in plugins/ or tests/guests/examples/"
+        );
     }
     if !options.names.is_empty() {
         guests.retain(|g| options.names.contains(&g.name));
@@ -49,7 +52,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Builds everything and returns where the components are. For `up`, `test` and `bench`.
-#[allow(dead_code, reason = "used by the commands that start a cluster")]
 pub fn build_all() -> anyhow::Result<PathBuf> {
     let root = crate::root();
     build(&root, &all(&root)?)?;
@@ -70,20 +72,29 @@ fn all(root: &Path) -> anyhow::Result<BTreeSet<Guest>> {
     for entry in fs::read_dir(root.join("plugins"))? {
         let path = entry?.path();
         if path.join("Cargo.toml").is_file() {
-            found.insert(Guest { name: file_stem(&path), kind: Kind::Plugin });
+            found.insert(Guest {
+                name: file_stem(&path),
+                kind: Kind::Plugin,
+            });
         }
     }
     let examples = root.join("tests/guests/examples");
     for path in toolchain::files(&examples)? {
         if path.extension().is_some_and(|e| e == "rs") {
-            found.insert(Guest { name: file_stem(&path), kind: Kind::TestGuest });
+            found.insert(Guest {
+                name: file_stem(&path),
+                kind: Kind::TestGuest,
+            });
         }
     }
     Ok(found)
 }
 
 fn file_stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Returns the names whose bytes changed.
@@ -91,19 +102,36 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
     let toolchain = toolchain::get(&target(root))?;
     let built = target(root).join("guests-build");
     for kind in [Kind::Plugin, Kind::TestGuest] {
-        let names: Vec<&str> = guests.iter().filter(|g| g.kind == kind).map(|g| g.name.as_str()).collect();
+        let names: Vec<&str> = guests
+            .iter()
+            .filter(|g| g.kind == kind)
+            .map(|g| g.name.as_str())
+            .collect();
         if names.is_empty() {
             continue;
         }
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(root);
-        cargo.args(["build", "--locked", "--profile", "guest", "--target", TARGET, "--target-dir"]).arg(&built);
+        cargo
+            .args([
+                "build",
+                "--locked",
+                "--profile",
+                "guest",
+                "--target",
+                TARGET,
+                "--target-dir",
+            ])
+            .arg(&built);
         match kind {
             Kind::Plugin => cargo.args(names.iter().flat_map(|name| ["--package", name])),
-            Kind::TestGuest => cargo.args(["--package", "guests"]).args(names.iter().flat_map(|name| ["--example", name])),
+            Kind::TestGuest => cargo
+                .args(["--package", "guests"])
+                .args(names.iter().flat_map(|name| ["--example", name])),
         };
         // Paths of this machine must not end in the component: the same source gives the same bytes everywhere.
-        let home = env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", env::var("HOME").unwrap_or_default()));
+        let home = env::var("CARGO_HOME")
+            .unwrap_or_else(|_| format!("{}/.cargo", env::var("HOME").unwrap_or_default()));
         let flags = format!(
             "--remap-path-prefix={}=/pilotis\x1f--remap-path-prefix={home}/registry/src=/registry",
             root.display()
@@ -111,7 +139,10 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
         // What the outer cargo tells its children is about the host build.
         for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("CARGO_PROFILE_") || name == "CARGO_TARGET_DIR" || name == "RUSTFLAGS" {
+            if name.to_string_lossy().starts_with("CARGO_PROFILE_")
+                || name == "CARGO_TARGET_DIR"
+                || name == "RUSTFLAGS"
+            {
                 cargo.env_remove(name);
             }
         }
@@ -128,7 +159,19 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
         let folder = built.join(TARGET).join("guest");
         let from = match guest.kind {
             Kind::Plugin => folder.join(format!("{}.wasm", guest.name.replace('-', "_"))),
-            Kind::TestGuest => folder.join("examples").join(format!("{}.wasm", guest.name)),
+            // Libraries are named as Rust spells them, programs as they are called.
+            Kind::TestGuest => {
+                let program = folder.join("examples").join(format!("{}.wasm", guest.name));
+                let library =
+                    program.with_file_name(format!("{}.wasm", guest.name.replace('-', "_")));
+                let written =
+                    |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+                if written(&library) > written(&program) {
+                    library
+                } else {
+                    program
+                }
+            }
         };
         let bytes = fs::read(&from).with_context(|| format!("{} was not built", from.display()))?;
         let to = out.join(format!("{}.wasm", guest.name));

@@ -1,0 +1,141 @@
+//! `cargo xtask bench NAME`: figures, a line each, with the ratio to a peer that ran beside it where there is one.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::build::cargo;
+use crate::guests;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// One of those that `list` shows, or `all`
+    name: String,
+    /// Append the figures to this file, one JSON object a line
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Name, and what cargo runs for it. Each prints lines of [`Figure`]; other lines are for people.
+const BENCHES: &[(&str, &[&str])] = &[
+    (
+        "guest-call",
+        &[
+            "run",
+            "--release",
+            "--package",
+            "plugin",
+            "--example",
+            "guest_call",
+        ],
+    ),
+    (
+        "placing",
+        &[
+            "run",
+            "--release",
+            "--package",
+            "scheduler",
+            "--example",
+            "placing",
+        ],
+    ),
+    (
+        "one-change",
+        &[
+            "run",
+            "--release",
+            "--package",
+            "controllers",
+            "--example",
+            "one_change",
+        ],
+    ),
+    (
+        "store",
+        &["bench", "--package", "store", "--bench", "store"],
+    ),
+];
+
+/// One figure as a bench prints it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Figure {
+    bench: String,
+    what: String,
+    value: f64,
+    unit: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    peer_value: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if options.name == "list" {
+        BENCHES.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    }
+    let chosen: Vec<_> = BENCHES
+        .iter()
+        .filter(|(name, _)| options.name == "all" || options.name == *name)
+        .collect();
+    ensure!(
+        !chosen.is_empty(),
+        "there is no bench {}; `cargo xtask bench list` shows them",
+        options.name
+    );
+    guests::build_all()?;
+    let mut figures = Vec::new();
+    for (name, args) in chosen {
+        println!("== {name}");
+        figures.extend(one(args).with_context(|| format!("bench {name}"))?);
+    }
+    if let Some(path) = &options.json {
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        for figure in &figures {
+            writeln!(file, "{}", serde_json::to_string(figure)?)?;
+        }
+    }
+    println!(
+        "\n{:<14} {:<58} {:>14} {:<10} {:>8}",
+        "bench", "what", "value", "unit", "ratio"
+    );
+    for f in &figures {
+        let ratio = f
+            .ratio
+            .map(|r| format!("{r:.2} × {}", f.peer.as_deref().unwrap_or("peer")))
+            .unwrap_or_default();
+        println!(
+            "{:<14} {:<58} {:>14.2} {:<10} {:>8}",
+            f.bench, f.what, f.value, f.unit, ratio
+        );
+    }
+    Ok(())
+}
+
+fn one(args: &[&str]) -> Result<Vec<Figure>> {
+    let mut child = cargo()
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let Some(output) = child.stdout.take() else {
+        bail!("cargo has no output")
+    };
+    let mut figures = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        match serde_json::from_str::<Figure>(&line) {
+            Ok(figure) => figures.push(figure),
+            Err(_) => println!("{line}"),
+        }
+    }
+    ensure!(child.wait()?.success(), "it ended with an error");
+    Ok(figures)
+}

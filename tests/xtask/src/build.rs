@@ -1,0 +1,54 @@
+//! `cargo xtask build`: the guests, then the binary that holds them.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guests;
+
+#[derive(clap::Args, Default)]
+pub struct Options {
+    /// With the release profile: smaller and faster, and minutes longer to build
+    #[arg(long)]
+    pub release: bool,
+}
+
+/// Returns where the binary is.
+pub fn run(options: &Options) -> Result<PathBuf> {
+    guests::build_all()?;
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", "pilotis"]);
+    if options.release {
+        cargo.arg("--release");
+    }
+    finish(&mut cargo)?;
+    Ok(target()
+        .join(if options.release { "release" } else { "debug" })
+        .join("pilotis"))
+}
+
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+/// Cargo in the workspace, with the protobuf compiler that some dependencies' build scripts call.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(crate::root());
+    if env::var_os("PROTOC").is_none()
+        && let Ok(protoc) = protoc_bin_vendored::protoc_bin_path()
+    {
+        cargo.env("PROTOC", protoc);
+    }
+    cargo
+}
+
+pub fn finish(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask test [PART]`: everything that must hold, with what it needs installed first.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::build::{cargo, finish};
+use crate::{build, debian};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only this part: `lint`, `unit`, `e2e`, or the name of a crate
+    part: Option<String>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let mut tally = Tally::default();
+    match options.part.as_deref() {
+        None => {
+            lint()?;
+            debian::install();
+            build::run(&build::Options::default())?;
+            tests(&["--workspace", "--exclude", "harness"], &mut tally)?;
+            tests(&["--package", "harness"], &mut tally)?;
+        }
+        Some("lint") => return lint(),
+        Some("unit") => {
+            debian::install();
+            build::run(&build::Options::default())?;
+            tests(&["--workspace", "--exclude", "harness"], &mut tally)?;
+        }
+        Some("e2e") => {
+            debian::install();
+            build::run(&build::Options::default())?;
+            tests(&["--package", "harness"], &mut tally)?;
+        }
+        Some(name) => {
+            debian::install();
+            build::run(&build::Options::default())?;
+            tests(&["--package", name], &mut tally)?;
+        }
+    }
+    for line in &tally.skips {
+        println!("{line}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed.saturating_sub(tally.skips.len()),
+        tally.failed,
+        tally.skips.len()
+    );
+    ensure!(tally.failed == 0 && !tally.broken, "some tests failed");
+    Ok(())
+}
+
+fn lint() -> Result<()> {
+    finish(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
+    // The binary holds the guests, so clippy sees what ships only once they are built.
+    crate::guests::build_all()?;
+    finish(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    /// `skipped: …` lines that tests wrote.
+    skips: Vec<String>,
+    broken: bool,
+}
+
+/// Runs `cargo test` and passes on what it says, counting as it goes by.
+fn tests(which: &[&str], tally: &mut Tally) -> Result<()> {
+    let started = Instant::now();
+    let mut cargo = cargo();
+    cargo
+        .args(["test", "--no-fail-fast"])
+        .args(which)
+        .args(["--", "--show-output"]);
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let Some(output) = child.stdout.take() else {
+        bail!("cargo has no output")
+    };
+    let mut shown = Shown::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            let count = |what: &str| {
+                let before = rest.split(what).next().unwrap_or_default().trim_end();
+                before
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|n| n.parse::<usize>().ok())
+                    .unwrap_or(0)
+            };
+            tally.passed += count("passed");
+            tally.failed += count("failed");
+        }
+        if line.trim_start().starts_with("skipped: ") {
+            tally.skips.push(line.trim().to_owned());
+        }
+        if shown.wants(&line) {
+            println!("{line}");
+        }
+    }
+    tally.broken |= !child.wait()?.success();
+    println!("{} took {:.0?}", which.join(" "), started.elapsed());
+    Ok(())
+}
+
+/// What of a test run people want to see: which tests ran, and everything a failed one said.
+#[derive(Default)]
+struct Shown {
+    failures: bool,
+}
+
+impl Shown {
+    fn wants(&mut self, line: &str) -> bool {
+        match line {
+            "failures:" => self.failures = true,
+            "successes:" => self.failures = false,
+            _ if line.starts_with("test result: ") => self.failures = false,
+            _ => return self.failures || line.starts_with("test "),
+        }
+        self.failures || line.starts_with("test result: ")
+    }
+}
