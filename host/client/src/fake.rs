@@ -22,8 +22,7 @@ use self::document::selected;
 use self::state::{State, verb};
 use self::watcher::Watcher;
 use crate::{
-    Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchEvent, WatchOptions,
-    WatchStream, Write, Written,
+    Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchEvent, WatchOptions, WatchStream, Write, Written,
 };
 
 /// Looks at a write before it is done; `Some` refuses it with that failure.
@@ -78,18 +77,12 @@ impl Fake {
         if kind.namespaced() && document["metadata"]["namespace"].is_null() {
             document["metadata"]["namespace"] = json!("default");
         }
-        let text = |field: &str| {
-            document["metadata"][field]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = ObjectKey::new(kind.group_resource(), &text("namespace"), &text("name"));
         let old = state.objects.get(&key).cloned();
         if let (Some(old), true) = (&old, document["metadata"]["uid"].is_null()) {
             document["metadata"]["uid"] = json!(old.uid.0);
-            document["metadata"]["creationTimestamp"] =
-                old.value()["metadata"]["creationTimestamp"].clone();
+            document["metadata"]["creationTimestamp"] = old.value()["metadata"]["creationTimestamp"].clone();
         }
         let object = state
             .commit(&kind, key, document, old)
@@ -102,12 +95,7 @@ impl Fake {
     /// Takes an object away at once, whatever its finalizers say. `false` if it was not there.
     pub fn remove(&self, key: &ObjectKey) -> bool {
         let mut state = self.lock();
-        let removed = state
-            .objects
-            .get(key)
-            .cloned()
-            .map(|old| state.erase(old))
-            .is_some();
+        let removed = state.objects.get(key).cloned().map(|old| state.erase(old)).is_some();
         drop(state);
         self.wake();
         removed
@@ -142,10 +130,7 @@ impl Fake {
     }
 
     /// Asks `hook` before each write; replaces an earlier hook.
-    pub fn before_write(
-        &self,
-        hook: impl FnMut(&Caller, &Write) -> Option<Failure> + Send + 'static,
-    ) {
+    pub fn before_write(&self, hook: impl FnMut(&Caller, &Write) -> Option<Failure> + Send + 'static) {
         self.lock().before_write = Some(Box::new(hook));
     }
 
@@ -191,9 +176,7 @@ impl Fake {
 
 /// A test that panicked elsewhere must not hide its own message behind a poisoned lock.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Default for Fake {
@@ -216,27 +199,13 @@ impl Cluster for Fake {
         }
     }
 
-    async fn get(
-        &self,
-        _: &Caller,
-        target: &Target,
-        _: ReadVersion,
-    ) -> Result<Arc<Object>, Failure> {
+    async fn get(&self, _: &Caller, target: &Target, _: ReadVersion) -> Result<Arc<Object>, Failure> {
         let state = self.lock();
         let key = state.key(target)?;
-        state
-            .objects
-            .get(&key)
-            .cloned()
-            .ok_or(Failure::NotFound(key))
+        state.objects.get(&key).cloned().ok_or(Failure::NotFound(key))
     }
 
-    async fn list(
-        &self,
-        _: &Caller,
-        of: &Collection,
-        options: &ListOptions,
-    ) -> Result<List, Failure> {
+    async fn list(&self, _: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
         let state = self.lock();
         let kind = state.kind(&of.gvr)?;
         let after: usize = options.continue_token.parse().unwrap_or(0);
@@ -255,21 +224,12 @@ impl Cluster for Fake {
         Ok(List {
             version: ResourceVersion(state.version),
             items: found.get(after..end).unwrap_or_default().to_vec(),
-            continue_token: if end < total {
-                end.to_string()
-            } else {
-                String::new()
-            },
+            continue_token: if end < total { end.to_string() } else { String::new() },
             remaining: (end < total).then_some((total - end) as u64),
         })
     }
 
-    async fn watch(
-        &self,
-        _: &Caller,
-        of: &Collection,
-        options: &WatchOptions,
-    ) -> Result<WatchStream, Failure> {
+    async fn watch(&self, _: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
         let state = self.lock();
         let kind = state.kind(&of.gvr)?;
         if options.from.is_some_and(|from| from.0 < state.compacted) {
@@ -306,9 +266,7 @@ impl Cluster for Fake {
             moved: self.moved.subscribe(),
         };
         drop(state);
-        let rest = futures::stream::unfold(place, |mut place| async move {
-            Some((place.next().await?, place))
-        });
+        let rest = futures::stream::unfold(place, |mut place| async move { Some((place.next().await?, place)) });
         Ok(futures::stream::iter(first).chain(rest).boxed())
     }
 
@@ -325,14 +283,9 @@ impl Cluster for Fake {
                 return Err(failure);
             }
         }
-        let first = state.refuse_first
-            && state
-                .refused
-                .insert((write.target.clone(), verb(&write.action)));
+        let first = state.refuse_first && state.refused.insert((write.target.clone(), verb(&write.action)));
         let done = if first {
-            state
-                .key(&write.target)
-                .and_then(|key| Err(Failure::modified(key)))
+            state.key(&write.target).and_then(|key| Err(Failure::modified(key)))
         } else {
             state.write(write)
         };
@@ -373,10 +326,7 @@ mod tests {
         let fake = Fake::new();
         fake.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"app": "x"}}}));
         let of = Collection::all(pods());
-        let list = fake
-            .list(&caller(), &of, &ListOptions::default())
-            .await
-            .unwrap();
+        let list = fake.list(&caller(), &of, &ListOptions::default()).await.unwrap();
         let options = WatchOptions {
             from: Some(list.version),
             labels: "app=x".into(),
@@ -386,9 +336,7 @@ mod tests {
         fake.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b", "labels": {"app": "y"}}}));
         fake.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"app": "y"}}}));
         // It left the selection: deleted to this watcher, still there to everyone else.
-        assert!(
-            matches!(watch.next().await, Some(Ok(WatchEvent::Deleted(o))) if o.key.name == "a")
-        );
+        assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Deleted(o))) if o.key.name == "a"));
         assert!(fake.object(&key("a")).is_some());
         fake.break_watches();
         assert!(matches!(watch.next().await, Some(Err(Failure::Expired(_)))));
@@ -411,9 +359,7 @@ mod tests {
         )
         .await
         .unwrap();
-        assert!(
-            fake.object(&key("a")).unwrap().value()["metadata"]["deletionTimestamp"].is_string()
-        );
+        assert!(fake.object(&key("a")).unwrap().value()["metadata"]["deletionTimestamp"].is_string());
         let body = json!({"metadata": {"finalizers": null}}).to_string().into();
         let patch = Action::Patch {
             kind: PatchKind::Merge,
@@ -441,10 +387,7 @@ mod tests {
             Err(Failure::Conflict { .. })
         ));
         fake.write(&caller(), bind()).await.unwrap();
-        assert_eq!(
-            fake.object(&key("a")).unwrap().value()["spec"]["nodeName"],
-            "n1"
-        );
+        assert_eq!(fake.object(&key("a")).unwrap().value()["spec"]["nodeName"], "n1");
         let again = fake.write(&caller(), bind()).await.unwrap_err();
         assert_eq!(
             again.to_string(),

@@ -28,33 +28,18 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// # Errors
     /// `NotFound`, `Forbidden`, `NoSuchResource`, `Unavailable`, and `TooLargeVersion` if `at` is not reached in time.
-    async fn get(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        at: ReadVersion,
-    ) -> Result<Arc<Object>, Failure>;
+    async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure>;
 
     /// # Errors
     /// `Forbidden`, `NoSuchResource`, `Expired` for a continue token or version that is compacted, `BadRequest`.
-    async fn list(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &ListOptions,
-    ) -> Result<List, Failure>;
+    async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure>;
 
     /// Events after `options.from`, in order, without gap or duplicate. The stream ends with an `Err` when it cannot go
     /// on (`Expired`: list again) or, after `options.timeout`, without one.
     ///
     /// # Errors
     /// Those of [`Cluster::list`].
-    async fn watch(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &WatchOptions,
-    ) -> Result<WatchStream, Failure>;
+    async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure>;
 
     /// The only way to change anything.
     ///
@@ -100,10 +85,7 @@ pub struct Collection {
 
 impl Collection {
     pub fn all(gvr: Gvr) -> Self {
-        Self {
-            gvr,
-            namespace: None,
-        }
+        Self { gvr, namespace: None }
     }
 }
 
@@ -281,9 +263,7 @@ impl Outcome {
     /// The one object written, if it was one.
     pub fn object(&self) -> Option<&Arc<Object>> {
         match self {
-            Outcome::Created(object) | Outcome::Changed(object) | Outcome::Deleted(object) => {
-                Some(object)
-            }
+            Outcome::Created(object) | Outcome::Changed(object) | Outcome::Deleted(object) => Some(object),
             Outcome::DeletedMany(_) | Outcome::Document { .. } => None,
         }
     }

@@ -53,6 +53,8 @@ impl KubeletConfig {
     }
 
     pub(crate) fn files(&self) -> files::Layout {
-        files::Layout { root: self.root.clone() }
+        files::Layout {
+            root: self.root.clone(),
+        }
     }
 }

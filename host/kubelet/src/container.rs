@@ -11,22 +11,39 @@ use crate::runtime::{ContainerConfig, Dns, Mount, PodRef, PortMapping, SandboxCo
 
 pub(crate) fn pod_ref(pod: &Pod) -> PodRef {
     let meta = &pod.metadata;
-    PodRef { namespace: meta.namespace.clone(), name: meta.name.clone(), uid: meta.uid.clone() }
+    PodRef {
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+    }
 }
 
 /// `dns` is the cluster's: servers and domain.
 pub(crate) fn sandbox_config(pod: &Pod, layout: &Layout, attempt: u32, dns: (&[String], &str)) -> SandboxConfig {
     let spec = &pod.spec;
     let pod_ref = pod_ref(pod);
-    let ports = spec.containers.iter().flat_map(|c| &c.ports).filter(|p| p.host_port != 0).map(|p| PortMapping {
-        protocol: if p.protocol.is_empty() { "TCP".into() } else { p.protocol.clone() },
-        container: p.container_port,
-        host: p.host_port,
-        host_ip: p.host_ip.clone(),
-    });
+    let ports = spec
+        .containers
+        .iter()
+        .flat_map(|c| &c.ports)
+        .filter(|p| p.host_port != 0)
+        .map(|p| PortMapping {
+            protocol: if p.protocol.is_empty() {
+                "TCP".into()
+            } else {
+                p.protocol.clone()
+            },
+            container: p.container_port,
+            host: p.host_port,
+            host_ip: p.host_ip.clone(),
+        });
     SandboxConfig {
         attempt,
-        hostname: if spec.hostname.is_empty() { short(&pod_ref.name) } else { spec.hostname.clone() },
+        hostname: if spec.hostname.is_empty() {
+            short(&pod_ref.name)
+        } else {
+            spec.hostname.clone()
+        },
         log_dir: layout.pod_logs(&pod_ref),
         labels: pod.metadata.labels.clone(),
         annotations: pod.metadata.annotations.clone(),
@@ -60,7 +77,11 @@ fn resolver(pod: &Pod, (servers, domain): (&[String], &str)) -> Option<Dns> {
     if cluster && !servers.is_empty() {
         dns.servers = servers.to_vec();
         let namespace = &pod.metadata.namespace;
-        dns.searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.into()];
+        dns.searches = vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.into(),
+        ];
         dns.options = vec!["ndots:5".into()];
     }
     if let Some(more) = &spec.dns_config {
@@ -76,7 +97,10 @@ fn resolver(pod: &Pod, (servers, domain): (&[String], &str)) -> Option<Dns> {
 
 /// # Errors
 /// A sentence for `CreateContainerConfigError`.
-#[expect(clippy::too_many_arguments, reason = "each is a fact of its own; called in one place")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a fact of its own; called in one place"
+)]
 pub(crate) async fn container_config(
     pod: &Pod,
     spec: &ContainerSpec,
@@ -100,7 +124,12 @@ pub(crate) async fn container_config(
         working_dir: spec.working_dir.clone(),
         mounts: mounts(pod, spec, layout).await?,
         log_path: Path::new(&spec.name).join(format!("{attempt}.log")),
-        ports: spec.ports.iter().filter(|p| matches!(p.protocol.as_str(), "" | "TCP")).map(|p| p.container_port).collect(),
+        ports: spec
+            .ports
+            .iter()
+            .filter(|p| matches!(p.protocol.as_str(), "" | "TCP"))
+            .map(|p| p.container_port)
+            .collect(),
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
         tty: spec.tty,
@@ -126,7 +155,11 @@ async fn mounts(pod: &Pod, spec: &ContainerSpec, layout: &Layout) -> Result<Vec<
         // Files of the API server are never written by a pod.
         let ours = volume.empty_dir.is_none() && volume.host_path.is_none();
         let read_only = mount.read_only || ours;
-        mounts.push(Mount { container_path: mount.mount_path.clone(), host_path, read_only });
+        mounts.push(Mount {
+            container_path: mount.mount_path.clone(),
+            host_path,
+            read_only,
+        });
     }
     Ok(mounts)
 }
@@ -135,7 +168,9 @@ async fn mounts(pod: &Pod, spec: &ContainerSpec, layout: &Layout) -> Result<Vec<
 async fn sub_path(volume: &Path, path: &str) -> Result<PathBuf, String> {
     let leaves = || format!("subPath {path:?} leaves its volume");
     let place = files::below(volume, path).ok_or_else(leaves)?;
-    let root = tokio::fs::canonicalize(volume).await.map_err(|e| format!("{}: {e}", volume.display()))?;
+    let root = tokio::fs::canonicalize(volume)
+        .await
+        .map_err(|e| format!("{}: {e}", volume.display()))?;
     // The part that exists decides where the rest would be made.
     let mut there = place.clone();
     while tokio::fs::symlink_metadata(&there).await.is_err() && there.pop() {}
@@ -144,8 +179,14 @@ async fn sub_path(volume: &Path, path: &str) -> Result<PathBuf, String> {
         return Err(leaves());
     }
     if tokio::fs::metadata(&place).await.is_err() {
-        tokio::fs::create_dir_all(&place).await.map_err(|e| format!("subPath {path:?}: {e}"))?;
+        tokio::fs::create_dir_all(&place)
+            .await
+            .map_err(|e| format!("subPath {path:?}: {e}"))?;
     }
     let place = tokio::fs::canonicalize(&place).await.map_err(|e| e.to_string())?;
-    if place.starts_with(&root) { Ok(place) } else { Err(leaves()) }
+    if place.starts_with(&root) {
+        Ok(place)
+    } else {
+        Err(leaves())
+    }
 }

@@ -46,7 +46,9 @@ pub(crate) async fn environment(
     }
     for variable in &container.env {
         let value = match (&variable.value, &variable.value_from) {
-            (Some(value), _) => expand(value, |name| set.get(name).or_else(|| find(&services, name)).map(Into::into)),
+            (Some(value), _) => expand(value, |name| {
+                set.get(name).or_else(|| find(&services, name)).map(Into::into)
+            }),
             (None, None) => String::new(),
             (None, Some(from)) => {
                 let key = from.config_map_key_ref.as_ref().map(|r| ("configmap", r));
@@ -164,7 +166,10 @@ pub(crate) fn field_value(pod: &Pod, placed: &Placed, field: &FieldRef) -> Resul
 
 /// `key="value"`, a line each.
 fn lines(map: &BTreeMap<String, String>) -> String {
-    map.iter().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join("\n")
+    map.iter()
+        .map(|(k, v)| format!("{k}={v:?}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A limit or request in units of `divisor`, rounded up.
@@ -176,16 +181,25 @@ pub(crate) fn resource_value(
 ) -> Result<String, String> {
     let of = match wanted.container_name.as_str() {
         "" => container,
-        name => pod.spec.container(name).ok_or_else(|| format!("container {name} not found"))?,
+        name => pod
+            .spec
+            .container(name)
+            .ok_or_else(|| format!("container {name} not found"))?,
     };
     let (list, name) = match wanted.resource.split_once('.') {
         Some(("limits", name)) => (&of.resources.limits, name),
         Some(("requests", name)) => (&of.resources.requests, name),
-        _ => return Err(format!("unsupported container resource : {}", wanted.resource)),
+        _ => {
+            return Err(format!("unsupported container resource : {}", wanted.resource));
+        }
     };
     let limits = wanted.resource.starts_with("limits.");
     let amount = quantity(list, name).or_else(|| limits.then(|| quantity(&placed.allocatable, name)).flatten());
-    let divisor = wanted.divisor.as_deref().and_then(|d| Quantity::parse(d).ok()).filter(|d| !d.is_zero());
+    let divisor = wanted
+        .divisor
+        .as_deref()
+        .and_then(|d| Quantity::parse(d).ok())
+        .filter(|d| !d.is_zero());
     let divisor = divisor.unwrap_or(Quantity::from_whole(1, Format::Decimal)).nanos();
     let nanos = amount.unwrap_or_default().nanos();
     Ok(((nanos + divisor - 1) / divisor).to_string())
@@ -211,7 +225,10 @@ async fn services(pod: &Pod, reader: &Reader) -> Result<Vec<(String, String)>, F
 
 fn service_variables(service: &Value, set: &mut Vec<(String, String)>) {
     let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default();
-    let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ports = service["spec"]["ports"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if ip.is_empty() || ip == "None" || ports.is_empty() {
         return;
     }
@@ -265,8 +282,11 @@ mod tests {
         c.resources.limits.insert("cpu".into(), "250m".into());
         c.resources.limits.insert("memory".into(), "100Mi".into());
         let of = |resource: &str, divisor: &str| {
-            let wanted =
-                ResourceFieldRef { resource: resource.into(), divisor: Some(divisor.into()), ..Default::default() };
+            let wanted = ResourceFieldRef {
+                resource: resource.into(),
+                divisor: Some(divisor.into()),
+                ..Default::default()
+            };
             resource_value(&pod, &c, &Placed::default(), &wanted).unwrap()
         };
         assert_eq!(of("limits.cpu", "1"), "1");

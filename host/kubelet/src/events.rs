@@ -50,7 +50,11 @@ impl Events {
                     }
                 };
                 if let Err(failure) = cluster.write(&caller, write).await {
-                    tracing::debug!(reason = told.reason, pod = told.pod.name, "event not written: {failure}");
+                    tracing::debug!(
+                        reason = told.reason,
+                        pod = told.pod.name,
+                        "event not written: {failure}"
+                    );
                 }
             }
         });
@@ -59,7 +63,11 @@ impl Events {
 
     pub fn tell(&self, told: Told) {
         if let Err(mpsc::error::TrySendError::Full(told)) = self.0.try_send(told) {
-            tracing::debug!(reason = told.reason, pod = told.pod.name, "too many events, one dropped");
+            tracing::debug!(
+                reason = told.reason,
+                pod = told.pod.name,
+                "too many events, one dropped"
+            );
         }
     }
 }
@@ -85,7 +93,11 @@ fn first(told: &Told, name: &str, node: &str) -> Write {
         "count": 1,
     });
     let target = Target::new(Gvr::new("", "v1", "events"), &pod.namespace, "");
-    Write { target, action: Action::Create(event.to_string().into()), options: WriteOptions::default() }
+    Write {
+        target,
+        action: Action::Create(event.to_string().into()),
+        options: WriteOptions::default(),
+    }
 }
 
 fn again(told: &Told, name: &str, count: u32) -> Write {
@@ -96,5 +108,9 @@ fn again(told: &Told, name: &str, count: u32) -> Write {
         body: patch.to_string().into(),
         preconditions: Preconditions::default(),
     };
-    Write { target, action, options: WriteOptions::default() }
+    Write {
+        target,
+        action,
+        options: WriteOptions::default(),
+    }
 }

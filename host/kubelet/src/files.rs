@@ -47,6 +47,8 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
 /// Below `root`, or `None` if the path would leave it: names from objects are never trusted.
 pub(crate) fn below(root: &Path, relative: &str) -> Option<PathBuf> {
     let relative = Path::new(relative.trim_start_matches('/'));
-    let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    let plain = relative
+        .components()
+        .all(|c| matches!(c, std::path::Component::Normal(_) | std::path::Component::CurDir));
     plain.then(|| root.join(relative))
 }

@@ -44,7 +44,9 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let config = Arc::new(config);
     let root = config.root.clone();
-    let made = tokio::task::spawn_blocking(move || private_dir(&root)).await.map_err(Failure::internal)?;
+    let made = tokio::task::spawn_blocking(move || private_dir(&root))
+        .await
+        .map_err(Failure::internal)?;
     made.map_err(|e| Failure::Internal(format!("the kubelet's folder {}: {e}", config.root.display())))?;
     let caller = Caller::component(&format!("system:node:{}", config.node_name), &["system:nodes"]);
     let capacity = node::capacity(&config);
@@ -60,9 +62,15 @@ pub async fn run(
     };
     let shared = Arc::new(Shared {
         layout: config.files(),
-        reader: Reader { cluster: cluster.clone(), caller: caller.clone() },
+        reader: Reader {
+            cluster: cluster.clone(),
+            caller: caller.clone(),
+        },
         runtime: runtime.clone(),
-        node: Arc::new(NodeFacts { ip: config.node_ip.to_string(), runtime: info.name }),
+        node: Arc::new(NodeFacts {
+            ip: config.node_ip.to_string(),
+            runtime: info.name,
+        }),
         allocatable: capacity.clone(),
         events: Events::start(cluster.clone(), caller.clone(), config.node_name.clone()),
         starts: Semaphore::new(config.parallel_starts.max(1)),
@@ -70,8 +78,19 @@ pub async fn run(
         memory: node::memory_kib() * 1024,
         config: config.clone(),
     });
-    let node = Node { config, cluster, caller, runtime, capacity };
-    let pods = Pods { shared, workers: HashMap::new(), tasks: JoinSet::new(), held: HashMap::new() };
+    let node = Node {
+        config,
+        cluster,
+        caller,
+        runtime,
+        capacity,
+    };
+    let pods = Pods {
+        shared,
+        workers: HashMap::new(),
+        tasks: JoinSet::new(),
+        held: HashMap::new(),
+    };
     tokio::join!(node.keep(stop.clone()), pods.keep(stop));
     Ok(())
 }
@@ -125,7 +144,9 @@ impl Pods {
                     self.held = list.into_iter().map(|facts| (facts.pod.uid.clone(), facts)).collect();
                     return;
                 }
-                Err(failure) => tracing::warn!("the container runtime does not list its pods: {failure}"),
+                Err(failure) => {
+                    tracing::warn!("the container runtime does not list its pods: {failure}")
+                }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -137,9 +158,18 @@ impl Pods {
             Ok(version) => version,
             Err(failure) => return failure,
         };
-        let options = WatchOptions { fields: self.fields(), from: Some(from), bookmarks: true, ..WatchOptions::default() };
+        let options = WatchOptions {
+            fields: self.fields(),
+            from: Some(from),
+            bookmarks: true,
+            ..WatchOptions::default()
+        };
         let shared = self.shared.clone();
-        let watch = shared.reader.cluster.watch(&shared.reader.caller, &all_pods(), &options).await;
+        let watch = shared
+            .reader
+            .cluster
+            .watch(&shared.reader.caller, &all_pods(), &options)
+            .await;
         let mut watch = match watch {
             Ok(watch) => watch,
             Err(failure) => return failure,
@@ -167,7 +197,10 @@ impl Pods {
     }
 
     async fn list(&mut self) -> Result<ResourceVersion, Failure> {
-        let mut options = ListOptions { fields: self.fields(), ..ListOptions::default() };
+        let mut options = ListOptions {
+            fields: self.fields(),
+            ..ListOptions::default()
+        };
         let mut there = HashSet::new();
         let version = loop {
             let reader = &self.shared.reader;
@@ -181,7 +214,12 @@ impl Pods {
             }
             options.continue_token = list.continue_token;
         };
-        let gone: Vec<String> = self.workers.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
+        let gone: Vec<String> = self
+            .workers
+            .keys()
+            .filter(|uid| !there.contains(*uid))
+            .cloned()
+            .collect();
         for uid in gone {
             self.removed(&uid).await;
         }
@@ -194,7 +232,10 @@ impl Pods {
         for (_, facts) in self.held.drain() {
             let runtime = self.shared.runtime.clone();
             let layout = self.shared.layout.clone();
-            tracing::info!(pod = facts.pod.name, "ending a pod that was deleted while this node was away");
+            tracing::info!(
+                pod = facts.pod.name,
+                "ending a pod that was deleted while this node was away"
+            );
             self.tasks.spawn(async move {
                 for c in &facts.containers {
                     let _ = runtime.stop_container(&c.id, Duration::from_secs(2)).await;
@@ -227,8 +268,11 @@ impl Pods {
         // Over, and nothing of it is left here: there is nothing to do until it is deleted.
         let (inbox, receive) = mpsc::channel(INBOX);
         let state = PodState::new(pod.clone(), facts.as_ref(), self.shared.node.clone(), Timestamp::now());
-        let known =
-            Known { inbox, namespace: pod.metadata.namespace.clone(), name: pod.metadata.name.clone() };
+        let known = Known {
+            inbox,
+            namespace: pod.metadata.namespace.clone(),
+            name: pod.metadata.name.clone(),
+        };
         // The first look at the object itself: it may be marked for deletion already.
         let _ = known.inbox.try_send(Happened::Spec(pod));
         self.workers.insert(uid.clone(), known);
@@ -241,7 +285,11 @@ impl Pods {
 
     async fn removed(&mut self, uid: &str) {
         if let Some(known) = self.workers.get(uid) {
-            tracing::debug!(namespace = known.namespace, pod = known.name, "the pod's object is gone");
+            tracing::debug!(
+                namespace = known.namespace,
+                pod = known.name,
+                "the pod's object is gone"
+            );
             let _ = known.inbox.send(Happened::Removed).await;
         }
     }

@@ -45,7 +45,11 @@ fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let mut parts = line.splitn(4, |b| *b == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?;
     let (_stream, tag, content) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Entry { time, partial: tag.first() == Some(&b'P'), content })
+    Some(Entry {
+        time,
+        partial: tag.first() == Some(&b'P'),
+        content,
+    })
 }
 
 /// Where the logs of one container lie: `FOLDER/ATTEMPT.log`, and `ATTEMPT.log.1` before it when it was rotated.
@@ -109,7 +113,12 @@ async fn follow(
         io::Result::Ok(files)
     });
     let mut files = opened.await.map_err(io::Error::other)??;
-    let mut out = Output { options: &options, left: options.limit_bytes, mid_line: false, send };
+    let mut out = Output {
+        options: &options,
+        left: options.limit_bytes,
+        mid_line: false,
+        send,
+    };
     let (mut current, mut offset) = files.pop().expect("the newest file was opened");
     for (older, from) in files {
         let mut reader = Lines::new(older, from);
@@ -166,7 +175,10 @@ struct Lines {
 
 impl Lines {
     fn new(file: std::fs::File, offset: u64) -> Self {
-        Self { file: Some(file), offset }
+        Self {
+            file: Some(file),
+            offset,
+        }
     }
 
     fn into_parts(self) -> (std::fs::File, u64) {
@@ -243,7 +255,10 @@ impl Output<'_> {
         for line in lines.split(|b| *b == b'\n') {
             let Some(entry) = parse(line) else { continue };
             if let Some(since) = self.options.since
-                && entry.time.parse::<Timestamp>().is_ok_and(|t| t.as_nanosecond() < i128::from(since))
+                && entry
+                    .time
+                    .parse::<Timestamp>()
+                    .is_ok_and(|t| t.as_nanosecond() < i128::from(since))
             {
                 continue;
             }
@@ -335,13 +350,44 @@ mod tests {
         let all = LogOptions::default();
         assert_eq!(text(&path, all.clone()).await, "one\ntwo\nthree\n");
         for (lines, expected) in [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (9, "one\ntwo\nthree\n")] {
-            assert_eq!(text(&path, LogOptions { tail_lines: Some(lines), ..all.clone() }).await, expected);
+            assert_eq!(
+                text(
+                    &path,
+                    LogOptions {
+                        tail_lines: Some(lines),
+                        ..all.clone()
+                    }
+                )
+                .await,
+                expected
+            );
         }
         let since = Some(at(3).as_nanosecond() as i64);
         assert_eq!(text(&path, LogOptions { since, ..all.clone() }).await, "three\n");
-        assert_eq!(text(&path, LogOptions { limit_bytes: Some(5), ..all.clone() }).await, "one\nt");
-        let stamped = text(&path, LogOptions { timestamps: true, tail_lines: Some(2), ..all }).await;
-        assert_eq!(stamped, "1970-01-01T00:00:02.000000000Z two\n1970-01-01T00:00:03.000000000Z three\n");
+        assert_eq!(
+            text(
+                &path,
+                LogOptions {
+                    limit_bytes: Some(5),
+                    ..all.clone()
+                }
+            )
+            .await,
+            "one\nt"
+        );
+        let stamped = text(
+            &path,
+            LogOptions {
+                timestamps: true,
+                tail_lines: Some(2),
+                ..all
+            },
+        )
+        .await;
+        assert_eq!(
+            stamped,
+            "1970-01-01T00:00:02.000000000Z two\n1970-01-01T00:00:03.000000000Z three\n"
+        );
     }
 
     #[tokio::test]
@@ -349,11 +395,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
         let lines = |from: usize, to: usize| {
-            (from..to).flat_map(|n| entry(at(1), Stream::Stdout, false, format!("line {n:05}").as_bytes())).collect::<Vec<_>>()
+            (from..to)
+                .flat_map(|n| entry(at(1), Stream::Stdout, false, format!("line {n:05}").as_bytes()))
+                .collect::<Vec<_>>()
         };
         std::fs::write(dir.path().join("0.log.1"), lines(0, 3000)).unwrap();
         std::fs::write(&path, lines(3000, 3010)).unwrap();
-        let tail = text(&path, LogOptions { tail_lines: Some(2500), ..LogOptions::default() }).await;
+        let tail = text(
+            &path,
+            LogOptions {
+                tail_lines: Some(2500),
+                ..LogOptions::default()
+            },
+        )
+        .await;
         assert_eq!(tail.lines().count(), 2500);
         assert!(tail.starts_with("line 00510\n") && tail.ends_with("line 03009\n"));
     }
@@ -370,7 +425,14 @@ mod tests {
             let ended = *watch.borrow();
             Box::pin(async move { !ended })
         });
-        let mut stream = read(path.clone(), LogOptions { follow: true, ..LogOptions::default() }, alive);
+        let mut stream = read(
+            path.clone(),
+            LogOptions {
+                follow: true,
+                ..LogOptions::default()
+            },
+            alive,
+        );
         assert_eq!(stream.next().await.unwrap().unwrap(), "first\n");
         file.write_all(&entry(at(2), Stream::Stderr, false, b"second")).unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap(), "second\n");

@@ -33,7 +33,7 @@ pub(crate) fn capacity(config: &KubeletConfig) -> BTreeMap<String, String> {
     found.insert("cpu".into(), cpus.to_string());
     found.insert("memory".into(), format!("{}Ki", memory_kib()));
     found.insert("pods".into(), config.max_pods.to_string());
-    let bytes = nix::sys::statvfs::statvfs(&config.root).map_or(0, |s| s.blocks() as u64 * s.fragment_size() as u64);
+    let bytes = nix::sys::statvfs::statvfs(&config.root).map_or(0, |s| s.blocks() * s.fragment_size());
     found.insert("ephemeral-storage".into(), format!("{}Ki", bytes / 1024));
     found.extend(config.capacity.clone());
     found
@@ -42,7 +42,8 @@ pub(crate) fn capacity(config: &KubeletConfig) -> BTreeMap<String, String> {
 pub(crate) fn memory_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 impl Node {
@@ -99,7 +100,16 @@ impl Node {
             "spec": {"taints": taints},
             "status": self.status(None, Timestamp::now()).await,
         });
-        match self.write(Target { name: String::new(), ..self.target() }, Action::Create(body(&node))).await {
+        match self
+            .write(
+                Target {
+                    name: String::new(),
+                    ..self.target()
+                },
+                Action::Create(body(&node)),
+            )
+            .await
+        {
             Ok(_) => {}
             Err(Failure::AlreadyExists(_)) => {
                 let patch = json!({"metadata": {"labels": self.labels()}});
@@ -118,13 +128,21 @@ impl Node {
             tokio::time::sleep(self.config.heartbeat).await;
             let now = Timestamp::now();
             let fresh = shape(&self.status(None, now).await);
-            if told.as_ref() == Some(&fresh) && told_at.elapsed() < STATUS_EVERY {
-                continue;
-            }
-            match self.report(now).await {
+            let unchanged = told.as_ref() == Some(&fresh) && told_at.elapsed() < STATUS_EVERY;
+            // Looked at all the same: somebody may have deleted the node while it lives, and then it comes back.
+            let outcome = if unchanged {
+                let target = self.target();
+                self.cluster
+                    .get(&self.caller, &target, ReadVersion::Any)
+                    .await
+                    .map(drop)
+            } else {
+                self.report(now).await
+            };
+            match outcome {
+                Ok(()) if unchanged => {}
                 Ok(()) => (told, told_at) = (Some(fresh), tokio::time::Instant::now()),
                 Err(Failure::NotFound(_)) => {
-                    // Somebody deleted the node while it lives: it comes back.
                     if let Err(failure) = self.register().await {
                         tracing::warn!("cannot register the node again: {failure}");
                     }
@@ -135,11 +153,16 @@ impl Node {
     }
 
     async fn report(&self, now: Timestamp) -> Result<(), Failure> {
-        let node = self.cluster.get(&self.caller, &self.target(), ReadVersion::Latest).await?;
+        let node = self
+            .cluster
+            .get(&self.caller, &self.target(), ReadVersion::Latest)
+            .await?;
         let status = self.status(Some(&node.value()["status"]), now).await;
         let patch = json!({"status": status});
         let target = self.target().subresource("status");
-        self.write(target, patch_of(PatchKind::Strategic, &patch)).await.map(drop)
+        self.write(target, patch_of(PatchKind::Strategic, &patch))
+            .await
+            .map(drop)
     }
 
     /// `before` gives the transition times of conditions that did not change.
@@ -156,14 +179,33 @@ impl Node {
         let config = &self.config;
         let mut conditions = Vec::new();
         for (name, reason, message) in [
-            ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            (
+                "MemoryPressure",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            (
+                "DiskPressure",
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+            (
+                "PIDPressure",
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ),
         ] {
             conditions.push(condition(before, name, false, reason, message, now));
         }
         conditions.push(match trouble {
-            None => condition(before, "Ready", true, "KubeletReady", "kubelet is posting ready status", now),
+            None => condition(
+                before,
+                "Ready",
+                true,
+                "KubeletReady",
+                "kubelet is posting ready status",
+                now,
+            ),
             Some(trouble) => condition(before, "Ready", false, "KubeletNotReady", &trouble, now),
         });
         json!({
@@ -211,11 +253,17 @@ impl Node {
             Some(lease) => {
                 let mut value = lease.value();
                 value["spec"] = spec;
-                let action = Action::Update { body: body(&value), preconditions: Preconditions::default() };
+                let action = Action::Update {
+                    body: body(&value),
+                    preconditions: Preconditions::default(),
+                };
                 self.write(target.clone(), action).await?
             }
             None => {
-                let owner = self.cluster.get(&self.caller, &self.target(), ReadVersion::Latest).await?;
+                let owner = self
+                    .cluster
+                    .get(&self.caller, &self.target(), ReadVersion::Latest)
+                    .await?;
                 let lease = json!({
                     "apiVersion": "coordination.k8s.io/v1",
                     "kind": "Lease",
@@ -228,7 +276,10 @@ impl Node {
                     },
                     "spec": spec,
                 });
-                let target = Target { name: String::new(), ..target.clone() };
+                let target = Target {
+                    name: String::new(),
+                    ..target.clone()
+                };
                 self.write(target, Action::Create(body(&lease))).await?
             }
         };
@@ -236,7 +287,11 @@ impl Node {
     }
 
     async fn write(&self, target: Target, action: Action) -> Result<Outcome, Failure> {
-        let write = Write { target, action, options: WriteOptions::default() };
+        let write = Write {
+            target,
+            action,
+            options: WriteOptions::default(),
+        };
         Ok(self.cluster.write(&self.caller, write).await?.outcome)
     }
 }
@@ -246,7 +301,11 @@ fn body(value: &Value) -> bytes::Bytes {
 }
 
 fn patch_of(kind: PatchKind, patch: &Value) -> Action {
-    Action::Patch { kind, body: body(patch), preconditions: Preconditions::default() }
+    Action::Patch {
+        kind,
+        body: body(patch),
+        preconditions: Preconditions::default(),
+    }
 }
 
 /// A status without the times that change by themselves.
@@ -263,7 +322,9 @@ fn condition(before: Option<&Value>, name: &str, held: bool, reason: &str, messa
     let status = if held { "True" } else { "False" };
     let list = before.and_then(|b| b["conditions"].as_array()).into_iter().flatten();
     let same = list.clone().find(|c| c["type"] == name && c["status"] == status);
-    let since = same.and_then(|c| c["lastTransitionTime"].as_str()).map_or_else(|| seconds(now), Into::into);
+    let since = same
+        .and_then(|c| c["lastTransitionTime"].as_str())
+        .map_or_else(|| seconds(now), Into::into);
     json!({
         "type": name,
         "status": status,
@@ -277,7 +338,11 @@ fn condition(before: Option<&Value>, name: &str, held: bool, reason: &str, messa
 fn node_info(runtime: Option<&RuntimeInfo>) -> Value {
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let release = file("/etc/os-release");
-    let pretty = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
+    let pretty = release
+        .lines()
+        .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"');
     json!({
         "machineID": file("/etc/machine-id"),
         "systemUUID": file("/etc/machine-id"),
@@ -296,5 +361,8 @@ fn node_info(runtime: Option<&RuntimeInfo>) -> Value {
 fn told_images(mut images: Vec<ImageFacts>) -> Value {
     images.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.names.cmp(&b.names)));
     images.truncate(IMAGES_TOLD);
-    images.into_iter().map(|i| json!({"names": i.names, "sizeBytes": i.bytes})).collect()
+    images
+        .into_iter()
+        .map(|i| json!({"names": i.names, "sizeBytes": i.bytes}))
+        .collect()
 }

@@ -32,7 +32,12 @@ pub(crate) async fn repeat(probed: Probed, kind: ProbeKind, probe: Probe, send: 
     let mut alike = 0;
     loop {
         let begun = tokio::time::Instant::now();
-        let outcome = once(&probed, &probe.action, Duration::from_secs(probe.timeout_seconds.max(1))).await;
+        let outcome = once(
+            &probed,
+            &probe.action,
+            Duration::from_secs(probe.timeout_seconds.max(1)),
+        )
+        .await;
         let success = outcome.is_ok();
         alike = if told == Some(success) { alike + 1 } else { 1 };
         told = Some(success);
@@ -40,13 +45,27 @@ pub(crate) async fn repeat(probed: Probed, kind: ProbeKind, probe: Probe, send: 
         if !success || alike <= probe.success_threshold {
             let message = outcome.err().unwrap_or_default();
             let (container, id) = (probed.container.name.clone(), probed.id.clone());
-            if send.send(Happened::Probed { container, id, kind, success, message }).await.is_err() {
+            if send
+                .send(Happened::Probed {
+                    container,
+                    id,
+                    kind,
+                    success,
+                    message,
+                })
+                .await
+                .is_err()
+            {
                 return;
             }
         }
         // A pod that is not yet ready is looked at more often in its first moments: probing costs less than waiting.
         let soon = !success && alike < 10 && kind != ProbeKind::Liveness && probe.failure_threshold > 1;
-        let pause = if soon && kind == ProbeKind::Readiness { period.min(Duration::from_secs(1)) } else { period };
+        let pause = if soon && kind == ProbeKind::Readiness {
+            period.min(Duration::from_secs(1))
+        } else {
+            period
+        };
         tokio::time::sleep_until(begun + pause).await;
     }
 }
@@ -85,7 +104,10 @@ pub(crate) async fn once(probed: &Probed, action: &Action, timeout: Duration) ->
 }
 
 fn port(probed: &Probed, port: &crate::pod::spec::Port) -> Result<u16, String> {
-    probed.container.port(port).ok_or_else(|| format!("the container has no port named {port:?}"))
+    probed
+        .container
+        .port(port)
+        .ok_or_else(|| format!("the container has no port named {port:?}"))
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
@@ -98,9 +120,17 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
 
 /// Success is any status from 200 to 399. Certificates are not verified: the pod's own is what is asked for.
 async fn http(probed: &Probed, get: &HttpGet) -> Result<(), String> {
-    let host = if get.host.is_empty() { probed.ip.as_str() } else { &get.host };
+    let host = if get.host.is_empty() {
+        probed.ip.as_str()
+    } else {
+        &get.host
+    };
     let port = port(probed, &get.port)?;
-    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
+    let path = if get.path.starts_with('/') {
+        get.path.clone()
+    } else {
+        format!("/{}", get.path)
+    };
     let mut request = http::Request::get(path).header(http::header::USER_AGENT, "kube-probe/1.36");
     let named = |name: &str| get.http_headers.iter().any(|h| h.name.eq_ignore_ascii_case(name));
     if !named("host") {
@@ -112,17 +142,23 @@ async fn http(probed: &Probed, get: &HttpGet) -> Result<(), String> {
     for header in &get.http_headers {
         request = request.header(&header.name, &header.value);
     }
-    let request = request.header(http::header::CONNECTION, "close").body(Empty::<Bytes>::new());
+    let request = request
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new());
     let request = request.map_err(|e| e.to_string())?;
     let stream = connect(host, port).await?;
     let said = |e: hyper::Error| format!("Get \"{}://{host}:{port}\": {e}", get.scheme.to_lowercase());
     let response = if get.scheme.eq_ignore_ascii_case("https") {
         let stream = tls::connect(host, stream).await?;
-        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
+        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(said)?;
         let _driver = Driver(tokio::spawn(async move { drop(connection.await) }));
         send.send_request(request).await.map_err(said)?
     } else {
-        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
+        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(said)?;
         let _driver = Driver(tokio::spawn(async move { drop(connection.await) }));
         send.send_request(request).await.map_err(said)?
     };
@@ -148,7 +184,9 @@ async fn grpc(probed: &Probed, rpc: &Grpc) -> Result<(), String> {
     let io = TokioIo::new(stream);
     let said = |e: hyper::Error| format!("error: health rpc failed: {e}");
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut send, connection) = hyper::client::conn::http2::handshake(executor, io).await.map_err(said)?;
+    let (mut send, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .map_err(said)?;
     let _driver = Driver(tokio::spawn(async move { drop(connection.await) }));
     let service = &rpc.service.as_bytes()[..rpc.service.len().min(127)];
     let mut message = Vec::new();
@@ -196,7 +234,10 @@ mod tls {
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
             .with_no_client_auth();
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .map_err(|e| e.to_string())
     }
 
     #[derive(Debug)]

@@ -21,7 +21,9 @@ pub(crate) type Keys = BTreeMap<String, Vec<u8>>;
 impl Reader {
     /// `None` if it does not exist.
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Keys>, Failure> {
-        let Some(object) = self.get("configmaps", namespace, name).await? else { return Ok(None) };
+        let Some(object) = self.get("configmaps", namespace, name).await? else {
+            return Ok(None);
+        };
         let mut keys = Keys::new();
         for (key, value) in object["data"].as_object().into_iter().flatten() {
             keys.insert(key.clone(), value.as_str().unwrap_or_default().into());
@@ -48,8 +50,14 @@ impl Reader {
     }
 
     pub async fn services(&self, namespace: &str) -> Result<Vec<Value>, Failure> {
-        let of = Collection { gvr: Gvr::new("", "v1", "services"), namespace: Some(namespace.into()) };
-        let options = ListOptions { version: ReadVersion::Any, ..ListOptions::default() };
+        let of = Collection {
+            gvr: Gvr::new("", "v1", "services"),
+            namespace: Some(namespace.into()),
+        };
+        let options = ListOptions {
+            version: ReadVersion::Any,
+            ..ListOptions::default()
+        };
         let list = self.cluster.list(&self.caller, &of, &options).await?;
         Ok(list.items.iter().map(|o| o.value()).collect())
     }
@@ -66,7 +74,11 @@ impl Reader {
             "" => "default",
             name => name,
         };
-        let audiences: Vec<&str> = if audience.is_empty() { Vec::new() } else { vec![audience] };
+        let audiences: Vec<&str> = if audience.is_empty() {
+            Vec::new()
+        } else {
+            vec![audience]
+        };
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -79,7 +91,11 @@ impl Reader {
         let gvr = Gvr::new("", "v1", "serviceaccounts");
         let target = Target::new(gvr, &meta.namespace, account).subresource("token");
         let body = serde_json::to_vec(&request).map_err(Failure::internal)?;
-        let write = Write { target, action: Action::Create(body.into()), options: WriteOptions::default() };
+        let write = Write {
+            target,
+            action: Action::Create(body.into()),
+            options: WriteOptions::default(),
+        };
         let Outcome::Document { json, .. } = self.cluster.write(&self.caller, write).await?.outcome else {
             return Err(Failure::Internal("a TokenRequest was not answered by one".into()));
         };

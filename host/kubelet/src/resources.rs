@@ -14,15 +14,17 @@ pub fn qos(spec: &PodSpec) -> &'static str {
     let containers = || spec.init_containers.iter().chain(&spec.containers);
     let set = |list: &BTreeMap<String, String>, name: &str| quantity(list, name).filter(|q| !q.is_zero());
     let none = containers().all(|c| {
-        ["cpu", "memory"].iter().all(|name| {
-            set(&c.resources.requests, name).is_none() && set(&c.resources.limits, name).is_none()
-        })
+        ["cpu", "memory"]
+            .iter()
+            .all(|name| set(&c.resources.requests, name).is_none() && set(&c.resources.limits, name).is_none())
     });
     let full = containers().all(|c| {
-        ["cpu", "memory"].iter().all(|name| match set(&c.resources.limits, name) {
-            Some(limit) => set(&c.resources.requests, name).is_none_or(|request| request == limit),
-            None => false,
-        })
+        ["cpu", "memory"]
+            .iter()
+            .all(|name| match set(&c.resources.limits, name) {
+                Some(limit) => set(&c.resources.requests, name).is_none_or(|request| request == limit),
+                None => false,
+            })
     });
     match (none, full) {
         (true, _) => "BestEffort",
@@ -42,7 +44,9 @@ pub fn linux(container: &ContainerSpec, qos: &str, node_memory: u64) -> LinuxRes
     let milli = |list| quantity(list, "cpu").map(Quantity::milli);
     let bytes = |list| quantity(list, "memory").map(Quantity::value);
     let weight = milli(requests).or(milli(limits)).unwrap_or(0);
-    let quota = milli(limits).filter(|limit| *limit > 0).map(|limit| (limit * PERIOD_MICROS / 1000).max(1000));
+    let quota = milli(limits)
+        .filter(|limit| *limit > 0)
+        .map(|limit| (limit * PERIOD_MICROS / 1000).max(1000));
     LinuxResources {
         cpu_shares: (weight * 1024 / 1000).clamp(2, 262_144),
         cpu_quota: quota.unwrap_or(0),
@@ -67,14 +71,22 @@ mod tests {
     fn container(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> ContainerSpec {
         let map = |list: &[(&str, &str)]| list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         ContainerSpec {
-            resources: Resources { requests: map(requests), limits: map(limits) },
+            resources: Resources {
+                requests: map(requests),
+                limits: map(limits),
+            },
             ..ContainerSpec::default()
         }
     }
 
     #[test]
     fn classes_follow_requests_and_limits() {
-        let of = |containers: Vec<ContainerSpec>| qos(&PodSpec { containers, ..PodSpec::default() });
+        let of = |containers: Vec<ContainerSpec>| {
+            qos(&PodSpec {
+                containers,
+                ..PodSpec::default()
+            })
+        };
         assert_eq!(of(vec![container(&[], &[])]), "BestEffort");
         let full = [("cpu", "1"), ("memory", "1Gi")];
         assert_eq!(of(vec![container(&[], &full)]), "Guaranteed");
@@ -85,11 +97,20 @@ mod tests {
 
     #[test]
     fn limits_become_quota_and_bytes() {
-        let c = container(&[("cpu", "250m"), ("memory", "512Mi")], &[("cpu", "500m"), ("memory", "1Gi")]);
+        let c = container(
+            &[("cpu", "250m"), ("memory", "512Mi")],
+            &[("cpu", "500m"), ("memory", "1Gi")],
+        );
         let made = linux(&c, "Burstable", 4 << 30);
-        assert_eq!((made.cpu_shares, made.cpu_quota, made.cpu_period), (256, 50_000, 100_000));
+        assert_eq!(
+            (made.cpu_shares, made.cpu_quota, made.cpu_period),
+            (256, 50_000, 100_000)
+        );
         assert_eq!((made.memory_limit, made.oom_score_adj), (1 << 30, 875));
         let none = linux(&container(&[], &[]), "BestEffort", 4 << 30);
-        assert_eq!((none.cpu_shares, none.cpu_quota, none.memory_limit, none.oom_score_adj), (2, 0, 0, 1000));
+        assert_eq!(
+            (none.cpu_shares, none.cpu_quota, none.memory_limit, none.oom_score_adj),
+            (2, 0, 0, 1000)
+        );
     }
 }

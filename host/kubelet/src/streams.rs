@@ -27,12 +27,18 @@ impl Streams {
             return self.runtime.pod(&of.uid.0).await;
         }
         let all = self.runtime.list().await?;
-        Ok(all.into_iter().find(|f| f.pod.namespace == of.namespace && f.pod.name == of.pod))
+        Ok(all
+            .into_iter()
+            .find(|f| f.pod.namespace == of.namespace && f.pod.name == of.pod))
     }
 
     async fn running(&self, of: &ContainerRef) -> Result<ContainerFacts, Failure> {
         let facts = self.find(of).await?.ok_or_else(|| not_here(of))?;
-        let mut held: Vec<ContainerFacts> = facts.containers.into_iter().filter(|c| c.name == of.container).collect();
+        let mut held: Vec<ContainerFacts> = facts
+            .containers
+            .into_iter()
+            .filter(|c| c.name == of.container)
+            .collect();
         held.sort_by_key(|c| c.attempt);
         match held.pop() {
             Some(c) if matches!(c.state, ContainerState::Running { .. }) => Ok(c),
@@ -40,7 +46,10 @@ impl Streams {
                 "cannot exec in a stopped container: container {} of pod {} is not running",
                 of.container, of.pod
             ))),
-            None => Err(Failure::BadRequest(format!("container not found (\"{}\")", of.container))),
+            None => Err(Failure::BadRequest(format!(
+                "container not found (\"{}\")",
+                of.container
+            ))),
         }
     }
 }
@@ -73,14 +82,25 @@ impl NodeStreams for Streams {
             };
             path
         };
-        let (runtime, uid, name) = (self.runtime.clone(), self.find(of).await?.map(|f| f.pod.uid), of.container.clone());
+        let (runtime, uid, name) = (
+            self.runtime.clone(),
+            self.find(of).await?.map(|f| f.pod.uid),
+            of.container.clone(),
+        );
         let previous = options.previous;
-        let attempt = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u32>().ok());
+        let attempt = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse::<u32>().ok());
         let alive: log::Alive = Box::new(move || {
             let (runtime, uid, name) = (runtime.clone(), uid.clone(), name.clone());
             Box::pin(async move {
-                let Some(uid) = uid.filter(|_| !previous) else { return false };
-                let Ok(Some(facts)) = runtime.pod(&uid).await else { return false };
+                let Some(uid) = uid.filter(|_| !previous) else {
+                    return false;
+                };
+                let Ok(Some(facts)) = runtime.pod(&uid).await else {
+                    return false;
+                };
                 facts.containers.iter().any(|c| {
                     c.name == name && Some(c.attempt) == attempt && !matches!(c.state, ContainerState::Exited(_))
                 })
@@ -91,7 +111,9 @@ impl NodeStreams for Streams {
 
     async fn exec(&self, of: &ContainerRef, request: &ExecRequest) -> Result<Session, Failure> {
         if request.command.is_empty() {
-            return Err(Failure::BadRequest("you must specify at least one command for the container".into()));
+            return Err(Failure::BadRequest(
+                "you must specify at least one command for the container".into(),
+            ));
         }
         let container = self.running(of).await?;
         self.runtime.exec(&container.id, request).await
@@ -103,8 +125,16 @@ impl NodeStreams for Streams {
     }
 
     async fn port_forward(&self, of: &ContainerRef, port: u16) -> Result<Box<dyn Duplex>, Failure> {
-        let facts = self.find(of).await?.filter(|f| f.sandbox_ready).ok_or_else(|| not_here(of))?;
-        let ip = if facts.sandbox.ip.is_empty() { "127.0.0.1" } else { &facts.sandbox.ip };
+        let facts = self
+            .find(of)
+            .await?
+            .filter(|f| f.sandbox_ready)
+            .ok_or_else(|| not_here(of))?;
+        let ip = if facts.sandbox.ip.is_empty() {
+            "127.0.0.1"
+        } else {
+            &facts.sandbox.ip
+        };
         let stream = tokio::net::TcpStream::connect((ip, port)).await;
         let stream = stream.map_err(|e| {
             Failure::BadRequest(format!("cannot connect to port {port} of pod {} at {ip}: {e}", of.pod))
@@ -120,12 +150,18 @@ fn not_here(of: &ContainerRef) -> Failure {
 
 /// By uid, or the newest folder of the name.
 fn folder_of(layout: &Layout, of: &ContainerRef) -> Option<std::path::PathBuf> {
-    let pod = PodRef { namespace: of.namespace.clone(), name: of.pod.clone(), uid: of.uid.0.to_string() };
+    let pod = PodRef {
+        namespace: of.namespace.clone(),
+        name: of.pod.clone(),
+        uid: of.uid.0.to_string(),
+    };
     if !pod.uid.is_empty() {
         return Some(layout.pod_logs(&pod));
     }
     let prefix = format!("{}_{}_", pod.namespace, pod.name);
     let entries = std::fs::read_dir(layout.logs()).ok()?.flatten();
     let named = entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)));
-    named.max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok()).map(|e| e.path())
+    named
+        .max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok())
+        .map(|e| e.path())
 }

@@ -44,10 +44,15 @@ pub(crate) async fn prepare(
     now: Timestamp,
     before: Upkeep,
 ) -> Result<Upkeep, String> {
-    let mut upkeep = Upkeep { changes: false, ..before };
+    let mut upkeep = Upkeep {
+        changes: false,
+        ..before
+    };
     for volume in &pod.spec.volumes {
         let fails = |message: String| format!("MountVolume.SetUp failed for volume \"{}\" : {message}", volume.name);
-        let files = gather(pod, volume, placed, reader, now, &mut upkeep).await.map_err(fails)?;
+        let files = gather(pod, volume, placed, reader, now, &mut upkeep)
+            .await
+            .map_err(fails)?;
         let path = layout.volume(&pod.metadata.uid, &volume.name);
         let host = volume.host_path.clone();
         let work = tokio::task::spawn_blocking(move || match (files, host) {
@@ -71,20 +76,39 @@ async fn gather(
 ) -> Result<Option<Files>, String> {
     let mut files = Files::new();
     if let Some(source) = &volume.config_map {
-        let part = Projection { config_map: Some(source.clone()), ..Projection::default() };
+        let part = Projection {
+            config_map: Some(source.clone()),
+            ..Projection::default()
+        };
         project(pod, &part, source.default_mode, placed, reader, now, &mut files, upkeep).await?;
     } else if let Some(source) = &volume.secret {
         let mut source = source.clone();
         source.name = source.secret_name.clone();
         let mode = source.default_mode;
-        let part = Projection { secret: Some(source), ..Projection::default() };
+        let part = Projection {
+            secret: Some(source),
+            ..Projection::default()
+        };
         project(pod, &part, mode, placed, reader, now, &mut files, upkeep).await?;
     } else if let Some(source) = &volume.downward_api {
-        let part = Projection { downward_api: Some(source.clone()), ..Projection::default() };
+        let part = Projection {
+            downward_api: Some(source.clone()),
+            ..Projection::default()
+        };
         project(pod, &part, source.default_mode, placed, reader, now, &mut files, upkeep).await?;
     } else if let Some(projected) = &volume.projected {
         for part in &projected.sources {
-            project(pod, part, projected.default_mode, placed, reader, now, &mut files, upkeep).await?;
+            project(
+                pod,
+                part,
+                projected.default_mode,
+                placed,
+                reader,
+                now,
+                &mut files,
+                upkeep,
+            )
+            .await?;
         }
     } else if volume.empty_dir.is_some() || volume.host_path.is_some() {
         return Ok(None);
@@ -95,7 +119,10 @@ async fn gather(
     Ok(Some(files))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one source of files; a struct for one caller would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one source of files; a struct for one caller would only rename them"
+)]
 async fn project(
     pod: &Pod,
     part: &Projection,
@@ -110,13 +137,19 @@ async fn project(
     let mode = default_mode.unwrap_or(0o644);
     if let Some(source) = &part.config_map {
         upkeep.changes = true;
-        let keys = reader.config_map(namespace, &source.name).await.map_err(|f| f.to_string())?;
+        let keys = reader
+            .config_map(namespace, &source.name)
+            .await
+            .map_err(|f| f.to_string())?;
         let what = format!("configmap \"{}\"", source.name);
         select(keys, &source.items, source.optional, mode, &what, files)?;
     }
     if let Some(source) = &part.secret {
         upkeep.changes = true;
-        let keys = reader.secret(namespace, &source.name).await.map_err(|f| f.to_string())?;
+        let keys = reader
+            .secret(namespace, &source.name)
+            .await
+            .map_err(|f| f.to_string())?;
         let what = format!("secret \"{}\"", source.name);
         select(keys, &source.items, source.optional, mode, &what, files)?;
     }
@@ -133,23 +166,19 @@ async fn project(
                 let answer = reader.token(pod, &key.0, key.1).await;
                 let (token, expires) = answer.map_err(|f| f.to_string())?;
                 // Renewed when 80 % of its life is over, as Kubernetes does.
-                let renew_at = now.saturating_add(expires.duration_since(now) * 4 / 5).unwrap_or(expires);
+                let renew_at = now
+                    .saturating_add(expires.duration_since(now) * 4 / 5)
+                    .unwrap_or(expires);
                 upkeep.tokens.insert(key, (token.clone(), renew_at));
                 token
             }
         };
-        files.insert(source.path.clone(), (token.into_bytes(), 0o600));
+        files.insert(source.path.clone(), (token.into_bytes(), mode));
     }
     Ok(())
 }
 
-fn downward(
-    pod: &Pod,
-    source: &DownwardSource,
-    mode: u32,
-    placed: &Placed,
-    files: &mut Files,
-) -> Result<(), String> {
+fn downward(pod: &Pod, source: &DownwardSource, mode: u32, placed: &Placed, files: &mut Files) -> Result<(), String> {
     for item in &source.items {
         let value = match (&item.field_ref, &item.resource_field_ref) {
             (Some(field), _) => field_value(pod, placed, field)?,
@@ -201,9 +230,9 @@ fn check_host_path(path: &str, kind: &str) -> Result<(), String> {
     let is_file = found.as_ref().is_ok_and(|m| m.is_file());
     match kind {
         "DirectoryOrCreate" if found.is_err() => std::fs::create_dir_all(path).map_err(|e| format!("{path}: {e}")),
-        "FileOrCreate" if found.is_err() => {
-            std::fs::File::create_new(path).map(drop).map_err(|e| format!("{path}: {e}"))
-        }
+        "FileOrCreate" if found.is_err() => std::fs::File::create_new(path)
+            .map(drop)
+            .map_err(|e| format!("{path}: {e}")),
         "Directory" | "DirectoryOrCreate" if !is_dir => {
             Err(format!("hostPath type check failed: {path} is not a directory"))
         }
@@ -262,11 +291,15 @@ fn write(path: &Path, files: &Files, now: Timestamp) -> io::Result<()> {
 fn same(current: &Path, files: &Files) -> bool {
     fn count(dir: &Path) -> usize {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|e| if e.path().is_dir() { count(&e.path()) } else { 1 }).sum()
+        entries
+            .map(|e| if e.path().is_dir() { count(&e.path()) } else { 1 })
+            .sum()
     }
     current.is_dir()
         && count(current) == files.len()
-        && files.iter().all(|(name, (bytes, _))| std::fs::read(current.join(name)).is_ok_and(|held| held == *bytes))
+        && files
+            .iter()
+            .all(|(name, (bytes, _))| std::fs::read(current.join(name)).is_ok_and(|held| held == *bytes))
 }
 
 #[cfg(test)]
@@ -278,19 +311,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("v");
         let files = |list: &[(&str, &str)]| -> Files {
-            list.iter().map(|(k, v)| ((*k).into(), (v.as_bytes().to_vec(), 0o640))).collect()
+            list.iter()
+                .map(|(k, v)| ((*k).into(), (v.as_bytes().to_vec(), 0o640)))
+                .collect()
         };
         let at = |n| Timestamp::from_second(n).unwrap();
         write(&path, &files(&[("a", "1"), ("deep/b", "2")]), at(1)).unwrap();
         assert_eq!(std::fs::read_to_string(path.join("deep/b")).unwrap(), "2");
-        assert_eq!(std::fs::metadata(path.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            std::fs::metadata(path.join("a")).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         let before = std::fs::read_link(path.join("..data")).unwrap();
         write(&path, &files(&[("a", "1"), ("deep/b", "2")]), at(2)).unwrap();
-        assert_eq!(std::fs::read_link(path.join("..data")).unwrap(), before, "nothing changed, nothing is written");
+        assert_eq!(
+            std::fs::read_link(path.join("..data")).unwrap(),
+            before,
+            "nothing changed, nothing is written"
+        );
         write(&path, &files(&[("a", "3")]), at(3)).unwrap();
         assert_eq!(std::fs::read_to_string(path.join("a")).unwrap(), "3");
-        let mut names: Vec<String> =
-            std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into()).collect();
+        let mut names: Vec<String> = std::fs::read_dir(&path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into())
+            .collect();
         names.sort();
         assert_eq!(names, ["..3000000000", "..data", "a"]);
         assert!(write(&path, &files(&[("../x", "1")]), at(4)).is_err());

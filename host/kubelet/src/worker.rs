@@ -90,7 +90,13 @@ pub(crate) async fn run(shared: Arc<Shared>, state: PodState, mut inbox: mpsc::R
     worker.resume_probes();
     loop {
         if let Some(what) = happened.take() {
-            let orders = step(&mut worker.state, Event { at: Timestamp::now(), what });
+            let orders = step(
+                &mut worker.state,
+                Event {
+                    at: Timestamp::now(),
+                    what,
+                },
+            );
             let over = orders.contains(&Command::Forget);
             for order in orders {
                 worker.carry_out(order);
@@ -122,7 +128,10 @@ pub(crate) async fn run(shared: Arc<Shared>, state: PodState, mut inbox: mpsc::R
 }
 
 fn until(at: Timestamp) -> tokio::time::Instant {
-    let left = at.duration_since(Timestamp::now()).max(jiff::SignedDuration::ZERO).unsigned_abs();
+    let left = at
+        .duration_since(Timestamp::now())
+        .max(jiff::SignedDuration::ZERO)
+        .unsigned_abs();
     // A millisecond more, so that the moment is really there when the step looks at the clock.
     tokio::time::Instant::now() + left + Duration::from_millis(1)
 }
@@ -140,7 +149,11 @@ impl Worker {
             Command::PrepareVolumes => self.prepare_volumes(),
             Command::StartSandbox { attempt } => self.start_sandbox(attempt),
             Command::PullImage { container } => self.pull(container),
-            Command::StartContainer { container, attempt, image_id } => self.start(container, attempt, image_id),
+            Command::StartContainer {
+                container,
+                attempt,
+                image_id,
+            } => self.start(container, attempt, image_id),
             Command::BeginProbe { container, id, kind } => self.begin_probe(container, id, kind),
             Command::EndProbes { container } => self.end_probes(&container),
             Command::StopContainer { container, id, grace } => self.stop(container, id, grace),
@@ -167,9 +180,19 @@ impl Worker {
             Command::Cleanup => self.clean_up(),
             Command::Report(status) => self.unwritten = Some(status),
             Command::Delete => self.delete = true,
-            Command::Tell { warning, reason, message } => {
+            Command::Tell {
+                warning,
+                reason,
+                message,
+            } => {
                 let pod = pod_ref(&self.state.pod);
-                self.shared.events.tell(Told { pod, warning, reason, message, at: self.state.now });
+                self.shared.events.tell(Told {
+                    pod,
+                    warning,
+                    reason,
+                    message,
+                    at: self.state.now,
+                });
             }
             Command::WakeAt(at) => self.wake = Some(self.wake.map_or(at, |before| before.min(at))),
             Command::Forget => {
@@ -222,7 +245,10 @@ impl Worker {
             }
             Err(e) => {
                 if e.is_panic() {
-                    tracing::error!(pod = self.state.pod.metadata.name, "a task of the pod's worker panicked: {e}");
+                    tracing::error!(
+                        pod = self.state.pod.metadata.name,
+                        "a task of the pod's worker panicked: {e}"
+                    );
                 }
                 None
             }
@@ -242,7 +268,11 @@ impl Worker {
             Sandbox::Ready(facts) if !facts.ip.is_empty() => facts.ip.clone(),
             _ => host_ip.clone(),
         };
-        Placed { pod_ip, host_ip, allocatable: self.shared.allocatable.clone() }
+        Placed {
+            pod_ip,
+            host_ip,
+            allocatable: self.shared.allocatable.clone(),
+        }
     }
 
     fn prepare_volumes(&mut self) {
@@ -258,7 +288,12 @@ impl Worker {
         let (shared, pod) = (self.shared.clone(), self.state.pod.clone());
         self.tasks.spawn(async move {
             let _turn = shared.starts.acquire().await;
-            let config = sandbox_config(&pod, &shared.layout, attempt, (&shared.dns, &shared.config.cluster_domain));
+            let config = sandbox_config(
+                &pod,
+                &shared.layout,
+                attempt,
+                (&shared.dns, &shared.config.cluster_domain),
+            );
             let logs = config.log_dir.clone();
             if let Err(e) = tokio::fs::create_dir_all(&logs).await {
                 return Done::Happened(Happened::SandboxFailed(format!("{}: {e}", logs.display())));
@@ -271,33 +306,56 @@ impl Worker {
     }
 
     fn pull(&mut self, container: String) {
-        let Some(spec) = self.state.spec_of(&container) else { return };
+        let Some(spec) = self.state.spec_of(&container) else {
+            return;
+        };
         let (image, policy) = (spec.image.clone(), spec.image_pull_policy);
         let (shared, pod) = (self.shared.clone(), self.state.pod.clone());
         self.tasks.spawn(async move {
             let _turn = shared.starts.acquire().await;
             let credentials = credentials(&shared.reader, &pod).await;
-            let wanted = ImageWanted { image, policy, credentials };
+            let wanted = ImageWanted {
+                image,
+                policy,
+                credentials,
+            };
             Done::Happened(match shared.runtime.image(&wanted).await {
                 Ok(image_id) => Happened::ImageReady { container, image_id },
-                Err(trouble) => {
-                    Happened::ImageFailed { container, reason: trouble.reason, message: trouble.message }
-                }
+                Err(trouble) => Happened::ImageFailed {
+                    container,
+                    reason: trouble.reason,
+                    message: trouble.message,
+                },
             })
         });
     }
 
     fn start(&mut self, container: String, attempt: u32, image_id: String) {
-        let Sandbox::Ready(sandbox) = self.state.sandbox.clone() else { return };
-        let Some(spec) = self.state.spec_of(&container).cloned() else { return };
+        let Sandbox::Ready(sandbox) = self.state.sandbox.clone() else {
+            return;
+        };
+        let Some(spec) = self.state.spec_of(&container).cloned() else {
+            return;
+        };
         let (shared, pod, placed) = (self.shared.clone(), self.state.pod.clone(), self.placed());
         self.tasks.spawn(async move {
             let _turn = shared.starts.acquire().await;
             let failed = |container: String, reason, message| {
-                Done::Happened(Happened::StartFailed { container, reason, message })
+                Done::Happened(Happened::StartFailed {
+                    container,
+                    reason,
+                    message,
+                })
             };
             let made = container_config(
-                &pod, &spec, attempt, &image_id, &placed, &shared.layout, &shared.reader, shared.memory,
+                &pod,
+                &spec,
+                attempt,
+                &image_id,
+                &placed,
+                &shared.layout,
+                &shared.reader,
+                shared.memory,
             );
             let config = match made.await {
                 Ok(config) => config,
@@ -315,14 +373,22 @@ impl Worker {
                 Err(failure) => return failed(container, "RunContainerError", failure.to_string()),
             };
             if let Some(hook) = &spec.lifecycle.post_start {
-                let probed =
-                    Probed { container: spec.clone(), id: id.clone(), ip: placed.pod_ip, runtime: shared.runtime.clone() };
+                let probed = Probed {
+                    container: spec.clone(),
+                    id: id.clone(),
+                    ip: placed.pod_ip,
+                    runtime: shared.runtime.clone(),
+                };
                 // The API sets no limit to a hook but the life of the container.
                 if let Err(message) = probe::once(&probed, hook, Duration::from_secs(3600)).await {
                     let grace = Duration::from_secs(pod.spec.termination_grace_period_seconds);
                     let _ = shared.runtime.stop_container(&id, grace).await;
                     let _ = shared.runtime.remove_container(&id).await;
-                    return failed(container, "PostStartHookError", format!("PostStartHook failed: {message}"));
+                    return failed(
+                        container,
+                        "PostStartHookError",
+                        format!("PostStartHook failed: {message}"),
+                    );
                 }
             }
             Done::Happened(Happened::Started { container, id, attempt })
@@ -330,7 +396,9 @@ impl Worker {
     }
 
     fn stop(&mut self, container: String, id: String, grace: Duration) {
-        let Some(spec) = self.state.spec_of(&container).cloned() else { return };
+        let Some(spec) = self.state.spec_of(&container).cloned() else {
+            return;
+        };
         let (runtime, ip) = (self.shared.runtime.clone(), self.placed().pod_ip);
         let uid = self.state.pod.metadata.uid.clone();
         self.tasks.spawn(async move {
@@ -338,14 +406,21 @@ impl Worker {
             if let Some(hook) = &spec.lifecycle.pre_stop
                 && !grace.is_zero()
             {
-                let probed = Probed { container: spec.clone(), id: id.clone(), ip, runtime: runtime.clone() };
+                let probed = Probed {
+                    container: spec.clone(),
+                    id: id.clone(),
+                    ip,
+                    runtime: runtime.clone(),
+                };
                 let hook = probe::once(&probed, hook, grace);
                 if let Ok(Err(message)) = tokio::time::timeout(grace, hook).await {
                     tracing::warn!(container, "preStop hook failed: {message}");
                 }
             }
             // What the hook left, but never less than two seconds when there was grace at all, as Kubernetes does.
-            let left = grace.saturating_sub(begun.elapsed()).max(grace.min(Duration::from_secs(2)));
+            let left = grace
+                .saturating_sub(begun.elapsed())
+                .max(grace.min(Duration::from_secs(2)));
             while let Err(failure) = runtime.stop_container(&id, left).await {
                 if matches!(failure, Failure::NotFound(_)) {
                     break;
@@ -364,7 +439,10 @@ impl Worker {
     fn clean_up(&mut self) {
         let (shared, pod) = (self.shared.clone(), self.state.pod.clone());
         self.tasks.spawn(async move {
-            let (files, logs) = (shared.layout.pod(&pod.metadata.uid), shared.layout.pod_logs(&pod_ref(&pod)));
+            let (files, logs) = (
+                shared.layout.pod(&pod.metadata.uid),
+                shared.layout.pod_logs(&pod_ref(&pod)),
+            );
             for folder in [files, logs] {
                 match tokio::fs::remove_dir_all(&folder).await {
                     Ok(()) => {}
@@ -386,14 +464,21 @@ impl Worker {
     }
 
     fn begin_probe(&mut self, container: String, id: String, kind: ProbeKind) {
-        let Some(spec) = self.state.spec_of(&container).cloned() else { return };
+        let Some(spec) = self.state.spec_of(&container).cloned() else {
+            return;
+        };
         let probe: Option<Probe> = match kind {
             ProbeKind::Startup => spec.startup_probe.clone(),
             ProbeKind::Liveness => spec.liveness_probe.clone(),
             ProbeKind::Readiness => spec.readiness_probe.clone(),
         };
         let Some(probe) = probe else { return };
-        let probed = Probed { container: spec, id, ip: self.placed().pod_ip, runtime: self.shared.runtime.clone() };
+        let probed = Probed {
+            container: spec,
+            id,
+            ip: self.placed().pod_ip,
+            runtime: self.shared.runtime.clone(),
+        };
         let send = self.probe_send.clone();
         let task = self.tasks.spawn(async move {
             probe::repeat(probed, kind, probe, send).await;
@@ -420,16 +505,47 @@ impl Worker {
         }
         let meta = &self.state.pod.metadata;
         let target = Target::new(Gvr::new("", "v1", "pods"), &meta.namespace, &meta.name);
-        let preconditions = Preconditions { uid: Some(Uid(meta.uid.as_str().into())), version: None };
+        let preconditions = Preconditions {
+            uid: Some(Uid(meta.uid.as_str().into())),
+            version: None,
+        };
         let reader = self.shared.reader.clone();
-        let pause = Duration::from_millis(if self.failures == 0 { 0 } else { 100 << self.failures.min(8) });
+        let pause = Duration::from_millis(if self.failures == 0 {
+            0
+        } else {
+            100 << self.failures.min(8)
+        });
         let (write, deletes) = if let Some(status) = self.unwritten.take() {
-            let body = json!({"status": with_removals(status, &self.state.pod.status)}).to_string().into();
-            let action = Action::Patch { kind: PatchKind::Strategic, body, preconditions };
-            (Write { target: target.subresource("status"), action, options: WriteOptions::default() }, false)
+            let body = json!({"status": as_patch(status, &self.state.pod.status)})
+                .to_string()
+                .into();
+            let action = Action::Patch {
+                kind: PatchKind::Strategic,
+                body,
+                preconditions,
+            };
+            (
+                Write {
+                    target: target.subresource("status"),
+                    action,
+                    options: WriteOptions::default(),
+                },
+                false,
+            )
         } else if std::mem::take(&mut self.delete) {
-            let options = DeleteOptions { preconditions, grace: Some(0), propagation: None };
-            (Write { target, action: Action::Delete(options), options: WriteOptions::default() }, true)
+            let options = DeleteOptions {
+                preconditions,
+                grace: Some(0),
+                propagation: None,
+            };
+            (
+                Write {
+                    target,
+                    action: Action::Delete(options),
+                    options: WriteOptions::default(),
+                },
+                true,
+            )
         } else {
             return;
         };
@@ -442,16 +558,27 @@ impl Worker {
                 Err(Failure::Conflict { .. }) if deletes => Ok(()),
                 Err(failure) => Err(failure),
             };
-            if deletes { Done::Deleted(result) } else { Done::Reported(result) }
+            if deletes {
+                Done::Deleted(result)
+            } else {
+                Done::Reported(result)
+            }
         });
     }
 }
 
-/// A patch leaves what it does not name: fields of ours that are gone are named as null.
-fn with_removals(mut status: Value, before: &Value) -> Value {
+/// A status as a strategic merge patch: conditions of others stay, and what of ours is gone has to be named.
+fn as_patch(mut status: Value, before: &Value) -> Value {
     for field in ["podIP", "podIPs", "reason", "message"] {
-        if !before[field].is_null() && status[field].is_null() {
+        if status.get(field).is_none() {
             status[field] = Value::Null;
+        }
+    }
+    // Lists of addresses are merged by address: a new one would stand behind the old one.
+    for (one, all) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
+        let changed = before[one].is_string() && before[one] != status[one];
+        if let (true, Some(list)) = (changed, status[all].as_array_mut()) {
+            list.insert(0, json!({"$patch": "replace"}));
         }
     }
     status
@@ -475,9 +602,15 @@ async fn forget_old_logs(folder: std::path::PathBuf, attempt: u32) {
 async fn credentials(reader: &Reader, pod: &Pod) -> Vec<Credential> {
     let mut list = Vec::new();
     for secret in &pod.spec.image_pull_secrets {
-        let Ok(Some(keys)) = reader.secret(&pod.metadata.namespace, &secret.name).await else { continue };
-        let Some(config) = keys.get(".dockerconfigjson") else { continue };
-        let Ok(config) = serde_json::from_slice::<Value>(config) else { continue };
+        let Ok(Some(keys)) = reader.secret(&pod.metadata.namespace, &secret.name).await else {
+            continue;
+        };
+        let Some(config) = keys.get(".dockerconfigjson") else {
+            continue;
+        };
+        let Ok(config) = serde_json::from_slice::<Value>(config) else {
+            continue;
+        };
         for (registry, entry) in config["auths"].as_object().into_iter().flatten() {
             let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
             let (mut username, mut password) = (text("username"), text("password"));
@@ -488,7 +621,11 @@ async fn credentials(reader: &Reader, pod: &Pod) -> Vec<Credential> {
             {
                 (username, password) = (user.into(), pass.into());
             }
-            list.push(Credential { registry: registry.clone(), username, password });
+            list.push(Credential {
+                registry: registry.clone(),
+                username,
+                password,
+            });
         }
     }
     list

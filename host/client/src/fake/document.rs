@@ -26,13 +26,9 @@ pub(super) fn json_patch(old: &Value, operations: &Value) -> Result<Value, Failu
     for operation in operations.as_array().into_iter().flatten() {
         let path = operation["path"].as_str().unwrap_or_default();
         let refuse = |why: &str| Failure::BadRequest(format!("json patch: {path}: {why}"));
-        let (parent, last) = path
-            .rsplit_once('/')
-            .ok_or_else(|| refuse("not a pointer"))?;
+        let (parent, last) = path.rsplit_once('/').ok_or_else(|| refuse("not a pointer"))?;
         let last = last.replace("~1", "/").replace("~0", "~");
-        let place = document
-            .pointer_mut(parent)
-            .ok_or_else(|| refuse("nothing there"))?;
+        let place = document.pointer_mut(parent).ok_or_else(|| refuse("nothing there"))?;
         let value = operation["value"].clone();
         match (operation["op"].as_str().unwrap_or_default(), place) {
             ("test", place) => {
@@ -69,9 +65,7 @@ pub(super) fn json_patch(old: &Value, operations: &Value) -> Result<Value, Failu
                 }
             }
             ("add" | "replace", Value::Object(map)) => drop(map.insert(last, value)),
-            ("remove", Value::Object(map)) => {
-                drop(map.remove(&last).ok_or_else(|| refuse("nothing there"))?)
-            }
+            ("remove", Value::Object(map)) => drop(map.remove(&last).ok_or_else(|| refuse("nothing there"))?),
             _ => return Err(refuse("the fake does not do this operation")),
         }
     }
@@ -96,9 +90,7 @@ pub(super) fn selected(object: &Object, labels: &str, fields: &str) -> Result<bo
                 "unable to parse requirement: field selector {term:?} has no `=`"
             ))
         })?;
-        let (path, equal) = path
-            .strip_suffix('!')
-            .map_or((path, true), |path| (path, false));
+        let (path, equal) = path.strip_suffix('!').map_or((path, true), |path| (path, false));
         let found = path.split('.').fold(&document, |at, name| &at[name]);
         let found = match found {
             Value::String(text) => text.clone(),
@@ -121,16 +113,10 @@ fn label_matches(object: &Object, term: &str) -> bool {
             .any(|v| v.trim() == value)
     };
     if let Some((key, list)) = term.split_once(" notin ") {
-        return object
-            .labels
-            .get(key.trim())
-            .is_none_or(|value| !among(list, value));
+        return object.labels.get(key.trim()).is_none_or(|value| !among(list, value));
     }
     if let Some((key, list)) = term.split_once(" in ") {
-        return object
-            .labels
-            .get(key.trim())
-            .is_some_and(|value| among(list, value));
+        return object.labels.get(key.trim()).is_some_and(|value| among(list, value));
     }
     if let Some((key, value)) = term.split_once("!=") {
         return object.labels.get(key.trim()) != Some(value.trim());
@@ -155,8 +141,5 @@ fn terms(text: &str) -> Vec<&str> {
         }
         c == ',' && depth == 0
     });
-    parts
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect()
+    parts.map(str::trim).filter(|part| !part.is_empty()).collect()
 }

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 use super::document::{json_patch, merge, selected};
 use super::{BeforeWrite, kinds};
-use crate::{
-    Action, Collection, DeleteOptions, Outcome, PatchKind, Preconditions, Target, Write, Written,
-};
+use crate::{Action, Collection, DeleteOptions, Outcome, PatchKind, Preconditions, Target, Write, Written};
 
 pub(super) struct State {
     pub(super) kinds: Arc<Vec<Arc<Kind>>>,
@@ -63,9 +61,8 @@ impl State {
             .kinds
             .iter()
             .find(|k| k.gvk.group == gvr.group && k.plural == gvr.resource);
-        kind.cloned().ok_or_else(|| Failure::NoSuchResource {
-            asked: gvr.to_string(),
-        })
+        kind.cloned()
+            .ok_or_else(|| Failure::NoSuchResource { asked: gvr.to_string() })
     }
 
     pub(super) fn key(&self, target: &Target) -> Result<ObjectKey, Failure> {
@@ -76,21 +73,13 @@ impl State {
         ))
     }
 
-    pub(super) fn within(
-        &self,
-        kind: &Kind,
-        of: &Collection,
-    ) -> impl Iterator<Item = &Arc<Object>> {
+    pub(super) fn within(&self, kind: &Kind, of: &Collection) -> impl Iterator<Item = &Arc<Object>> {
         let first = ObjectKey::new(kind.group_resource(), "", "");
         let resource = first.resource.clone();
         let namespace = of.namespace.clone();
         let all = self.objects.range(first..).map(|(_, object)| object);
         all.take_while(move |o| o.key.resource == resource)
-            .filter(move |o| {
-                namespace
-                    .as_ref()
-                    .is_none_or(|n| o.key.namespace == n.as_str())
-            })
+            .filter(move |o| namespace.as_ref().is_none_or(|n| o.key.namespace == n.as_str()))
     }
 
     /// Stores `document` as the next version of `key`.
@@ -116,11 +105,7 @@ impl State {
             meta["generation"] = json!(1);
         }
         meta["resourceVersion"] = json!(self.version.to_string());
-        let object = Arc::new(Object::from_value(
-            Arc::new(kind.gvk.clone()),
-            key.clone(),
-            &document,
-        )?);
+        let object = Arc::new(Object::from_value(Arc::new(kind.gvk.clone()), key.clone(), &document)?);
         self.objects.insert(key, object.clone());
         self.log.push(Change {
             version: self.version,
@@ -136,8 +121,7 @@ impl State {
         self.version += 1;
         let mut document = old.value();
         document["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let last =
-            Object::from_value(old.gvk.clone(), old.key.clone(), &document).expect("it was stored");
+        let last = Object::from_value(old.gvk.clone(), old.key.clone(), &document).expect("it was stored");
         let last = Arc::new(last);
         self.objects.remove(&old.key);
         self.log.push(Change {
@@ -187,10 +171,7 @@ impl State {
                     asked: format!("{}/{other}", target.gvr),
                 }),
             },
-            Action::Update {
-                body,
-                preconditions,
-            } => {
+            Action::Update { body, preconditions } => {
                 let body = parse(body)?;
                 self.change(&kind, target, preconditions, |_| Ok(body))
             }
@@ -212,9 +193,7 @@ impl State {
                 preconditions,
             } => {
                 let operations = parse(body)?;
-                self.change(&kind, target, preconditions, |old| {
-                    json_patch(old, &operations)
-                })
+                self.change(&kind, target, preconditions, |old| json_patch(old, &operations))
             }
             Action::Patch {
                 kind: PatchKind::Merge | PatchKind::Strategic,
@@ -225,11 +204,7 @@ impl State {
                 self.change(&kind, target, preconditions, |old| Ok(merge(old, &body)))
             }
             Action::Delete(options) => self.delete(target, options),
-            Action::DeleteCollection {
-                delete,
-                labels,
-                fields,
-            } => {
+            Action::DeleteCollection { delete, labels, fields } => {
                 let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
                 let of = Collection {
                     gvr: target.gvr.clone(),
@@ -251,28 +226,18 @@ impl State {
         }
     }
 
-    fn create(
-        &mut self,
-        kind: &Kind,
-        target: &Target,
-        mut body: Value,
-    ) -> Result<Outcome, Failure> {
+    fn create(&mut self, kind: &Kind, target: &Target, mut body: Value) -> Result<Outcome, Failure> {
         if !body["metadata"].is_object() {
             body["metadata"] = json!({});
         }
         let meta = &mut body["metadata"];
-        if let (None | Some(""), Some(prefix)) =
-            (meta["name"].as_str(), meta["generateName"].as_str())
-        {
+        if let (None | Some(""), Some(prefix)) = (meta["name"].as_str(), meta["generateName"].as_str()) {
             meta["name"] = json!(format!("{prefix}{:05x}", self.version + 1));
         }
         let name = match meta["name"].as_str() {
             None | Some("") if !target.name.is_empty() => target.name.clone(),
             None | Some("") => {
-                let causes = vec![Cause::required(
-                    "metadata.name",
-                    "name or generateName is required",
-                )];
+                let causes = vec![Cause::required("metadata.name", "name or generateName is required")];
                 return Err(Failure::Invalid {
                     kind: kind.gvk.clone(),
                     name: String::new(),
@@ -286,14 +251,10 @@ impl State {
             meta["namespace"] = json!(target.namespace);
         }
         for set_by_the_server in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
-            meta.as_object_mut()
-                .expect("checked above")
-                .remove(set_by_the_server);
+            meta.as_object_mut().expect("checked above").remove(set_by_the_server);
         }
         if kind.subresource("status").is_some() {
-            body.as_object_mut()
-                .expect("metadata was set")
-                .remove("status");
+            body.as_object_mut().expect("metadata was set").remove("status");
         }
         let key = ObjectKey::new(kind.group_resource(), &target.namespace, &name);
         if self.objects.contains_key(&key) {
@@ -315,10 +276,7 @@ impl State {
             .map(|uid| Uid(uid.into()));
         check(&old, &Preconditions { uid, version: None })?;
         let mut pod = old.value();
-        if let Some(node) = pod["spec"]["nodeName"]
-            .as_str()
-            .filter(|node| !node.is_empty())
-        {
+        if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
             let reason = format!("pod {} is already assigned to node \"{node}\"", key.name);
             return Err(Failure::Conflict {
                 object: key,
@@ -327,10 +285,7 @@ impl State {
             });
         }
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
-        let mut conditions = pod["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.retain(|condition| condition["type"] != "PodScheduled");
         conditions.push(json!({"type": "PodScheduled", "status": "True"}));
         pod["status"]["conditions"] = json!(conditions);
@@ -358,13 +313,11 @@ impl State {
         check(&old, preconditions)?;
         let before = old.value();
         if target.subresource == "scale" {
-            let scale = edit(
-                &json!({"metadata": before["metadata"], "spec": {"replicas": before["spec"]["replicas"]}}),
-            )?;
+            let scale =
+                edit(&json!({"metadata": before["metadata"], "spec": {"replicas": before["spec"]["replicas"]}}))?;
             let mut next = before.clone();
             next["spec"]["replicas"] = scale["spec"]["replicas"].clone();
-            next["metadata"]["generation"] =
-                json!(before["metadata"]["generation"].as_u64().unwrap_or(1) + 1);
+            next["metadata"]["generation"] = json!(before["metadata"]["generation"].as_u64().unwrap_or(1) + 1);
             self.commit(kind, key, next, Some(old))?;
             let document = serde_json::to_vec(&scale).map_err(Failure::internal)?;
             return Ok(Outcome::Document {
@@ -373,16 +326,11 @@ impl State {
             });
         }
         let wanted = edit(&before)?;
-        let sent = wanted["metadata"]["resourceVersion"]
-            .as_str()
-            .unwrap_or_default();
+        let sent = wanted["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if !sent.is_empty() && sent != old.version.to_string() {
             return Err(Failure::modified(key));
         }
-        if wanted["metadata"]["uid"]
-            .as_str()
-            .is_some_and(|uid| uid != old.uid.0)
-        {
+        if wanted["metadata"]["uid"].as_str().is_some_and(|uid| uid != old.uid.0) {
             return Err(precondition(&old, CauseReason::UidMismatch, "metadata.uid"));
         }
         let mut next = wanted;
@@ -420,6 +368,8 @@ impl State {
         } else if next["metadata"]["finalizers"]
             .as_array()
             .is_none_or(Vec::is_empty)
+            // A pod in its grace period waits for its kubelet's last delete.
+            && next["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) == 0
         {
             return Ok(Outcome::Deleted(self.erase(old)));
         }
@@ -427,8 +377,7 @@ impl State {
             return Ok(Outcome::Changed(old)); // A write that changes nothing makes no version, as in Kubernetes.
         }
         if next["spec"] != before["spec"] {
-            next["metadata"]["generation"] =
-                json!(before["metadata"]["generation"].as_u64().unwrap_or(1) + 1);
+            next["metadata"]["generation"] = json!(before["metadata"]["generation"].as_u64().unwrap_or(1) + 1);
         }
         Ok(Outcome::Changed(self.commit(kind, key, next, Some(old))?))
     }
@@ -443,10 +392,7 @@ impl State {
             .ok_or_else(|| Failure::NotFound(key.clone()))?;
         check(&old, &options.preconditions)?;
         let mut document = old.value();
-        if document["metadata"]["finalizers"]
-            .as_array()
-            .is_none_or(Vec::is_empty)
-        {
+        if document["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             return Ok(Outcome::Deleted(self.erase(old)));
         }
         if !document["metadata"]["deletionTimestamp"].is_null() {
@@ -454,36 +400,19 @@ impl State {
         }
         document["metadata"]["deletionTimestamp"] = json!(self.now());
         let kind = self.kind(&target.gvr)?;
-        Ok(Outcome::Changed(self.commit(
-            &kind,
-            key,
-            document,
-            Some(old),
-        )?))
+        Ok(Outcome::Changed(self.commit(&kind, key, document, Some(old))?))
     }
 }
 
 fn parse(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|e| Failure::BadRequest(format!("the body is not JSON: {e}")))
+    serde_json::from_slice(body).map_err(|e| Failure::BadRequest(format!("the body is not JSON: {e}")))
 }
 
 fn check(object: &Object, preconditions: &Preconditions) -> Result<(), Failure> {
-    if preconditions
-        .uid
-        .as_ref()
-        .is_some_and(|uid| *uid != object.uid)
-    {
-        return Err(precondition(
-            object,
-            CauseReason::UidMismatch,
-            "metadata.uid",
-        ));
+    if preconditions.uid.as_ref().is_some_and(|uid| *uid != object.uid) {
+        return Err(precondition(object, CauseReason::UidMismatch, "metadata.uid"));
     }
-    if preconditions
-        .version
-        .is_some_and(|version| version != object.version)
-    {
+    if preconditions.version.is_some_and(|version| version != object.version) {
         return Err(precondition(
             object,
             CauseReason::ResourceVersionMismatch,

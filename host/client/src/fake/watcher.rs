@@ -52,11 +52,7 @@ impl Watcher {
             .get(&self.resource.to_string())
             .copied()
             .unwrap_or(u64::MAX);
-        while let Some(change) = state
-            .log
-            .get(self.at)
-            .filter(|change| change.version <= limit)
-        {
+        while let Some(change) = state.log.get(self.at).filter(|change| change.version <= limit) {
             self.at += 1;
             if change.new.key.resource != self.resource {
                 continue;

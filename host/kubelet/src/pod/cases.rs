@@ -44,7 +44,11 @@ fn tell(text: &str) -> String {
     let meta = object["metadata"].as_object_mut().expect("the pod has metadata");
     meta.entry("uid").or_insert(json!("uid"));
     meta.entry("namespace").or_insert(json!("default"));
-    let mut teller = Teller { object, state: None, started: Vec::new() };
+    let mut teller = Teller {
+        object,
+        state: None,
+        started: Vec::new(),
+    };
     let mut out = format!("{pod}---\n");
     for line in events.lines() {
         if line.starts_with('>') || line.starts_with('=') {
@@ -86,7 +90,10 @@ impl Teller {
         let seconds: i64 = words.next().unwrap().parse().expect("a line begins with its second");
         let at = Timestamp::from_second(seconds).unwrap();
         let words: Vec<&str> = words.collect();
-        let node = Arc::new(NodeFacts { ip: "10.0.0.1".into(), runtime: "test".into() });
+        let node = Arc::new(NodeFacts {
+            ip: "10.0.0.1".into(),
+            runtime: "test".into(),
+        });
         if words[0] == "met" {
             // `met` or `met with NAME ATTEMPT running|CODE …`: a kubelet meets the pod for the first time.
             let facts = (words.len() > 1).then(|| {
@@ -97,10 +104,19 @@ impl Teller {
                 self.facts(at, true, exits.map(|h| (h[0], h[2].parse().unwrap())).collect())
             });
             self.state = Some(PodState::new(self.pod(), facts.as_ref(), node, at));
-            return step(self.state.as_mut().unwrap(), Event { at, what: Happened::Tick });
+            return step(
+                self.state.as_mut().unwrap(),
+                Event {
+                    at,
+                    what: Happened::Tick,
+                },
+            );
         }
         let what = self.event(at, &words);
-        step(self.state.as_mut().expect("a story begins with `met`"), Event { at, what })
+        step(
+            self.state.as_mut().expect("a story begins with `met`"),
+            Event { at, what },
+        )
     }
 
     fn event(&mut self, at: Timestamp, words: &[&str]) -> Happened {
@@ -114,23 +130,34 @@ impl Teller {
             ["sandbox", "fail", ..] => Happened::SandboxFailed(rest(2)),
             ["sandbox", "removed"] => Happened::SandboxRemoved,
             ["sandbox", "lost"] => Happened::Facts(self.facts(at, false, Vec::new())),
-            ["image", _, "ready"] => Happened::ImageReady { container: container(), image_id: "id".into() },
+            ["image", _, "ready"] => Happened::ImageReady {
+                container: container(),
+                image_id: "id".into(),
+            },
             ["image", _, "never"] => Happened::ImageFailed {
                 container: container(),
                 reason: "ErrImageNeverPull",
                 message: "not present".into(),
             },
-            ["image", _, "fail", ..] => {
-                Happened::ImageFailed { container: container(), reason: "ErrImagePull", message: rest(3) }
-            }
+            ["image", _, "fail", ..] => Happened::ImageFailed {
+                container: container(),
+                reason: "ErrImagePull",
+                message: rest(3),
+            },
             ["start", name, "ok"] => {
                 let attempt = self.state.as_ref().unwrap().container(name).unwrap().attempt;
                 self.started.push(((*name).into(), attempt, at));
-                Happened::Started { container: container(), id: format!("{name}.{attempt}"), attempt }
+                Happened::Started {
+                    container: container(),
+                    id: format!("{name}.{attempt}"),
+                    attempt,
+                }
             }
-            ["start", _, "fail", ..] => {
-                Happened::StartFailed { container: container(), reason: "RunContainerError", message: rest(3) }
-            }
+            ["start", _, "fail", ..] => Happened::StartFailed {
+                container: container(),
+                reason: "RunContainerError",
+                message: rest(3),
+            },
             ["exit", name, code] => Happened::Facts(self.facts(at, true, vec![(name, code.parse().unwrap())])),
             ["unheard", name] => {
                 let mut facts = self.facts(at, true, Vec::new());
@@ -151,7 +178,13 @@ impl Teller {
                     _ => ProbeKind::Readiness,
                 };
                 let (success, id) = (*outcome == "ok", format!("{name}.{attempt}"));
-                Happened::Probed { container: container(), id, kind, success, message: "no".into() }
+                Happened::Probed {
+                    container: container(),
+                    id,
+                    kind,
+                    success,
+                    message: "no".into(),
+                }
             }
             ["delete", grace] => {
                 self.object["metadata"]["deletionTimestamp"] = json!(at.to_string());
@@ -175,7 +208,12 @@ impl Teller {
     /// All instances started so far; those in `exits` have just ended, and with `ready` false all have.
     fn facts(&self, at: Timestamp, ready: bool, exits: Vec<(&str, i32)>) -> PodFacts {
         let containers = self.started.iter().map(|(name, attempt, since)| {
-            let newest = self.started.iter().rev().find(|s| s.0 == *name).is_some_and(|s| s.1 == *attempt);
+            let newest = self
+                .started
+                .iter()
+                .rev()
+                .find(|s| s.0 == *name)
+                .is_some_and(|s| s.1 == *attempt);
             let code = exits.iter().find(|(n, _)| n == name && newest).map(|(_, code)| *code);
             let state = match code {
                 Some(code) => ContainerState::Exited(Exit {
@@ -187,10 +225,20 @@ impl Teller {
                 }),
                 None => ContainerState::Running { started: *since },
             };
-            ContainerFacts { id: format!("{name}.{attempt}"), name: name.clone(), attempt: *attempt, image_id: "id".into(), state }
+            ContainerFacts {
+                id: format!("{name}.{attempt}"),
+                name: name.clone(),
+                attempt: *attempt,
+                image_id: "id".into(),
+                state,
+            }
         });
         PodFacts {
-            pod: PodRef { namespace: "default".into(), name: "p".into(), uid: "uid".into() },
+            pod: PodRef {
+                namespace: "default".into(),
+                name: "p".into(),
+                uid: "uid".into(),
+            },
             sandbox: sandbox(),
             sandbox_ready: ready,
             containers: containers.collect(),
@@ -200,7 +248,10 @@ impl Teller {
 }
 
 fn sandbox() -> SandboxFacts {
-    SandboxFacts { id: "s".into(), ip: "10.1.0.1".into() }
+    SandboxFacts {
+        id: "s".into(),
+        ip: "10.1.0.1".into(),
+    }
 }
 
 fn show(order: &Command) -> Option<String> {
@@ -241,7 +292,10 @@ fn summary(state: &mut PodState) -> String {
         for c in status[list].as_array().into_iter().flatten() {
             let (name, state) = (c["name"].as_str().unwrap(), &c["state"]);
             let shown = if let Some(waiting) = state.get("waiting") {
-                let message = waiting["message"].as_str().map(|m| format!(": {m}")).unwrap_or_default();
+                let message = waiting["message"]
+                    .as_str()
+                    .map(|m| format!(": {m}"))
+                    .unwrap_or_default();
                 format!("waiting {}{message}", waiting["reason"].as_str().unwrap())
             } else if let Some(ended) = state.get("terminated") {
                 format!("ended {} {}", ended["exitCode"], ended["reason"].as_str().unwrap())
@@ -260,21 +314,43 @@ fn summary(state: &mut PodState) -> String {
 /// Whatever order things happen in, nothing is started twice and an ending pod starts nothing.
 #[test]
 fn no_order_of_events_starts_anything_twice() {
-    let story = "metadata: {name: p}\nspec: {containers: [{name: a, image: i}], initContainers: [{name: i, image: i}]}\n";
+    let story =
+        "metadata: {name: p}\nspec: {containers: [{name: a, image: i}], initContainers: [{name: i, image: i}]}\n";
     let events = [
-        "volumes ready", "sandbox ready", "image i ready", "start i ok", "exit i 0", "image a ready", "start a ok",
-        "exit a 1", "tick", "sandbox lost", "sandbox removed", "delete 5", "cleaned", "stale facts 0",
+        "volumes ready",
+        "sandbox ready",
+        "image i ready",
+        "start i ok",
+        "exit i 0",
+        "image a ready",
+        "start a ok",
+        "exit a 1",
+        "tick",
+        "sandbox lost",
+        "sandbox removed",
+        "delete 5",
+        "cleaned",
+        "stale facts 0",
     ];
-    let mut seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x5eed);
+    let mut seed: u64 = std::env::var("SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0x5eed);
     for round in 0..2000 {
         let begun = seed;
         let mut object: Value = serde_yaml_ng::from_str(story).unwrap();
         object["metadata"]["uid"] = json!("uid");
-        let mut teller = Teller { object, state: None, started: Vec::new() };
+        let mut teller = Teller {
+            object,
+            state: None,
+            started: Vec::new(),
+        };
         teller.hear("0 met");
         let mut flying = std::collections::BTreeSet::new();
         for at in 1..40 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let event = events[(seed >> 33) as usize % events.len()];
             // Only what is under way can be answered.
             if event.starts_with("start") && !flying.remove(event.split(' ').nth(1).unwrap()) {
@@ -289,10 +365,17 @@ fn no_order_of_events_starts_anything_twice() {
                 if let Command::StartContainer { container, .. } = order {
                     let fresh = flying.insert(container.clone());
                     assert!(fresh, "round {round}: {container} started twice (SEED={begun})");
-                    assert!(state.ending.is_none(), "round {round}: an ending pod started {container} (SEED={begun})");
+                    assert!(
+                        state.ending.is_none(),
+                        "round {round}: an ending pod started {container} (SEED={begun})"
+                    );
                 }
             }
-            let alive = state.containers.iter().filter(|c| matches!(c.phase, Phase::Running { .. })).count();
+            let alive = state
+                .containers
+                .iter()
+                .filter(|c| matches!(c.phase, Phase::Running { .. }))
+                .count();
             assert!(alive <= 1, "round {round}: init and main run at once (SEED={begun})");
         }
     }

@@ -30,8 +30,16 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
     let begun = pod.start_time;
     for at in 0..pod.containers.len() {
         let name = pod.containers[at].name.clone();
-        let list = if pod.containers[at].role == Role::Main { "containerStatuses" } else { "initContainerStatuses" };
-        let said = told[list].as_array().into_iter().flatten().find(|s| s["name"] == name.as_str());
+        let list = if pod.containers[at].role == Role::Main {
+            "containerStatuses"
+        } else {
+            "initContainerStatuses"
+        };
+        let said = told[list]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|s| s["name"] == name.as_str());
         let held = facts.into_iter().flat_map(|f| &f.containers).filter(|c| c.name == name);
         let newest = held.max_by_key(|c| c.attempt);
         let c = &mut pod.containers[at];
@@ -59,7 +67,10 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
                         started,
                         finished: now,
                     };
-                    c.end(Ended { id: without_scheme(&id), exit });
+                    c.end(Ended {
+                        id: without_scheme(&id),
+                        exit,
+                    });
                     // Nobody saw it crash: it is started at once.
                     c.not_before = now;
                 }
@@ -77,10 +88,16 @@ fn adopt(c: &mut super::state::Container, held: &ContainerFacts, now: Timestamp)
             if fresh {
                 (c.started, c.ready) = (false, false);
             }
-            c.phase = Phase::Running { id: held.id.clone(), since: *started };
+            c.phase = Phase::Running {
+                id: held.id.clone(),
+                since: *started,
+            };
             c.image_id = Some(held.image_id.clone());
         }
-        ContainerState::Exited(exit) => c.end(Ended { id: held.id.clone(), exit: exit.clone() }),
+        ContainerState::Exited(exit) => c.end(Ended {
+            id: held.id.clone(),
+            exit: exit.clone(),
+        }),
         // It never ran; the next start makes another.
         ContainerState::Created => c.not_before = now,
     }
@@ -89,8 +106,14 @@ fn adopt(c: &mut super::state::Container, held: &ContainerFacts, now: Timestamp)
 fn conditions(told: &Value) -> Vec<(&'static str, Timestamp, bool)> {
     let list = told["conditions"].as_array().into_iter().flatten();
     list.filter_map(|condition| {
-        let name = super::status::CONDITIONS.iter().find(|name| condition["type"] == **name)?;
-        Some((*name, time(&condition["lastTransitionTime"])?, condition["status"] == "True"))
+        let name = super::status::CONDITIONS
+            .iter()
+            .find(|name| condition["type"] == **name)?;
+        Some((
+            *name,
+            time(&condition["lastTransitionTime"])?,
+            condition["status"] == "True",
+        ))
     })
     .collect()
 }
@@ -104,7 +127,10 @@ fn ended(terminated: &Value, begun: Timestamp) -> Option<Ended> {
         started: time(&terminated["startedAt"]).unwrap_or(begun),
         finished: time(&terminated["finishedAt"]).unwrap_or(begun),
     };
-    Some(Ended { id: without_scheme(&text(&terminated["containerID"])), exit })
+    Some(Ended {
+        id: without_scheme(&text(&terminated["containerID"])),
+        exit,
+    })
 }
 
 fn text(value: &Value) -> String {

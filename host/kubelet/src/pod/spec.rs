@@ -484,7 +484,11 @@ pub struct TokenSource {
 
 impl Default for TokenSource {
     fn default() -> Self {
-        Self { audience: String::new(), expiration_seconds: 3600, path: String::new() }
+        Self {
+            audience: String::new(),
+            expiration_seconds: 3600,
+            path: String::new(),
+        }
     }
 }
 
@@ -493,15 +497,21 @@ impl ContainerSpec {
     pub fn port(&self, port: &Port) -> Option<u16> {
         match port {
             Port::Number(number) => Some(*number),
-            Port::Name(name) => {
-                self.ports.iter().find(|p| p.name == *name).map(|p| p.container_port).or_else(|| name.parse().ok())
-            }
+            Port::Name(name) => self
+                .ports
+                .iter()
+                .find(|p| p.name == *name)
+                .map(|p| p.container_port)
+                .or_else(|| name.parse().ok()),
         }
     }
 }
 
 impl PodSpec {
     pub fn container(&self, name: &str) -> Option<&ContainerSpec> {
-        self.init_containers.iter().chain(&self.containers).find(|c| c.name == name)
+        self.init_containers
+            .iter()
+            .chain(&self.containers)
+            .find(|c| c.name == name)
     }
 }

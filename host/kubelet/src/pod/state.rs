@@ -52,7 +52,9 @@ pub struct PodState {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sandbox {
-    None { not_before: Timestamp },
+    None {
+        not_before: Timestamp,
+    },
     Starting,
     Ready(SandboxFacts),
     Removing,
@@ -160,7 +162,11 @@ pub struct Streak {
 impl Streak {
     /// Adds an outcome; answers how many like it there are in a row.
     pub fn add(&mut self, success: bool) -> u32 {
-        self.length = if self.success == success { self.length.saturating_add(1) } else { 1 };
+        self.length = if self.success == success {
+            self.length.saturating_add(1)
+        } else {
+            1
+        };
         self.success = success;
         self.length
     }
@@ -171,10 +177,16 @@ impl PodState {
     pub fn new(pod: Arc<Pod>, facts: Option<&PodFacts>, node: Arc<NodeFacts>, now: Timestamp) -> Self {
         let spec = &pod.spec;
         let init = spec.init_containers.iter().map(|c| {
-            let role = if c.restart_policy == Some(RestartPolicy::Always) { Role::Sidecar } else { Role::Init };
+            let role = if c.restart_policy == Some(RestartPolicy::Always) {
+                Role::Sidecar
+            } else {
+                Role::Init
+            };
             Container::new(c, role, now)
         });
-        let containers = init.chain(spec.containers.iter().map(|c| Container::new(c, Role::Main, now))).collect();
+        let containers = init
+            .chain(spec.containers.iter().map(|c| Container::new(c, Role::Main, now)))
+            .collect();
         let mut state = Self {
             node,
             now,
@@ -217,7 +229,9 @@ impl PodState {
 
     /// Whether this container, having ended, is to be started again.
     pub fn restarts(&self, container: &Container) -> bool {
-        let Phase::Ended(ended) = &container.phase else { return false };
+        let Phase::Ended(ended) = &container.phase else {
+            return false;
+        };
         if self.ending.is_some() || self.failed.is_some() {
             return false;
         }
@@ -237,7 +251,9 @@ impl PodState {
     /// An init container failed for good.
     pub fn init_failed(&self) -> bool {
         self.pod.spec.restart_policy == RestartPolicy::Never
-            && self.of_role(Role::Init).any(|c| matches!(&c.phase, Phase::Ended(e) if e.exit.code != 0))
+            && self
+                .of_role(Role::Init)
+                .any(|c| matches!(&c.phase, Phase::Ended(e) if e.exit.code != 0))
     }
 
     fn mains_finished(&self) -> bool {
@@ -270,7 +286,8 @@ impl PodState {
     }
 
     pub fn any_main_begun(&self) -> bool {
-        self.of_role(Role::Main).any(|c| c.attempt > 0 || c.last.is_some() || c.id().is_some())
+        self.of_role(Role::Main)
+            .any(|c| c.attempt > 0 || c.last.is_some() || c.id().is_some())
     }
 }
 
@@ -279,7 +296,11 @@ impl Container {
         Self {
             name: spec.name.clone(),
             role,
-            phase: Phase::Waiting { reason: "", message: String::new(), since: now },
+            phase: Phase::Waiting {
+                reason: "",
+                message: String::new(),
+                since: now,
+            },
             attempt: 0,
             last: None,
             image_id: None,

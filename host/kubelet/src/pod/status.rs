@@ -8,8 +8,13 @@ use super::state::{Container, Ended, Phase, PodState, Role, Sandbox};
 use super::step::later;
 
 /// What the kubelet owns of `status.conditions`, in the order it writes them. All others are left to their owners.
-pub const CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const CONDITIONS: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 /// How long a failed pull is told as `ErrImagePull` before it is `ImagePullBackOff`.
 pub const PULL_FAILURE_SHOWN: SignedDuration = SignedDuration::from_secs(1);
@@ -73,7 +78,11 @@ pub fn phase(pod: &PodState) -> PodPhase {
         };
     }
     // Once begun, a pod runs until it is over, whatever its containers wait for.
-    if pod.any_main_begun() { PodPhase::Running } else { PodPhase::Pending }
+    if pod.any_main_begun() {
+        PodPhase::Running
+    } else {
+        PodPhase::Pending
+    }
 }
 
 fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
@@ -90,7 +99,10 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
     } else if unready.is_empty() {
         None
     } else {
-        Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))))
+        Some((
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        ))
     };
     let gates: Vec<&str> = pod
         .pod
@@ -101,7 +113,10 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
         .filter(|gate| !others(pod).any(|c| c["type"] == **gate && c["status"] == "True"))
         .collect();
     let gated = (!gates.is_empty()).then(|| {
-        let message = format!("corresponding condition of pod readiness gate {:?} does not exist or is not True.", gates[0]);
+        let message = format!(
+            "corresponding condition of pod readiness gate {:?} does not exist or is not True.",
+            gates[0]
+        );
         ("ReadinessGatesNotReady", message)
     });
     let unstarted: Vec<&str> = pod
@@ -117,7 +132,10 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
     let initialized = match phase {
         PodPhase::Succeeded => completed,
         _ if unstarted.is_empty() => None,
-        _ => Some(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", unstarted.join(" ")))),
+        _ => Some((
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", unstarted.join(" ")),
+        )),
     };
     // A pod that ended well was initialized.
     let was_initialized = initialized.as_ref().is_none_or(|(reason, _)| *reason == "PodCompleted");
@@ -125,7 +143,11 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
     let told = [
         ("PodReadyToStartContainers", sandbox, None),
         ("Initialized", was_initialized, initialized),
-        ("Ready", not_ready.is_none() && gated.is_none(), not_ready.clone().or(gated)),
+        (
+            "Ready",
+            not_ready.is_none() && gated.is_none(),
+            not_ready.clone().or(gated),
+        ),
         ("ContainersReady", not_ready.is_none(), not_ready),
         ("PodScheduled", true, None),
     ];
@@ -167,7 +189,11 @@ fn others(pod: &PodState) -> impl Iterator<Item = &Value> {
 
 fn container(pod: &PodState, c: &Container) -> Value {
     let name = &c.name;
-    let image = if c.alive() { &c.image } else { &pod.spec_of(name).unwrap_or(&Default::default()).image.clone() };
+    let image = if c.alive() {
+        &c.image
+    } else {
+        &pod.spec_of(name).unwrap_or(&Default::default()).image.clone()
+    };
     let mut last = c.last.as_ref();
     let state = match &c.phase {
         Phase::Waiting { reason, message, since } => match *reason {
@@ -179,11 +205,17 @@ fn container(pod: &PodState, c: &Container) -> Value {
             reason => json!({"waiting": {"reason": reason, "message": message}}),
         },
         Phase::Pulling | Phase::Starting => not_yet(pod, c),
-        Phase::Running { since, .. } | Phase::Stopping { since, .. } => json!({"running": {"startedAt": seconds(*since)}}),
+        Phase::Running { since, .. } | Phase::Stopping { since, .. } => {
+            json!({"running": {"startedAt": seconds(*since)}})
+        }
         Phase::Ended(ended) if pod.restarts(c) && c.not_before > pod.now => {
             last = Some(ended);
             let wait = c.not_before.duration_since(ended.exit.finished).as_secs();
-            let wait = if wait >= 60 { format!("{}m{}s", wait / 60, wait % 60) } else { format!("{wait}s") };
+            let wait = if wait >= 60 {
+                format!("{}m{}s", wait / 60, wait % 60)
+            } else {
+                format!("{wait}s")
+            };
             let meta = &pod.pod.metadata;
             let message = format!(
                 "back-off {wait} restarting failed container={name} pod={}_{}({})",
@@ -220,7 +252,9 @@ fn not_yet(pod: &PodState, c: &Container) -> Value {
     match &c.last {
         // Between two instances the container still is what it was.
         Some(last) => terminated(pod, last),
-        None if c.role == Role::Main && !pod.initialized() => json!({"waiting": {"reason": "PodInitializing"}}),
+        None if c.role == Role::Main && !pod.initialized() => {
+            json!({"waiting": {"reason": "PodInitializing"}})
+        }
         None if c.role != Role::Main && !matches!(c.phase, Phase::Pulling | Phase::Starting) => {
             json!({"waiting": {"reason": "PodInitializing"}})
         }

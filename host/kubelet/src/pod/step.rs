@@ -34,12 +34,33 @@ pub enum Happened {
     SandboxStarted(SandboxFacts),
     SandboxFailed(String),
     SandboxRemoved,
-    ImageReady { container: String, image_id: String },
-    ImageFailed { container: String, reason: &'static str, message: String },
-    Started { container: String, id: String, attempt: u32 },
+    ImageReady {
+        container: String,
+        image_id: String,
+    },
+    ImageFailed {
+        container: String,
+        reason: &'static str,
+        message: String,
+    },
+    Started {
+        container: String,
+        id: String,
+        attempt: u32,
+    },
     /// `reason`: `CreateContainerConfigError`, `CreateContainerError`, `RunContainerError`, `PostStartHookError`.
-    StartFailed { container: String, reason: &'static str, message: String },
-    Probed { container: String, id: String, kind: ProbeKind, success: bool, message: String },
+    StartFailed {
+        container: String,
+        reason: &'static str,
+        message: String,
+    },
+    Probed {
+        container: String,
+        id: String,
+        kind: ProbeKind,
+        success: bool,
+        message: String,
+    },
     Cleaned,
     /// A moment asked for by [`Command::WakeAt`] has come.
     Tick,
@@ -55,16 +76,38 @@ pub enum ProbeKind {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     PrepareVolumes,
-    StartSandbox { attempt: u32 },
-    PullImage { container: String },
-    StartContainer { container: String, attempt: u32, image_id: String },
-    BeginProbe { container: String, id: String, kind: ProbeKind },
-    EndProbes { container: String },
+    StartSandbox {
+        attempt: u32,
+    },
+    PullImage {
+        container: String,
+    },
+    StartContainer {
+        container: String,
+        attempt: u32,
+        image_id: String,
+    },
+    BeginProbe {
+        container: String,
+        id: String,
+        kind: ProbeKind,
+    },
+    EndProbes {
+        container: String,
+    },
     /// Runs the preStop hook within `grace`, then stops with what is left of it.
-    StopContainer { container: String, id: String, grace: Duration },
+    StopContainer {
+        container: String,
+        id: String,
+        grace: Duration,
+    },
     /// An ended instance that a newer one has replaced.
-    RemoveContainer { id: String },
-    RemoveSandbox { id: String },
+    RemoveContainer {
+        id: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
     /// Takes away volumes and logs.
     Cleanup,
     /// The pod's `status`, whole.
@@ -72,7 +115,11 @@ pub enum Command {
     /// Deletes the object with grace 0; its last status was reported before.
     Delete,
     /// A Kubernetes Event about the pod.
-    Tell { warning: bool, reason: &'static str, message: String },
+    Tell {
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    },
     WakeAt(Timestamp),
     /// Nothing is left of the pod.
     Forget,
@@ -103,7 +150,11 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
             }
             if pod.pod.metadata.deletion_timestamp.is_some() {
                 let grace = pod.pod.metadata.deletion_grace_period_seconds;
-                end(pod, grace.unwrap_or(pod.pod.spec.termination_grace_period_seconds), false);
+                end(
+                    pod,
+                    grace.unwrap_or(pod.pod.spec.termination_grace_period_seconds),
+                    false,
+                );
             }
         }
         Happened::Removed => end(pod, pod.pod.spec.termination_grace_period_seconds, true),
@@ -113,20 +164,36 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
             pod.volumes_backoff.reset();
         }
         Happened::VolumesFailed(message) => {
-            pod.volumes = Volumes::None { not_before: later(now, pod.volumes_backoff.failed_briefly()) };
-            orders.push(Command::Tell { warning: true, reason: "FailedMount", message });
+            pod.volumes = Volumes::None {
+                not_before: later(now, pod.volumes_backoff.failed_briefly()),
+            };
+            orders.push(Command::Tell {
+                warning: true,
+                reason: "FailedMount",
+                message,
+            });
         }
         Happened::SandboxStarted(facts) => {
             pod.sandbox = Sandbox::Ready(facts);
             pod.sandbox_backoff.reset();
         }
         Happened::SandboxFailed(message) => {
-            pod.sandbox = Sandbox::None { not_before: later(now, pod.sandbox_backoff.failed_briefly()) };
+            pod.sandbox = Sandbox::None {
+                not_before: later(now, pod.sandbox_backoff.failed_briefly()),
+            };
             let message = format!("Failed to create pod sandbox: {message}");
-            orders.push(Command::Tell { warning: true, reason: "FailedCreatePodSandBox", message });
+            orders.push(Command::Tell {
+                warning: true,
+                reason: "FailedCreatePodSandBox",
+                message,
+            });
         }
         Happened::SandboxRemoved => {
-            pod.sandbox = if pod.finished() { Sandbox::Gone } else { Sandbox::None { not_before: now } };
+            pod.sandbox = if pod.finished() {
+                Sandbox::Gone
+            } else {
+                Sandbox::None { not_before: now }
+            };
         }
         Happened::ImageReady { container, image_id } => {
             if let Some(c) = pod.container_mut(&container).filter(|c| c.phase == Phase::Pulling) {
@@ -135,15 +202,27 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
                 c.wait("", String::new(), now);
             }
         }
-        Happened::ImageFailed { container, reason, message } => {
+        Happened::ImageFailed {
+            container,
+            reason,
+            message,
+        } => {
             if let Some(c) = pod.container_mut(&container).filter(|c| c.phase == Phase::Pulling) {
                 c.not_before = later(now, c.pulls.failed());
                 c.wait(reason, message.clone(), now);
-                orders.push(Command::Tell { warning: true, reason: "Failed", message });
+                orders.push(Command::Tell {
+                    warning: true,
+                    reason: "Failed",
+                    message,
+                });
             }
         }
         Happened::Started { container, id, attempt } => started(pod, &container, id, attempt, orders),
-        Happened::StartFailed { container, reason, message } => {
+        Happened::StartFailed {
+            container,
+            reason,
+            message,
+        } => {
             if let Some(c) = pod.container_mut(&container).filter(|c| c.phase == Phase::Starting) {
                 // What is missing (a ConfigMap, a key) is often on its way; what cannot run will not soon.
                 let wait = match reason {
@@ -152,10 +231,20 @@ fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Command>) {
                 };
                 c.not_before = later(now, wait);
                 c.wait(reason, message.clone(), now);
-                orders.push(Command::Tell { warning: true, reason: "Failed", message: format!("Error: {message}") });
+                orders.push(Command::Tell {
+                    warning: true,
+                    reason: "Failed",
+                    message: format!("Error: {message}"),
+                });
             }
         }
-        Happened::Probed { container, id, kind, success, message } => {
+        Happened::Probed {
+            container,
+            id,
+            kind,
+            success,
+            message,
+        } => {
             probed(pod, &container, &id, kind, success, message, orders);
         }
         Happened::Cleaned => pod.cleanup = Cleanup::Done,
@@ -177,19 +266,30 @@ fn end(pod: &mut PodState, grace: u64, removed: bool) {
 
 fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mut Vec<Command>) {
     let now = pod.now;
-    let Some(spec) = pod.spec_of(name).cloned() else { return };
-    let Some(c) = pod.container_mut(name).filter(|c| c.phase == Phase::Starting) else { return };
+    let Some(spec) = pod.spec_of(name).cloned() else {
+        return;
+    };
+    let Some(c) = pod.container_mut(name).filter(|c| c.phase == Phase::Starting) else {
+        return;
+    };
     if let Some(last) = &c.last {
         orders.push(Command::RemoveContainer { id: last.id.clone() });
     }
     c.attempt = attempt;
     c.image = spec.image;
     c.starts.reset();
-    c.phase = Phase::Running { id: id.clone(), since: now };
+    c.phase = Phase::Running {
+        id: id.clone(),
+        since: now,
+    };
     c.probes = Probes::default();
     c.started = spec.startup_probe.is_none();
     c.ready = c.started && spec.readiness_probe.is_none();
-    orders.push(Command::Tell { warning: false, reason: "Started", message: format!("Started container {name}") });
+    orders.push(Command::Tell {
+        warning: false,
+        reason: "Started",
+        message: format!("Started container {name}"),
+    });
     begin_probes(pod, name, orders);
     // The runtime may have told of its end before we took in its start.
     let told = pod.facts.iter().flat_map(|f| &f.containers).find(|c| c.id == id);
@@ -200,11 +300,19 @@ fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mu
 
 /// The probes whose time has come: the startup probe alone, then the other two.
 pub(crate) fn begin_probes(pod: &PodState, name: &str, orders: &mut Vec<Command>) {
-    let (Some(c), Some(spec)) = (pod.container(name), pod.spec_of(name)) else { return };
-    let Phase::Running { id, .. } = &c.phase else { return };
+    let (Some(c), Some(spec)) = (pod.container(name), pod.spec_of(name)) else {
+        return;
+    };
+    let Phase::Running { id, .. } = &c.phase else {
+        return;
+    };
     let mut begin = |kind, probe: &Option<Probe>| {
         if probe.is_some() {
-            orders.push(Command::BeginProbe { container: name.into(), id: id.clone(), kind });
+            orders.push(Command::BeginProbe {
+                container: name.into(),
+                id: id.clone(),
+                kind,
+            });
         }
     };
     if !c.started {
@@ -224,12 +332,18 @@ fn probed(
     message: String,
     orders: &mut Vec<Command>,
 ) {
-    let Some(spec) = pod.spec_of(name).cloned() else { return };
+    let Some(spec) = pod.spec_of(name).cloned() else {
+        return;
+    };
     let grace = pod.pod.spec.termination_grace_period_seconds;
     let now = pod.now;
-    let Some(c) = pod.container_mut(name) else { return };
+    let Some(c) = pod.container_mut(name) else {
+        return;
+    };
     // An outcome that was on its way when its instance ended says nothing about the next one.
-    let Phase::Running { id: present, since } = &c.phase else { return };
+    let Phase::Running { id: present, since } = &c.phase else {
+        return;
+    };
     let (present, since) = (present.clone(), *since);
     if present != id {
         return;
@@ -243,9 +357,19 @@ fn probed(
     let length = streak.add(success);
     if !success {
         let message = format!("{word} probe failed: {message}");
-        orders.push(Command::Tell { warning: true, reason: "Unhealthy", message });
+        orders.push(Command::Tell {
+            warning: true,
+            reason: "Unhealthy",
+            message,
+        });
     }
-    let enough = length >= if success { probe.success_threshold } else { probe.failure_threshold }.max(1);
+    let enough = length
+        >= if success {
+            probe.success_threshold
+        } else {
+            probe.failure_threshold
+        }
+        .max(1);
     match kind {
         _ if !enough => {}
         ProbeKind::Startup if success => {
@@ -262,12 +386,24 @@ fn probed(
             let grace = Duration::from_secs(probe.termination_grace_period_seconds.unwrap_or(grace));
             let word = word.to_lowercase();
             let message = format!("Container {name} failed {word} probe, will be restarted");
-            orders.push(Command::Tell { warning: false, reason: "Killing", message });
+            orders.push(Command::Tell {
+                warning: false,
+                reason: "Killing",
+                message,
+            });
             orders.push(Command::EndProbes { container: name.into() });
-            orders.push(Command::StopContainer { container: name.into(), id: present.clone(), grace });
+            orders.push(Command::StopContainer {
+                container: name.into(),
+                id: present.clone(),
+                grace,
+            });
             let deadline = later(now, SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX));
             c.ready = false;
-            c.phase = Phase::Stopping { id: present, since, deadline };
+            c.phase = Phase::Stopping {
+                id: present,
+                since,
+                deadline,
+            };
         }
     }
 }
@@ -280,7 +416,9 @@ fn take_facts(pod: &mut PodState, facts: PodFacts, orders: &mut Vec<Command>) {
     };
     for at in 0..pod.containers.len() {
         let c = &pod.containers[at];
-        let (Phase::Running { id, since } | Phase::Stopping { id, since, .. }) = &c.phase else { continue };
+        let (Phase::Running { id, since } | Phase::Stopping { id, since, .. }) = &c.phase else {
+            continue;
+        };
         let unknown = |reason: &str, message: &str| Exit {
             code: 137,
             reason: reason.into(),
@@ -301,9 +439,15 @@ fn take_facts(pod: &mut PodState, facts: PodFacts, orders: &mut Vec<Command>) {
     }
     if lost {
         pod.sandbox = Sandbox::Removing;
-        orders.push(Command::RemoveSandbox { id: facts.sandbox.id.clone() });
+        orders.push(Command::RemoveSandbox {
+            id: facts.sandbox.id.clone(),
+        });
         let message = "Pod sandbox changed, it will be killed and re-created.".into();
-        orders.push(Command::Tell { warning: false, reason: "SandboxChanged", message });
+        orders.push(Command::Tell {
+            warning: false,
+            reason: "SandboxChanged",
+            message,
+        });
     }
     pod.facts = Some(facts);
 }
@@ -311,7 +455,9 @@ fn take_facts(pod: &mut PodState, facts: PodFacts, orders: &mut Vec<Command>) {
 fn exited(pod: &mut PodState, name: &str, ended: Ended, orders: &mut Vec<Command>) {
     let now = pod.now;
     let image = pod.spec_of(name).map(|s| s.image.clone());
-    let Some(c) = pod.container_mut(name) else { return };
+    let Some(c) = pod.container_mut(name) else {
+        return;
+    };
     orders.push(Command::EndProbes { container: name.into() });
     c.end(ended);
     // It was stopped to be started anew with another image: no crash.
@@ -348,17 +494,26 @@ fn decide(pod: &mut PodState, orders: &mut Vec<Command>) {
 
 /// `activeDeadlineSeconds`.
 fn check_deadline(pod: &mut PodState, orders: &mut Vec<Command>) {
-    let Some(deadline) = active_deadline(pod) else { return };
+    let Some(deadline) = active_deadline(pod) else {
+        return;
+    };
     if pod.failed.is_none() && !pod.finished() && pod.now >= deadline {
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
-        orders.push(Command::Tell { warning: false, reason: "DeadlineExceeded", message: message.clone() });
+        orders.push(Command::Tell {
+            warning: false,
+            reason: "DeadlineExceeded",
+            message: message.clone(),
+        });
         pod.failed = Some(("DeadlineExceeded", message));
     }
 }
 
 fn active_deadline(pod: &PodState) -> Option<Timestamp> {
     let seconds = pod.pod.spec.active_deadline_seconds?;
-    Some(later(pod.start_time, SignedDuration::from_secs(seconds.min(i32::MAX as u64) as i64)))
+    Some(later(
+        pod.start_time,
+        SignedDuration::from_secs(seconds.min(i32::MAX as u64) as i64),
+    ))
 }
 
 /// Starts what is due: volumes, sandbox and first images at once, then containers in their order.
@@ -370,7 +525,9 @@ fn move_on(pod: &mut PodState, orders: &mut Vec<Command>) {
     }
     if matches!(&pod.sandbox, Sandbox::None { not_before } if *not_before <= now) {
         pod.sandbox = Sandbox::Starting;
-        orders.push(Command::StartSandbox { attempt: pod.sandbox_attempt });
+        orders.push(Command::StartSandbox {
+            attempt: pod.sandbox_attempt,
+        });
         pod.sandbox_attempt += 1;
     }
     let ground = pod.volumes == Volumes::Ready && matches!(pod.sandbox, Sandbox::Ready(_));
@@ -394,18 +551,35 @@ fn move_on(pod: &mut PodState, orders: &mut Vec<Command>) {
 fn advance(pod: &mut PodState, at: usize, ground: bool, orders: &mut Vec<Command>) {
     let (now, grace) = (pod.now, pod.pod.spec.termination_grace_period_seconds);
     let again = pod.restarts(&pod.containers[at]);
-    let image = pod.spec_of(&pod.containers[at].name).map(|s| s.image.clone()).unwrap_or_default();
+    let image = pod
+        .spec_of(&pod.containers[at].name)
+        .map(|s| s.image.clone())
+        .unwrap_or_default();
     let c = &mut pod.containers[at];
     let name = c.name.clone();
     match &c.phase {
         Phase::Running { id, since } if c.image != image => {
             let message = format!("Container {name} definition changed, will be restarted");
-            orders.push(Command::Tell { warning: false, reason: "Killing", message });
-            orders.push(Command::EndProbes { container: name.clone() });
+            orders.push(Command::Tell {
+                warning: false,
+                reason: "Killing",
+                message,
+            });
+            orders.push(Command::EndProbes {
+                container: name.clone(),
+            });
             let grace = Duration::from_secs(grace);
-            orders.push(Command::StopContainer { container: name, id: id.clone(), grace });
+            orders.push(Command::StopContainer {
+                container: name,
+                id: id.clone(),
+                grace,
+            });
             let deadline = later(now, SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX));
-            c.phase = Phase::Stopping { id: id.clone(), since: *since, deadline };
+            c.phase = Phase::Stopping {
+                id: id.clone(),
+                since: *since,
+                deadline,
+            };
         }
         Phase::Ended(ended) if again => {
             if c.not_before > now {
@@ -424,7 +598,11 @@ fn advance(pod: &mut PodState, at: usize, ground: bool, orders: &mut Vec<Command
             }
             Some(image_id) if ground => {
                 c.phase = Phase::Starting;
-                orders.push(Command::StartContainer { container: name, attempt: c.attempt, image_id });
+                orders.push(Command::StartContainer {
+                    container: name,
+                    attempt: c.attempt,
+                    image_id,
+                });
             }
             Some(_) => {}
         },
@@ -437,9 +615,15 @@ fn wind_down(pod: &mut PodState, orders: &mut Vec<Command>) {
     let now = pod.now;
     let deadline = match &pod.ending {
         Some(ending) => ending.deadline,
-        None => later(now, SignedDuration::from_secs(pod.pod.spec.termination_grace_period_seconds as i64)),
+        None => later(
+            now,
+            SignedDuration::from_secs(pod.pod.spec.termination_grace_period_seconds as i64),
+        ),
     };
-    let mut others_alive = pod.containers.iter().any(|c| c.role != Role::Sidecar && (c.alive() || c.in_flight()));
+    let mut others_alive = pod
+        .containers
+        .iter()
+        .any(|c| c.role != Role::Sidecar && (c.alive() || c.in_flight()));
     for at in (0..pod.containers.len()).rev() {
         let c = &mut pod.containers[at];
         if c.role == Role::Sidecar && others_alive {
@@ -448,17 +632,31 @@ fn wind_down(pod: &mut PodState, orders: &mut Vec<Command>) {
         others_alive |= c.role == Role::Sidecar && (c.alive() || c.in_flight());
         let (id, since, hurry) = match &c.phase {
             Phase::Running { id, since } => (id.clone(), *since, false),
-            Phase::Stopping { id, since, deadline: earlier } if deadline < *earlier => (id.clone(), *since, true),
+            Phase::Stopping {
+                id,
+                since,
+                deadline: earlier,
+            } if deadline < *earlier => (id.clone(), *since, true),
             _ => continue,
         };
         let name = c.name.clone();
         if !hurry {
             let message = format!("Stopping container {name}");
-            orders.push(Command::Tell { warning: false, reason: "Killing", message });
-            orders.push(Command::EndProbes { container: name.clone() });
+            orders.push(Command::Tell {
+                warning: false,
+                reason: "Killing",
+                message,
+            });
+            orders.push(Command::EndProbes {
+                container: name.clone(),
+            });
         }
         let left = deadline.duration_since(now).max(SignedDuration::ZERO).unsigned_abs();
-        orders.push(Command::StopContainer { container: name, id: id.clone(), grace: left });
+        orders.push(Command::StopContainer {
+            container: name,
+            id: id.clone(),
+            grace: left,
+        });
         c.phase = Phase::Stopping { id, since, deadline };
     }
     if pod.containers.iter().any(|c| c.alive() || c.in_flight()) || pod.volumes == Volumes::Preparing {
@@ -521,7 +719,9 @@ fn wake(pod: &mut PodState, orders: &mut Vec<Command>) {
             }
         }
     }
-    let Some(next) = moments.into_iter().filter(|m| *m > now).min() else { return };
+    let Some(next) = moments.into_iter().filter(|m| *m > now).min() else {
+        return;
+    };
     if pod.wake_at.is_none_or(|at| at > next || at <= now) {
         pod.wake_at = Some(next);
         orders.push(Command::WakeAt(next));

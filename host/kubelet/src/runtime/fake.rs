@@ -15,8 +15,8 @@ use model::Failure;
 use tokio::sync::mpsc;
 
 use super::{
-    ContainerConfig, ContainerFacts, ContainerState, ExecOutput, Exit, ImageFacts, ImageTrouble, ImageWanted,
-    PodFacts, PodRef, Runtime, RuntimeInfo, SandboxConfig, SandboxFacts,
+    ContainerConfig, ContainerFacts, ContainerState, ExecOutput, Exit, ImageFacts, ImageTrouble, ImageWanted, PodFacts,
+    PodRef, Runtime, RuntimeInfo, SandboxConfig, SandboxFacts,
 };
 
 /// What a container of an image does, decided when it is started.
@@ -79,7 +79,10 @@ impl FakeRuntime {
 
     /// What containers of this image do from now on.
     pub fn script(&self, image: &str, script: Script) {
-        self.scripts.lock().expect("no panic holds it").insert(image.into(), script);
+        self.scripts
+            .lock()
+            .expect("no panic holds it")
+            .insert(image.into(), script);
     }
 
     /// Ends a running container of a pod; `false` if there is none of that name.
@@ -136,18 +139,34 @@ fn end(c: &mut ContainerFacts, code: i32) -> bool {
         ContainerState::Exited(_) => return false,
     };
     let (finished, reason) = (Timestamp::now(), Exit::reason_of(code).into());
-    c.state = ContainerState::Exited(Exit { code, reason, message: String::new(), started, finished });
+    c.state = ContainerState::Exited(Exit {
+        code,
+        reason,
+        message: String::new(),
+        started,
+        finished,
+    });
     true
 }
 
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Failure> {
-        Ok(RuntimeInfo { name: "fake".into(), version: env!("CARGO_PKG_VERSION").into(), trouble: None })
+        Ok(RuntimeInfo {
+            name: "fake".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            trouble: None,
+        })
     }
 
     async fn list(&self) -> Result<Vec<PodFacts>, Failure> {
-        Ok(self.pods.lock().expect("no panic holds it").values().map(Held::facts).collect())
+        Ok(self
+            .pods
+            .lock()
+            .expect("no panic holds it")
+            .values()
+            .map(Held::facts)
+            .collect())
     }
 
     async fn pod(&self, uid: &str) -> Result<Option<PodFacts>, Failure> {
@@ -166,7 +185,10 @@ impl Runtime for FakeRuntime {
         let scripts = self.scripts.lock().expect("no panic holds it");
         if scripts.get(&wanted.image).is_some_and(|s| s.missing) {
             let message = format!("failed to pull image \"{}\": not found", wanted.image);
-            return Err(ImageTrouble { reason: "ErrImagePull", message });
+            return Err(ImageTrouble {
+                reason: "ErrImagePull",
+                message,
+            });
         }
         Ok(format!("fake:{}", wanted.image))
     }
@@ -178,7 +200,10 @@ impl Runtime for FakeRuntime {
     async fn start_sandbox(&self, config: &SandboxConfig) -> Result<SandboxFacts, Failure> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number % (1 << 22));
-        let sandbox = SandboxFacts { id: format!("{}-{number}", config.pod.uid), ip: ip.to_string() };
+        let sandbox = SandboxFacts {
+            id: format!("{}-{number}", config.pod.uid),
+            ip: ip.to_string(),
+        };
         let held = Held {
             pod: config.pod.clone(),
             sandbox: sandbox.clone(),
@@ -186,7 +211,10 @@ impl Runtime for FakeRuntime {
             containers: Vec::new(),
             scripts: HashMap::new(),
         };
-        self.pods.lock().expect("no panic holds it").insert(config.pod.uid.clone(), held);
+        self.pods
+            .lock()
+            .expect("no panic holds it")
+            .insert(config.pod.uid.clone(), held);
         Ok(sandbox)
     }
 
@@ -196,7 +224,13 @@ impl Runtime for FakeRuntime {
         pod: &SandboxConfig,
         config: &ContainerConfig,
     ) -> Result<String, Failure> {
-        let script = self.scripts.lock().expect("no panic holds it").get(&config.image).cloned().unwrap_or_default();
+        let script = self
+            .scripts
+            .lock()
+            .expect("no panic holds it")
+            .get(&config.image)
+            .cloned()
+            .unwrap_or_default();
         let id = format!("{}/{}/{}", pod.pod.uid, config.name, config.attempt);
         let facts = self.change(&pod.pod.uid, |held| {
             let mut c = ContainerFacts {
@@ -204,7 +238,9 @@ impl Runtime for FakeRuntime {
                 name: config.name.clone(),
                 attempt: config.attempt,
                 image_id: config.image_id.clone(),
-                state: ContainerState::Running { started: Timestamp::now() },
+                state: ContainerState::Running {
+                    started: Timestamp::now(),
+                },
             };
             let ended = script.exits.is_some_and(|code| end(&mut c, code));
             held.containers.push(c);
@@ -233,13 +269,19 @@ impl Runtime for FakeRuntime {
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), Failure> {
-        self.pods.lock().expect("no panic holds it").retain(|_, held| held.sandbox.id != id);
+        self.pods
+            .lock()
+            .expect("no panic holds it")
+            .retain(|_, held| held.sandbox.id != id);
         Ok(())
     }
 
     async fn exec_sync(&self, id: &str, _: &[String], _: Duration) -> Result<ExecOutput, Failure> {
         let code = self.container(id, |held, _| held.scripts.get(id).map_or(0, |s| s.exec_code));
-        Ok(ExecOutput { code: code.unwrap_or(1), ..ExecOutput::default() })
+        Ok(ExecOutput {
+            code: code.unwrap_or(1),
+            ..ExecOutput::default()
+        })
     }
 
     async fn exec(&self, _: &str, _: &ExecRequest) -> Result<Session, Failure> {

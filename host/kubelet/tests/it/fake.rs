@@ -24,17 +24,36 @@ fn web() -> serde_json::Value {
 async fn a_node_registers_and_renews_its_lease() {
     let (_dir, _, mut node) = node();
     let key = ObjectKey::new(GroupResource::new("", "nodes"), "", "n1");
-    node.until("the node is ready", |n| n.fake.object(&key).is_some_and(|o| condition(&o.value()["status"], "Ready"))).await;
+    node.until("the node is ready", |n| {
+        n.fake
+            .object(&key)
+            .is_some_and(|o| condition(&o.value()["status"], "Ready"))
+    })
+    .await;
     let value = node.fake.object(&key).unwrap().value();
     assert_eq!(value["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(value["status"]["capacity"]["pods"], "10000");
-    assert!(value["status"]["nodeInfo"]["containerRuntimeVersion"].as_str().unwrap().starts_with("fake://"));
-    let lease = ObjectKey::new(GroupResource::new("coordination.k8s.io", "leases"), "kube-node-lease", "n1");
-    node.until("there is a lease", |n| n.fake.object(&lease).is_some()).await;
+    assert!(
+        value["status"]["nodeInfo"]["containerRuntimeVersion"]
+            .as_str()
+            .unwrap()
+            .starts_with("fake://")
+    );
+    let lease = ObjectKey::new(
+        GroupResource::new("coordination.k8s.io", "leases"),
+        "kube-node-lease",
+        "n1",
+    );
+    node.until("there is a lease", |n| n.fake.object(&lease).is_some())
+        .await;
     let first = node.fake.object(&lease).unwrap().version;
-    node.until("it is renewed", |n| n.fake.object(&lease).is_some_and(|o| o.version > first)).await;
+    node.until("it is renewed", |n| {
+        n.fake.object(&lease).is_some_and(|o| o.version > first)
+    })
+    .await;
     node.fake.remove(&key);
-    node.until("a deleted node comes back", |n| n.fake.object(&key).is_some()).await;
+    node.until("a deleted node comes back", |n| n.fake.object(&key).is_some())
+        .await;
     node.halt().await;
 }
 
@@ -47,11 +66,20 @@ async fn a_pod_runs_is_restarted_and_deleted() {
     assert_eq!(status["phase"], "Running");
     assert!(status["podIP"].as_str().unwrap().starts_with("10."));
     assert!(runtime.exit(&uid, "web", 1).await);
-    node.until("it was restarted", |n| n.status("p")["containerStatuses"][0]["restartCount"] == 1).await;
+    node.until("it was restarted", |n| {
+        n.status("p")["containerStatuses"][0]["restartCount"] == 1
+    })
+    .await;
     node.until_running("p").await;
-    assert_eq!(node.status("p")["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(
+        node.status("p")["containerStatuses"][0]["lastState"]["terminated"]["exitCode"],
+        1
+    );
     assert!(runtime.exit(&uid, "web", 1).await);
-    node.until("it waits", |n| state(&n.status("p"), 0, "waiting")["reason"] == "CrashLoopBackOff").await;
+    node.until("it waits", |n| {
+        state(&n.status("p"), 0, "waiting")["reason"] == "CrashLoopBackOff"
+    })
+    .await;
     node.delete("p", 30);
     node.until_gone("p").await;
     assert_eq!(runtime.count(), 0);
@@ -61,13 +89,32 @@ async fn a_pod_runs_is_restarted_and_deleted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_ends_at_once_is_told_as_it_was() {
     let (_dir, runtime, mut node) = node();
-    runtime.script("job:1", Script { exits: Some(3), ..Script::default() });
-    runtime.script("none:1", Script { missing: true, ..Script::default() });
-    node.put("job", json!({"restartPolicy": "Never", "containers": [{"name": "job", "image": "job:1"}]}));
+    runtime.script(
+        "job:1",
+        Script {
+            exits: Some(3),
+            ..Script::default()
+        },
+    );
+    runtime.script(
+        "none:1",
+        Script {
+            missing: true,
+            ..Script::default()
+        },
+    );
+    node.put(
+        "job",
+        json!({"restartPolicy": "Never", "containers": [{"name": "job", "image": "job:1"}]}),
+    );
     node.put("none", json!({"containers": [{"name": "none", "image": "none:1"}]}));
-    node.until("the job failed", |n| n.status("job")["phase"] == "Failed").await;
+    node.until("the job failed", |n| n.status("job")["phase"] == "Failed")
+        .await;
     assert_eq!(state(&node.status("job"), 0, "terminated")["exitCode"], 3);
-    node.until("the pull backs off", |n| state(&n.status("none"), 0, "waiting")["reason"] == "ImagePullBackOff").await;
+    node.until("the pull backs off", |n| {
+        state(&n.status("none"), 0, "waiting")["reason"] == "ImagePullBackOff"
+    })
+    .await;
     node.halt().await;
 }
 
@@ -80,13 +127,17 @@ async fn a_kubelet_that_comes_back_takes_its_pods_up_and_ends_those_deleted_mean
     node.until_running("goes").await;
     let before = node.status("stays");
     node.halt().await;
-    node.fake.remove(&ObjectKey::new(GroupResource::new("", "pods"), "default", "goes"));
+    node.fake
+        .remove(&ObjectKey::new(GroupResource::new("", "pods"), "default", "goes"));
     node.resume();
     node.put("new", web());
     node.until_running("new").await;
     crate::support::eventually("the orphan is ended", async || runtime.count() == 2).await;
     let after = node.status("stays");
-    assert_eq!(after["containerStatuses"], before["containerStatuses"], "nothing was restarted");
+    assert_eq!(
+        after["containerStatuses"], before["containerStatuses"],
+        "nothing was restarted"
+    );
     assert_eq!(after["podIP"], before["podIP"]);
     node.halt().await;
 }
@@ -119,7 +170,13 @@ async fn a_thousand_pods_come_and_go() {
     for at in 0..1000 {
         node.put(&format!("p{at}"), web());
     }
-    let ready = |n: &TestNode| n.fake.objects("pods").iter().filter(|o| condition(&o.value()["status"], "Ready")).count();
+    let ready = |n: &TestNode| {
+        n.fake
+            .objects("pods")
+            .iter()
+            .filter(|o| condition(&o.value()["status"], "Ready"))
+            .count()
+    };
     let begun = std::time::Instant::now();
     crate::support::eventually("all are ready", async || ready(&node) == 1000).await;
     eprintln!("a thousand fake pods ready after {:?}", begun.elapsed());
@@ -141,7 +198,8 @@ async fn config_maps_become_variables_and_a_missing_one_is_waited_for() {
         waiting["reason"] == "CreateContainerConfigError" && waiting["message"] == "configmap \"late\" not found"
     })
     .await;
-    node.fake.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"A": "1"}}));
+    node.fake
+        .put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"A": "1"}}));
     node.until_running("p").await;
     node.halt().await;
 }

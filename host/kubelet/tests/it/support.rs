@@ -32,7 +32,14 @@ impl TestNode {
         config.volume_refresh = Duration::from_millis(200);
         config.max_pods = 10_000;
         let streams = kubelet::streams(&config, runtime.clone());
-        let mut node = Self { fake, config, runtime, streams, stop: CancellationToken::new(), task: None };
+        let mut node = Self {
+            fake,
+            config,
+            runtime,
+            streams,
+            stop: CancellationToken::new(),
+            task: None,
+        };
         node.resume();
         node
     }
@@ -40,11 +47,25 @@ impl TestNode {
     /// A kubelet on what is there.
     pub fn resume(&mut self) {
         self.stop = CancellationToken::new();
-        let (config, cluster, runtime, stop) =
-            (self.config.clone(), self.fake.cluster(), self.runtime.clone(), self.stop.clone());
+        let (config, cluster, runtime, stop) = (
+            self.config.clone(),
+            self.fake.cluster(),
+            self.runtime.clone(),
+            self.stop.clone(),
+        );
         self.task = Some(tokio::spawn(async move {
-            kubelet::run(config, cluster, runtime, stop).await.expect("the kubelet runs");
+            kubelet::run(config, cluster, runtime, stop)
+                .await
+                .expect("the kubelet runs");
         }));
+    }
+
+    /// For a test that fails: the kubelet does nothing more.
+    pub fn abandon(&mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
     }
 
     /// The kubelet ends; its pods do not.
@@ -71,11 +92,11 @@ impl TestNode {
         self.pod(name).map_or(Value::Null, |mut pod| pod["status"].take())
     }
 
-    /// As the API server marks a pod that somebody deletes.
+    /// As the API server marks a pod that somebody deletes; with no grace at all it would be gone at once.
     pub fn delete(&self, name: &str, grace: u64) {
         let mut pod = self.pod(name).expect("the pod is there");
         pod["metadata"]["deletionTimestamp"] = json!(jiff::Timestamp::now().to_string());
-        pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace.max(1));
         self.fake.put(pod);
     }
 
@@ -85,7 +106,8 @@ impl TestNode {
     }
 
     pub async fn until_running(&self, name: &str) {
-        self.until(&format!("{name} is ready"), |n| condition(&n.status(name), "Ready")).await;
+        self.until(&format!("{name} is ready"), |n| condition(&n.status(name), "Ready"))
+            .await;
     }
 
     pub async fn until_gone(&self, name: &str) {
@@ -98,11 +120,20 @@ impl TestNode {
     }
 
     pub fn container(&self, pod: &str, container: &str) -> ContainerRef {
-        ContainerRef { namespace: "default".into(), pod: pod.into(), uid: Uid::default(), container: container.into() }
+        ContainerRef {
+            namespace: "default".into(),
+            pod: pod.into(),
+            uid: Uid::default(),
+            container: container.into(),
+        }
     }
 
     pub async fn logs(&self, pod: &str, container: &str, options: LogOptions) -> String {
-        let mut stream = self.streams.logs(&self.container(pod, container), &options).await.expect("there are logs");
+        let mut stream = self
+            .streams
+            .logs(&self.container(pod, container), &options)
+            .await
+            .expect("there are logs");
         let mut all = Vec::new();
         while let Some(chunk) = stream.next().await {
             all.extend_from_slice(&chunk.expect("the log is read"));
@@ -112,7 +143,11 @@ impl TestNode {
 }
 
 pub fn condition(status: &Value, name: &str) -> bool {
-    status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == name && c["status"] == "True")
+    status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == name && c["status"] == "True")
 }
 
 pub fn state<'a>(status: &'a Value, container: usize, state: &str) -> &'a Value {

@@ -22,12 +22,18 @@ struct Wasm {
 impl Drop for Wasm {
     /// Whatever a test did, it leaves no process.
     fn drop(&mut self) {
-        let _ = WasmRuntime::end_all(&self.dir.path().join("wasm"));
+        self.node.abandon();
+        // Until nothing was started behind our back any more.
+        while WasmRuntime::end_all(&self.dir.path().join("wasm")).unwrap_or(0) > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
 fn guest(name: &str) -> Option<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests").join(format!("{name}.wasm"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/guests")
+        .join(format!("{name}.wasm"));
     if !file.exists() {
         skip(&format!("{name} is not built; run `cargo xtask guests`"));
         return None;
@@ -37,7 +43,10 @@ fn guest(name: &str) -> Option<PathBuf> {
 
 fn runtime(dir: &Path) -> Arc<dyn Runtime> {
     let images = ImageStore::open(dir.join("images")).expect("a store");
-    let shim = ShimCommand { program: env!("CARGO_BIN_EXE_pilotis-wasm-shim").into(), args: Vec::new() };
+    let shim = ShimCommand {
+        program: env!("CARGO_BIN_EXE_pilotis-wasm-shim").into(),
+        args: Vec::new(),
+    };
     Arc::new(WasmRuntime::new(dir.join("wasm"), images, shim).expect("a runtime"))
 }
 
@@ -77,11 +86,17 @@ async fn get(ip: &str, path: &str) -> Option<(u16, String)> {
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     let body = answer.split_once("\r\n\r\n")?.1;
     // Chunked: the longest line is the text.
-    Some((status, body.lines().max_by_key(|l| l.len()).unwrap_or_default().to_owned()))
+    Some((
+        status,
+        body.lines().max_by_key(|l| l.len()).unwrap_or_default().to_owned(),
+    ))
 }
 
 async fn finished(node: &TestNode, name: &str) -> Value {
-    node.until(&format!("{name} has ended"), |n| !state(&n.status(name), 0, "terminated").is_null()).await;
+    node.until(&format!("{name} has ended"), |n| {
+        !state(&n.status(name), 0, "terminated").is_null()
+    })
+    .await;
     state(&node.status(name), 0, "terminated").clone()
 }
 
@@ -94,7 +109,10 @@ async fn a_command_runs_to_its_end_and_its_output_is_its_log() {
     node.put("trap", command(&["nothing-like-this"]));
     assert_eq!(finished(node, "hello").await["reason"], "Completed");
     assert_eq!(node.status("hello")["phase"], "Succeeded");
-    assert_eq!(node.logs("hello", "c", LogOptions::default()).await, "hello $(WHO) world\n");
+    assert_eq!(
+        node.logs("hello", "c", LogOptions::default()).await,
+        "hello $(WHO) world\n"
+    );
     // WASI 0.2 exits well or badly; the number does not cross.
     assert_eq!(finished(node, "three").await["exitCode"], 1);
     assert_eq!(finished(node, "trap").await["reason"], "Error");
@@ -129,7 +147,10 @@ async fn a_component_serves_on_its_pods_own_address() {
     assert_eq!(get(&ip("a"), "/trap").await.map(|a| a.0), Some(500));
     assert_eq!(get(&ip("a"), "/").await.map(|a| a.0), Some(200));
     let log = node.logs("a", "web", LogOptions::default()).await;
-    assert!(log.contains("/missing 404\n") && log.contains("a request failed"), "{log}");
+    assert!(
+        log.contains("/missing 404\n") && log.contains("a request failed"),
+        "{log}"
+    );
     // An endless request does not keep others from being answered.
     let (slow, address) = (ip("a"), ip("a"));
     let spin = tokio::spawn(async move { get(&slow, "/spin").await });
@@ -137,7 +158,10 @@ async fn a_component_serves_on_its_pods_own_address() {
     let begun = Instant::now();
     node.delete("a", 2);
     node.until_gone("a").await;
-    assert!(begun.elapsed() < Duration::from_secs(30), "the grace ends what does not end");
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "the grace ends what does not end"
+    );
     drop(spin);
     assert!(get(&address, "/").await.is_none());
     wasm.node.halt().await;
@@ -184,13 +208,22 @@ async fn limits_hold_and_an_endless_loop_can_be_stopped() {
     let begun = Instant::now();
     node.delete("spin", 30);
     node.until_gone("spin").await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "it was not waited for: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "it was not waited for: {:?}",
+        begun.elapsed()
+    );
     wasm.node.halt().await;
 }
 
 fn sandbox_of(wasm: &Wasm, pod: &str) -> PathBuf {
-    let uid = wasm.node.pod(pod).expect("the pod is there")["metadata"]["uid"].as_str().expect("a uid").to_owned();
-    let entries = std::fs::read_dir(wasm.dir.path().join("wasm")).unwrap().map(|e| e.unwrap().path());
+    let uid = wasm.node.pod(pod).expect("the pod is there")["metadata"]["uid"]
+        .as_str()
+        .expect("a uid")
+        .to_owned();
+    let entries = std::fs::read_dir(wasm.dir.path().join("wasm"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
     let mut of_pod = entries.filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with(&uid));
     of_pod.next().expect("the pod has a sandbox")
 }
@@ -198,7 +231,12 @@ fn sandbox_of(wasm: &Wasm, pod: &str) -> PathBuf {
 fn cpu_time(pid: &str) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).expect("the process runs");
     let after = stat.rsplit(") ").next().unwrap();
-    let ticks: u64 = after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    let ticks: u64 = after
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -206,9 +244,7 @@ fn cpu_time(pid: &str) -> Duration {
 async fn volumes_are_folders_that_follow_the_cluster() {
     let Some(mut wasm) = start() else { return };
     let node = &wasm.node;
-    let map = |text: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"greeting": text}})
-    };
+    let map = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"greeting": text}});
     node.fake.put(map("good morning"));
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": "c2VzYW1l"}});
     node.fake.put(secret);
@@ -223,49 +259,92 @@ async fn volumes_are_folders_that_follow_the_cluster() {
         {"name": "shared", "emptyDir": {}},
         {"name": "pod", "downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
     ]);
-    node.put("p", json!({
-        "restartPolicy": "Never", "volumes": volumes,
-        "initContainers": [container("writer", &["write", "/shared/note", "from init"])],
-        "containers": [
-            container("map", &["cat", "/map/greeting"]), container("secret", &["cat", "/secret/deep/word"]),
-            container("shared", &["cat", "/shared/note"]), container("pod", &["cat", "/pod/name"]),
-            container("refused", &["write", "/map/greeting", "x"]),
-        ],
-    }));
+    node.put(
+        "p",
+        json!({
+            "restartPolicy": "Never", "volumes": volumes,
+            "initContainers": [container("writer", &["write", "/shared/note", "from init"])],
+            "containers": [
+                container("map", &["cat", "/map/greeting"]), container("secret", &["cat", "/secret/deep/word"]),
+                container("shared", &["cat", "/shared/note"]), container("pod", &["cat", "/pod/name"]),
+                container("refused", &["write", "/map/greeting", "x"]),
+            ],
+        }),
+    );
     node.until("it is over", |n| n.status("p")["phase"] == "Failed").await;
-    for (name, text) in [("map", "good morning"), ("secret", "sesame"), ("shared", "from init"), ("pod", "p")] {
-        assert_eq!(node.logs("p", name, LogOptions::default()).await, format!("{text}\n"), "{name}");
+    for (name, text) in [
+        ("map", "good morning"),
+        ("secret", "sesame"),
+        ("shared", "from init"),
+        ("pod", "p"),
+    ] {
+        assert_eq!(
+            node.logs("p", name, LogOptions::default()).await,
+            format!("{text}\n"),
+            "{name}"
+        );
     }
-    assert_eq!(state(&node.status("p"), 4, "terminated")["exitCode"], 1, "a ConfigMap is read-only");
+    assert_eq!(
+        state(&node.status("p"), 4, "terminated")["exitCode"],
+        1,
+        "a ConfigMap is read-only"
+    );
     let mut sleeper = command(&["sleep"]);
     sleeper["volumes"] = json!([{"name": "map", "configMap": {"name": "m"}}]);
     sleeper["containers"][0]["volumeMounts"] = json!([{"name": "map", "mountPath": "/map"}]);
     node.put("q", sleeper);
     node.until_running("q").await;
     node.fake.put(map("good evening"));
-    eventually("the change is seen", async || exec(node, "q", "c", &["cat", "/map/greeting"], "").await.1 == "good evening").await;
+    eventually("the change is seen", async || {
+        exec(node, "q", "c", &["cat", "/map/greeting"], "").await.1 == "good evening"
+    })
+    .await;
     wasm.node.halt().await;
 }
 
 /// Exit code, standard output, standard error.
 async fn exec(node: &TestNode, pod: &str, container: &str, args: &[&str], input: &str) -> (i32, String, String) {
     let request = ExecRequest {
-        command: std::iter::once("command").chain(args.iter().copied()).map(String::from).collect(),
+        command: std::iter::once("command")
+            .chain(args.iter().copied())
+            .map(String::from)
+            .collect(),
         stdin: !input.is_empty(),
         stdout: true,
         stderr: true,
         tty: false,
     };
-    let session = node.streams.exec(&node.container(pod, container), &request).await.expect("it starts");
-    let Session { stdin, mut stdout, mut stderr, exit, .. } = session;
+    let session = node
+        .streams
+        .exec(&node.container(pod, container), &request)
+        .await
+        .expect("it starts");
+    let Session {
+        stdin,
+        mut stdout,
+        mut stderr,
+        exit,
+        ..
+    } = session;
     if !input.is_empty() {
-        stdin.send(Bytes::copy_from_slice(input.as_bytes())).await.expect("it listens");
+        stdin
+            .send(Bytes::copy_from_slice(input.as_bytes()))
+            .await
+            .expect("it listens");
     }
     drop(stdin);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     tokio::join!(
-        async { while let Some(bytes) = stdout.recv().await { out.extend_from_slice(&bytes) } },
-        async { while let Some(bytes) = stderr.recv().await { err.extend_from_slice(&bytes) } },
+        async {
+            while let Some(bytes) = stdout.recv().await {
+                out.extend_from_slice(&bytes)
+            }
+        },
+        async {
+            while let Some(bytes) = stderr.recv().await {
+                err.extend_from_slice(&bytes)
+            }
+        },
     );
     let code = exit.await.expect("it ends").expect("it ran");
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
@@ -277,18 +356,42 @@ async fn exec_runs_the_component_again_and_logs_can_be_followed() {
     let node = &wasm.node;
     node.put("p", command(&["sleep"]));
     node.until_running("p").await;
-    let options = LogOptions { follow: true, ..LogOptions::default() };
-    let mut log = node.streams.logs(&node.container("p", "c"), &options).await.expect("there is a log");
+    let options = LogOptions {
+        follow: true,
+        ..LogOptions::default()
+    };
+    let mut log = node
+        .streams
+        .logs(&node.container("p", "c"), &options)
+        .await
+        .expect("there is a log");
     assert_eq!(log.next().await.unwrap().unwrap(), "sleeping\n");
-    assert_eq!(exec(node, "p", "c", &["upper"], "quiet").await, (0, "QUIET".into(), String::new()));
+    assert_eq!(
+        exec(node, "p", "c", &["upper"], "quiet").await,
+        (0, "QUIET".into(), String::new())
+    );
     assert_eq!(exec(node, "p", "c", &["exit", "7"], "").await.0, 1);
-    assert_eq!(exec(node, "p", "c", &["complain", "no"], "").await, (0, String::new(), "no\n".into()));
+    assert_eq!(
+        exec(node, "p", "c", &["complain", "no"], "").await,
+        (0, String::new(), "no\n".into())
+    );
     let big = "x".repeat(300_000);
     assert_eq!(exec(node, "p", "c", &["upper"], &big).await.1.len(), big.len());
     node.delete("p", 30);
     assert!(log.next().await.is_none(), "a followed log ends with its container");
     node.until_gone("p").await;
-    assert!(node.streams.exec(&node.container("p", "c"), &ExecRequest { command: vec!["x".into()], ..Default::default() }).await.is_err());
+    assert!(
+        node.streams
+            .exec(
+                &node.container("p", "c"),
+                &ExecRequest {
+                    command: vec!["x".into()],
+                    ..Default::default()
+                }
+            )
+            .await
+            .is_err()
+    );
     wasm.node.halt().await;
 }
 
@@ -297,15 +400,30 @@ async fn a_killed_process_is_a_restart_and_pods_outlive_the_kubelet() {
     let Some(mut wasm) = start() else { return };
     wasm.node.put("p", server());
     wasm.node.until_running("p").await;
-    let pid = std::fs::read_to_string(sandbox_of(&wasm, "p").join("pid")).unwrap().trim().parse().unwrap();
+    let pid = std::fs::read_to_string(sandbox_of(&wasm, "p").join("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    wasm.node.until("it was restarted", |n| n.status("p")["containerStatuses"][0]["restartCount"] == 1).await;
+    wasm.node
+        .until("it was restarted", |n| {
+            n.status("p")["containerStatuses"][0]["restartCount"] == 1
+        })
+        .await;
     wasm.node.until_running("p").await;
     let ip = wasm.node.status("p")["podIP"].as_str().unwrap().to_owned();
-    assert_eq!(wasm.node.status("p")["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 137);
+    assert_eq!(
+        wasm.node.status("p")["containerStatuses"][0]["lastState"]["terminated"]["exitCode"],
+        137
+    );
     // A kubelet and a runtime that know nothing but the folder.
     wasm.node.halt().await;
-    assert_eq!(get(&ip, "/").await.map(|a| a.0), Some(200), "it serves while nobody looks after it");
+    assert_eq!(
+        get(&ip, "/").await.map(|a| a.0),
+        Some(200),
+        "it serves while nobody looks after it"
+    );
     wasm.node.runtime = runtime(wasm.dir.path());
     wasm.node.streams = kubelet::streams(&wasm.node.config, wasm.node.runtime.clone());
     wasm.node.resume();
@@ -327,21 +445,36 @@ async fn mistakes_are_told_where_a_person_looks() {
     node.put("missing", json!({"containers": [{"name": "c", "image": "nowhere:1"}]}));
     node.until("it says what to do", |n| {
         let waiting = state(&n.status("missing"), 0, "waiting").clone();
-        waiting["message"].as_str().is_some_and(|m| m.contains("pilotis image import nowhere:1"))
+        waiting["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("pilotis image import nowhere:1"))
     })
     .await;
-    node.put("never", json!({"containers": [{"name": "c", "image": "nowhere:1", "imagePullPolicy": "Never"}]}));
-    node.until("it says so", |n| state(&n.status("never"), 0, "waiting")["reason"] == "ErrImageNeverPull").await;
+    node.put(
+        "never",
+        json!({"containers": [{"name": "c", "image": "nowhere:1", "imagePullPolicy": "Never"}]}),
+    );
+    node.until("it says so", |n| {
+        state(&n.status("never"), 0, "waiting")["reason"] == "ErrImageNeverPull"
+    })
+    .await;
     let images = ImageStore::open(wasm.dir.path().join("images")).unwrap();
-    images.import_bytes("broken", &[0, b'a', b's', b'm', 0x0d, 0, 1, 0, 9, 9]).unwrap();
+    images
+        .import_bytes("broken", &[0, b'a', b's', b'm', 0x0d, 0, 1, 0, 9, 9])
+        .unwrap();
     node.put("broken", json!({"containers": [{"name": "c", "image": "broken"}]}));
     node.until("the compiler's words are told", |n| {
         let waiting = state(&n.status("broken"), 0, "waiting").clone();
-        waiting["message"].as_str().is_some_and(|m| m.contains("does not compile"))
+        waiting["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("does not compile"))
     })
     .await;
     // A forged or damaged code file is not mapped: it is refused and made again.
-    let aot: Vec<_> = std::fs::read_dir(wasm.dir.path().join("images/aot")).unwrap().map(|e| e.unwrap().path()).collect();
+    let aot: Vec<_> = std::fs::read_dir(wasm.dir.path().join("images/aot"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     assert!(aot.is_empty(), "nothing was compiled yet: {aot:?}");
     node.put("ok", command(&["echo", "1"]));
     finished(node, "ok").await;
@@ -378,13 +511,23 @@ async fn what_a_pod_costs() {
     starts.sort();
     let pid = std::fs::read_to_string(sandbox_of(&wasm, "p0").join("pid")).unwrap();
     let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.trim())).unwrap();
-    let kib = |name: &str| rollup.lines().find_map(|l| l.strip_prefix(name)).map_or("", str::trim).to_owned();
+    let kib = |name: &str| {
+        rollup
+            .lines()
+            .find_map(|l| l.strip_prefix(name))
+            .map_or("", str::trim)
+            .to_owned()
+    };
     let (cpu, begun) = (cpu_time(&pid), Instant::now());
     tokio::time::sleep(Duration::from_secs(1)).await;
     let idle = cpu_time(&pid) - cpu;
     eprintln!(
         "pod start p50 {:?} p95 {:?}; shim PSS {} private {} (with 20 others); CPU idle {idle:?} in {:?}",
-        starts[10], starts[18], kib("Pss:"), kib("Private_Dirty:"), begun.elapsed()
+        starts[10],
+        starts[18],
+        kib("Pss:"),
+        kib("Private_Dirty:"),
+        begun.elapsed()
     );
     assert!(starts[10] < Duration::from_millis(500), "p50 {:?}", starts[10]);
     assert!(idle <= Duration::from_millis(20), "an idle pod does not tick: {idle:?}");

@@ -16,8 +16,17 @@ pub(super) const UID: &str = "io.kubernetes.pod.uid";
 
 /// What a container must not see of the kernel, unless it is privileged (the defaults of Kubernetes and Docker).
 const MASKED: &[&str] = &[
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -34,7 +43,11 @@ pub(super) fn sandbox(config: &SandboxConfig, owner: &str) -> v1::PodSandboxConf
             namespace: pod.namespace.clone(),
             attempt: config.attempt,
         }),
-        hostname: if host_network { String::new() } else { config.hostname.clone() },
+        hostname: if host_network {
+            String::new()
+        } else {
+            config.hostname.clone()
+        },
         log_directory: config.log_dir.to_string_lossy().into_owned(),
         dns_config: config.dns.as_ref().map(|dns| v1::DnsConfig {
             servers: dns.servers.clone(),
@@ -68,7 +81,12 @@ pub(super) fn sandbox(config: &SandboxConfig, owner: &str) -> v1::PodSandboxConf
                 seccomp: Some(seccomp(config.security.seccomp_profile.as_ref())),
                 ..Default::default()
             }),
-            sysctls: config.security.sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
+            sysctls: config
+                .security
+                .sysctls
+                .iter()
+                .map(|s| (s.name.clone(), s.value.clone()))
+                .collect(),
             ..Default::default()
         }),
         ..Default::default()
@@ -80,12 +98,19 @@ pub(super) fn container(pod: &SandboxConfig, config: &ContainerConfig, owner: &s
     let mut labels: HashMap<String, String> = ours(pod, owner).collect();
     labels.insert("io.kubernetes.container.name".into(), config.name.clone());
     let list = |paths: &[&str]| {
-        if security.privileged { Vec::new() } else { paths.iter().map(|p| (*p).to_owned()).collect() }
+        if security.privileged {
+            Vec::new()
+        } else {
+            paths.iter().map(|p| (*p).to_owned()).collect()
+        }
     };
     let user = security.run_as_user.or(of_pod.run_as_user);
     let capability = |names: &[String]| names.iter().map(|n| n.trim_start_matches("CAP_").to_owned()).collect();
     v1::ContainerConfig {
-        metadata: Some(v1::ContainerMetadata { name: config.name.clone(), attempt: config.attempt }),
+        metadata: Some(v1::ContainerMetadata {
+            name: config.name.clone(),
+            attempt: config.attempt,
+        }),
         image: Some(v1::ImageSpec {
             image: config.image_id.clone(),
             user_specified_image: config.image.clone(),
@@ -94,7 +119,14 @@ pub(super) fn container(pod: &SandboxConfig, config: &ContainerConfig, owner: &s
         command: config.command.clone(),
         args: config.args.clone(),
         working_dir: config.working_dir.clone(),
-        envs: config.env.iter().map(|(k, v)| v1::KeyValue { key: k.clone(), value: v.clone().into() }).collect(),
+        envs: config
+            .env
+            .iter()
+            .map(|(k, v)| v1::KeyValue {
+                key: k.clone(),
+                value: v.clone(),
+            })
+            .collect(),
         mounts: config
             .mounts
             .iter()
@@ -127,7 +159,9 @@ pub(super) fn container(pod: &SandboxConfig, config: &ContainerConfig, owner: &s
                 no_new_privs: security.allow_privilege_escalation == Some(false),
                 masked_paths: list(MASKED),
                 readonly_paths: list(READ_ONLY),
-                seccomp: Some(seccomp(security.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()))),
+                seccomp: Some(seccomp(
+                    security.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()),
+                )),
                 ..Default::default()
             }),
         }),
@@ -177,7 +211,10 @@ fn seccomp(profile: Option<&SeccompProfile>) -> v1::SecurityProfile {
         Some(p) if p.r#type == "Localhost" => (ProfileType::Localhost, p.localhost_profile.clone()),
         _ => (ProfileType::Unconfined, String::new()),
     };
-    v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path }
+    v1::SecurityProfile {
+        profile_type: kind as i32,
+        localhost_ref: path,
+    }
 }
 
 fn groups(fs_group: Option<i64>, others: &[i64]) -> Vec<i64> {
@@ -201,12 +238,18 @@ pub(super) fn container_facts(status: v1::ContainerStatus) -> ContainerFacts {
     let time = |nanos: i64| Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
     let meta = status.metadata.unwrap_or_default();
     let state = match v1::ContainerState::try_from(status.state) {
-        Ok(v1::ContainerState::ContainerRunning) => ContainerState::Running { started: time(status.started_at) },
+        Ok(v1::ContainerState::ContainerRunning) => ContainerState::Running {
+            started: time(status.started_at),
+        },
         Ok(v1::ContainerState::ContainerCreated) => ContainerState::Created,
         // Unknown is what the runtime says of a container whose process it has lost: it will not come back.
         Ok(v1::ContainerState::ContainerExited | v1::ContainerState::ContainerUnknown) | Err(_) => {
             let code = status.exit_code;
-            let reason = if status.reason.is_empty() { Exit::reason_of(code).into() } else { status.reason };
+            let reason = if status.reason.is_empty() {
+                Exit::reason_of(code).into()
+            } else {
+                status.reason
+            };
             ContainerState::Exited(Exit {
                 code,
                 reason,
@@ -216,5 +259,11 @@ pub(super) fn container_facts(status: v1::ContainerStatus) -> ContainerFacts {
             })
         }
     };
-    ContainerFacts { id: status.id, name: meta.name, attempt: meta.attempt, image_id: status.image_ref, state }
+    ContainerFacts {
+        id: status.id,
+        name: meta.name,
+        attempt: meta.attempt,
+        image_id: status.image_ref,
+        state,
+    }
 }

@@ -72,16 +72,25 @@ impl CriRuntime {
         let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
         let images = ImageServiceClient::new(channel).max_decoding_message_size(64 << 20);
         let (tell, told) = mpsc::channel(1024);
-        let calls = Calls { runtime, images, owner: owner.into() };
-        Ok(Self { calls, told: Mutex::new(Some(told)), tell })
+        let calls = Calls {
+            runtime,
+            images,
+            owner: owner.into(),
+        };
+        Ok(Self {
+            calls,
+            told: Mutex::new(Some(told)),
+            tell,
+        })
     }
 }
 
 fn failure(status: Status) -> Failure {
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-            Failure::Unavailable { what: "the container runtime", source: Box::new(status) }
-        }
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Failure::Unavailable {
+            what: "the container runtime",
+            source: Box::new(status),
+        },
         _ => Failure::Internal(status.message().to_owned()),
     }
 }
@@ -103,15 +112,35 @@ fn gone_is_fine<T: Default>(result: Result<tonic::Response<T>, Status>) -> Resul
 
 impl Calls {
     async fn sandboxes(&self, uid: Option<&str>) -> Result<Vec<v1::PodSandbox>, Failure> {
-        let filter = v1::PodSandboxFilter { label_selector: self.selector(uid), ..Default::default() };
+        let filter = v1::PodSandboxFilter {
+            label_selector: self.selector(uid),
+            ..Default::default()
+        };
         let request = within(QUICK, v1::ListPodSandboxRequest { filter: Some(filter) });
-        Ok(self.runtime.clone().list_pod_sandbox(request).await.map_err(failure)?.into_inner().items)
+        Ok(self
+            .runtime
+            .clone()
+            .list_pod_sandbox(request)
+            .await
+            .map_err(failure)?
+            .into_inner()
+            .items)
     }
 
     async fn containers(&self, uid: Option<&str>) -> Result<Vec<v1::Container>, Failure> {
-        let filter = v1::ContainerFilter { label_selector: self.selector(uid), ..Default::default() };
+        let filter = v1::ContainerFilter {
+            label_selector: self.selector(uid),
+            ..Default::default()
+        };
         let request = within(QUICK, v1::ListContainersRequest { filter: Some(filter) });
-        Ok(self.runtime.clone().list_containers(request).await.map_err(failure)?.into_inner().containers)
+        Ok(self
+            .runtime
+            .clone()
+            .list_containers(request)
+            .await
+            .map_err(failure)?
+            .into_inner()
+            .containers)
     }
 
     fn selector(&self, uid: Option<&str>) -> HashMap<String, String> {
@@ -136,16 +165,26 @@ impl Calls {
         observed: Timestamp,
     ) -> Result<Option<PodFacts>, Failure> {
         sandboxes.sort_by_key(|s| s.created_at);
-        let Some(sandbox) = sandboxes.pop() else { return Ok(None) };
+        let Some(sandbox) = sandboxes.pop() else {
+            return Ok(None);
+        };
         let ready = sandbox.state == v1::PodSandboxState::SandboxReady as i32;
         let meta = sandbox.metadata.unwrap_or_default();
-        let ip = if ready { self.address(&sandbox.id).await? } else { String::new() };
+        let ip = if ready {
+            self.address(&sandbox.id).await?
+        } else {
+            String::new()
+        };
         let mut held = Vec::new();
         for container in containers {
             held.extend(self.container(container).await?);
         }
         Ok(Some(PodFacts {
-            pod: PodRef { namespace: meta.namespace, name: meta.name, uid: meta.uid },
+            pod: PodRef {
+                namespace: meta.namespace,
+                name: meta.name,
+                uid: meta.uid,
+            },
             sandbox: SandboxFacts { id: sandbox.id, ip },
             sandbox_ready: ready,
             containers: held,
@@ -154,15 +193,26 @@ impl Calls {
     }
 
     async fn address(&self, sandbox: &str) -> Result<String, Failure> {
-        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: sandbox.into(), verbose: false };
-        let answer = self.runtime.clone().pod_sandbox_status(within(QUICK, request)).await.map_err(failure)?;
+        let request = v1::PodSandboxStatusRequest {
+            pod_sandbox_id: sandbox.into(),
+            verbose: false,
+        };
+        let answer = self
+            .runtime
+            .clone()
+            .pod_sandbox_status(within(QUICK, request))
+            .await
+            .map_err(failure)?;
         let network = answer.into_inner().status.and_then(|s| s.network);
         Ok(network.map(|n| n.ip).unwrap_or_default())
     }
 
     /// `None` if it was removed meanwhile.
     async fn container(&self, container: v1::Container) -> Result<Option<ContainerFacts>, Failure> {
-        let request = v1::ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
+        let request = v1::ContainerStatusRequest {
+            container_id: container.id.clone(),
+            verbose: false,
+        };
         match self.runtime.clone().container_status(within(QUICK, request)).await {
             Ok(answer) => Ok(answer.into_inner().status.map(convert::container_facts)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
@@ -178,7 +228,9 @@ impl Calls {
             // A list first, also after an interruption: what happened meanwhile has no event.
             match self.relist(&mut known, &tell).await {
                 Ok(()) => {}
-                Err(failure) => tracing::warn!("the container runtime does not list its pods: {failure}"),
+                Err(failure) => {
+                    tracing::warn!("the container runtime does not list its pods: {failure}")
+                }
             }
             if has_events {
                 let stream = self.runtime.clone().get_container_events(v1::GetEventsRequest {}).await;
@@ -201,7 +253,9 @@ impl Calls {
         tell: &mpsc::Sender<PodFacts>,
     ) {
         while let Ok(Some(event)) = stream.message().await {
-            let Some(meta) = event.pod_sandbox_status.and_then(|s| s.metadata) else { continue };
+            let Some(meta) = event.pod_sandbox_status.and_then(|s| s.metadata) else {
+                continue;
+            };
             match self.facts(&meta.uid).await {
                 Ok(Some(facts)) => {
                     if tell.send(facts).await.is_err() {
@@ -249,7 +303,9 @@ type Brief = Vec<(String, i32)>;
 
 fn brief(sandboxes: &[v1::PodSandbox], containers: &[v1::Container]) -> Brief {
     let sandboxes = sandboxes.iter().map(|s| (s.id.clone(), s.state));
-    let mut brief: Brief = sandboxes.chain(containers.iter().map(|c| (c.id.clone(), c.state))).collect();
+    let mut brief: Brief = sandboxes
+        .chain(containers.iter().map(|c| (c.id.clone(), c.state)))
+        .collect();
     brief.sort();
     brief
 }
@@ -258,13 +314,22 @@ fn brief(sandboxes: &[v1::PodSandbox], containers: &[v1::Container]) -> Brief {
 impl Runtime for CriRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Failure> {
         let mut runtime = self.calls.runtime.clone();
-        let version = runtime.version(within(QUICK, v1::VersionRequest { version: "v1".into() })).await;
+        let version = runtime
+            .version(within(QUICK, v1::VersionRequest { version: "v1".into() }))
+            .await;
         let version = version.map_err(failure)?.into_inner();
-        let status = runtime.status(within(QUICK, v1::StatusRequest { verbose: false })).await.map_err(failure)?;
+        let status = runtime
+            .status(within(QUICK, v1::StatusRequest { verbose: false }))
+            .await
+            .map_err(failure)?;
         let conditions = status.into_inner().status.unwrap_or_default().conditions;
         let bad = conditions.into_iter().find(|c| !c.status);
         let trouble = bad.map(|c| format!("container runtime: {} is false: {} {}", c.r#type, c.reason, c.message));
-        Ok(RuntimeInfo { name: version.runtime_name, version: version.runtime_version, trouble })
+        Ok(RuntimeInfo {
+            name: version.runtime_name,
+            version: version.runtime_version,
+            trouble,
+        })
     }
 
     async fn list(&self) -> Result<Vec<PodFacts>, Failure> {
@@ -298,14 +363,23 @@ impl Runtime for CriRuntime {
 
     async fn image(&self, wanted: &ImageWanted) -> Result<String, ImageTrouble> {
         let name = &wanted.image;
-        let spec = v1::ImageSpec { image: name.clone(), ..Default::default() };
+        let spec = v1::ImageSpec {
+            image: name.clone(),
+            ..Default::default()
+        };
         let mut images = self.calls.images.clone();
         let pull_failed = |message: String| ImageTrouble {
             reason: "ErrImagePull",
             message: format!("failed to pull image \"{name}\": {message}"),
         };
-        let request = v1::ImageStatusRequest { image: Some(spec.clone()), verbose: false };
-        let present = images.image_status(within(QUICK, request)).await.map_err(|s| pull_failed(s.message().into()))?;
+        let request = v1::ImageStatusRequest {
+            image: Some(spec.clone()),
+            verbose: false,
+        };
+        let present = images
+            .image_status(within(QUICK, request))
+            .await
+            .map_err(|s| pull_failed(s.message().into()))?;
         let present = present.into_inner().image.map(|i| i.id);
         match (wanted.policy, present) {
             (PullPolicy::IfNotPresent | PullPolicy::Never, Some(id)) => return Ok(id),
@@ -321,7 +395,11 @@ impl Runtime for CriRuntime {
         let tries = wanted.credentials.iter().map(|c| Some(convert::auth(c))).chain([None]);
         let mut refused = String::new();
         for auth in tries {
-            let request = v1::PullImageRequest { image: Some(spec.clone()), auth, sandbox_config: None };
+            let request = v1::PullImageRequest {
+                image: Some(spec.clone()),
+                auth,
+                sandbox_config: None,
+            };
             match images.pull_image(within(PULL, request)).await {
                 Ok(answer) => return Ok(answer.into_inner().image_ref),
                 Err(status) => refused = status.message().to_owned(),
@@ -332,7 +410,15 @@ impl Runtime for CriRuntime {
 
     async fn images(&self) -> Result<Vec<ImageFacts>, Failure> {
         let request = within(QUICK, v1::ListImagesRequest { filter: None });
-        let list = self.calls.images.clone().list_images(request).await.map_err(failure)?.into_inner().images;
+        let list = self
+            .calls
+            .images
+            .clone()
+            .list_images(request)
+            .await
+            .map_err(failure)?
+            .into_inner()
+            .images;
         let facts = list.into_iter().map(|i| ImageFacts {
             names: i.repo_digests.into_iter().chain(i.repo_tags).collect(),
             bytes: i.size,
@@ -349,7 +435,13 @@ impl Runtime for CriRuntime {
             config: Some(convert::sandbox(config, &self.calls.owner)),
             runtime_handler: String::new(),
         };
-        let answer = self.calls.runtime.clone().run_pod_sandbox(within(SANDBOX, request)).await.map_err(failure)?;
+        let answer = self
+            .calls
+            .runtime
+            .clone()
+            .run_pod_sandbox(within(SANDBOX, request))
+            .await
+            .map_err(failure)?;
         let id = answer.into_inner().pod_sandbox_id;
         let ip = self.calls.address(&id).await?;
         Ok(SandboxFacts { id, ip })
@@ -374,9 +466,14 @@ impl Runtime for CriRuntime {
             config: Some(convert::container(pod, config, &self.calls.owner)),
             sandbox_config: Some(convert::sandbox(pod, &self.calls.owner)),
         };
-        let created = runtime.create_container(within(SANDBOX, request)).await.map_err(failure)?;
+        let created = runtime
+            .create_container(within(SANDBOX, request))
+            .await
+            .map_err(failure)?;
         let id = created.into_inner().container_id;
-        let request = v1::StartContainerRequest { container_id: id.clone() };
+        let request = v1::StartContainerRequest {
+            container_id: id.clone(),
+        };
         if let Err(status) = runtime.start_container(within(SANDBOX, request)).await {
             self.remove_container(&id).await?;
             return Err(failure(status));
@@ -385,20 +482,41 @@ impl Runtime for CriRuntime {
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Failure> {
-        let request = v1::StopContainerRequest { container_id: id.into(), timeout: grace.as_secs() as i64 };
-        gone_is_fine(self.calls.runtime.clone().stop_container(within(grace + QUICK, request)).await)
+        let request = v1::StopContainerRequest {
+            container_id: id.into(),
+            timeout: grace.as_secs() as i64,
+        };
+        gone_is_fine(
+            self.calls
+                .runtime
+                .clone()
+                .stop_container(within(grace + QUICK, request))
+                .await,
+        )
     }
 
     async fn remove_container(&self, id: &str) -> Result<(), Failure> {
-        let request = v1::RemoveContainerRequest { container_id: id.into() };
-        gone_is_fine(self.calls.runtime.clone().remove_container(within(QUICK, request)).await)
+        let request = v1::RemoveContainerRequest {
+            container_id: id.into(),
+        };
+        gone_is_fine(
+            self.calls
+                .runtime
+                .clone()
+                .remove_container(within(QUICK, request))
+                .await,
+        )
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), Failure> {
         let mut runtime = self.calls.runtime.clone();
-        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.into() };
+        let request = v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
         gone_is_fine(runtime.stop_pod_sandbox(within(SANDBOX, request)).await)?;
-        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
+        let request = v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
         gone_is_fine(runtime.remove_pod_sandbox(within(QUICK, request)).await)
     }
 
@@ -408,13 +526,22 @@ impl Runtime for CriRuntime {
             cmd: command.to_vec(),
             timeout: timeout.as_secs().max(1) as i64,
         };
-        let answer = self.calls.runtime.clone().exec_sync(within(timeout + QUICK, request)).await;
+        let answer = self
+            .calls
+            .runtime
+            .clone()
+            .exec_sync(within(timeout + QUICK, request))
+            .await;
         let answer = answer.map_err(failure)?.into_inner();
         let cut = |mut bytes: Vec<u8>| {
             bytes.truncate(16 << 10);
             bytes.into()
         };
-        Ok(ExecOutput { code: answer.exit_code, stdout: cut(answer.stdout), stderr: cut(answer.stderr) })
+        Ok(ExecOutput {
+            code: answer.exit_code,
+            stdout: cut(answer.stdout),
+            stderr: cut(answer.stderr),
+        })
     }
 
     async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session, Failure> {
@@ -427,7 +554,13 @@ impl Runtime for CriRuntime {
             // With a terminal there is one output, and the CRI refuses to be asked for two.
             stderr: request.stderr && !request.tty,
         };
-        let answer = self.calls.runtime.clone().exec(within(QUICK, ask)).await.map_err(failure)?;
+        let answer = self
+            .calls
+            .runtime
+            .clone()
+            .exec(within(QUICK, ask))
+            .await
+            .map_err(failure)?;
         stream::session(&answer.into_inner().url, request.stdin).await
     }
 
@@ -439,7 +572,13 @@ impl Runtime for CriRuntime {
             stdout: request.stdout,
             stderr: request.stderr && !request.tty,
         };
-        let answer = self.calls.runtime.clone().attach(within(QUICK, ask)).await.map_err(failure)?;
+        let answer = self
+            .calls
+            .runtime
+            .clone()
+            .attach(within(QUICK, ask))
+            .await
+            .map_err(failure)?;
         stream::session(&answer.into_inner().url, request.stdin).await
     }
 }

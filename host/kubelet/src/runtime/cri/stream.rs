@@ -31,7 +31,9 @@ pub(super) async fn session(url: &str, stdin_wanted: bool) -> Result<Session, Fa
     let uri = request.uri();
     let address = format!("{}:{}", uri.host().unwrap_or("127.0.0.1"), uri.port_u16().unwrap_or(80));
     let stream = TcpStream::connect(address).await.map_err(|e| lost(&e))?;
-    let (socket, answer) = tokio_tungstenite::client_async(request, stream).await.map_err(|e| lost(&e))?;
+    let (socket, answer) = tokio_tungstenite::client_async(request, stream)
+        .await
+        .map_err(|e| lost(&e))?;
     let chosen = answer.headers().get("sec-websocket-protocol");
     let can_close = chosen.is_some_and(|p| p == "v5.channel.k8s.io");
     let (mut to, mut from) = socket.split();
@@ -73,8 +75,12 @@ pub(super) async fn session(url: &str, stdin_wanted: bool) -> Result<Session, Fa
     tokio::spawn(async move {
         let mut code = None;
         while let Some(Ok(message)) = from.next().await {
-            let Message::Binary(frame) = message else { continue };
-            let Some((channel, rest)) = frame.split_first() else { continue };
+            let Message::Binary(frame) = message else {
+                continue;
+            };
+            let Some((channel, rest)) = frame.split_first() else {
+                continue;
+            };
             let bytes = Bytes::copy_from_slice(rest);
             let sent = match *channel {
                 // Empty frames open the channels.
@@ -94,7 +100,13 @@ pub(super) async fn session(url: &str, stdin_wanted: bool) -> Result<Session, Fa
         drop((out, err, over));
         let _ = told.send(code.unwrap_or_else(|| Err(Failure::Internal("the command was lost".into()))));
     });
-    Ok(Session { stdin, stdout, stderr, resize, exit })
+    Ok(Session {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        exit,
+    })
 }
 
 fn framed(channel: u8, bytes: &[u8]) -> Vec<u8> {
@@ -111,7 +123,9 @@ fn exit_code(status: &[u8]) -> Result<i32, Failure> {
         return Ok(0);
     }
     let causes = status["details"]["causes"].as_array().into_iter().flatten();
-    let code = causes.filter(|c| c["reason"] == "ExitCode").find_map(|c| c["message"].as_str()?.parse().ok());
+    let code = causes
+        .filter(|c| c["reason"] == "ExitCode")
+        .find_map(|c| c["message"].as_str()?.parse().ok());
     code.ok_or_else(|| Failure::Internal(status["message"].as_str().unwrap_or("the command failed").to_owned()))
 }
 
@@ -121,7 +135,8 @@ mod tests {
 
     #[test]
     fn statuses_tell_exit_codes() {
-        let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","message":"command terminated with non-zero exit code",
+        let failed =
+            br#"{"status":"Failure","reason":"NonZeroExitCode","message":"command terminated with non-zero exit code",
             "details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#;
         assert_eq!(exit_code(failed).unwrap(), 3);
         assert_eq!(exit_code(br#"{"status":"Success"}"#).unwrap(), 0);

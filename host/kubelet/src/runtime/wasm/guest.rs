@@ -53,7 +53,10 @@ pub(crate) fn load(engine: &Engine, code: &Path, digest: &str) -> Result<Compone
         return Err(Refused::Damaged);
     }
     drop(bytes);
-    #[expect(unsafe_code, reason = "mapping machine code is what makes a start fast (0.3 ms a megabyte, measured)")]
+    #[expect(
+        unsafe_code,
+        reason = "mapping machine code is what makes a start fast (0.3 ms a megabyte, measured)"
+    )]
     // SAFETY: the file lies in a folder that only our user may write, was written by our own compiler, and was compared
     // with the digest taken when it was.
     unsafe { Component::deserialize_file(engine, code) }.map_err(|e| said(&format!("{e:#}")))
@@ -110,13 +113,20 @@ pub(crate) struct Data {
 
 impl WasiView for Data {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Data {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: Default::default(), table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView {
+            hooks: Default::default(),
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
     }
 }
 
@@ -130,7 +140,11 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub fn of_code(code: i32) -> Self {
-        Self { code, reason: crate::runtime::Exit::reason_of(code), message: String::new() }
+        Self {
+            code,
+            reason: crate::runtime::Exit::reason_of(code),
+            message: String::new(),
+        }
     }
 }
 
@@ -161,10 +175,27 @@ impl Guest {
             .and_then(|()| wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker));
         linked.map_err(|e| format!("{e:#}"))?;
         let limits = &config.resources;
-        let limit = usize::try_from(limits.memory_limit).ok().filter(|l| *l > 0).unwrap_or(usize::MAX);
-        let memory = Arc::new(Memory { limit, used: AtomicUsize::new(0), exceeded: AtomicBool::new(false) });
+        let limit = usize::try_from(limits.memory_limit)
+            .ok()
+            .filter(|l| *l > 0)
+            .unwrap_or(usize::MAX);
+        let memory = Arc::new(Memory {
+            limit,
+            used: AtomicUsize::new(0),
+            exceeded: AtomicBool::new(false),
+        });
         let share = CpuShare::new(limits.cpu_quota, limits.cpu_period).map(Arc::new);
-        Ok(Self { engine: engine.clone(), component, linker, config, ip, log, pulse, memory, share })
+        Ok(Self {
+            engine: engine.clone(),
+            component,
+            linker,
+            config,
+            ip,
+            log,
+            pulse,
+            memory,
+            share,
+        })
     }
 
     /// A fresh store: nothing of an earlier call is in it.
@@ -176,10 +207,18 @@ impl Guest {
             wasi.stdin(stdin);
         }
         for mount in &self.config.mounts {
-            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-            wasi.preopened_dir(&mount.host_path, &mount.container_path, perms).map_err(|e| {
-                format!("cannot mount {}: {e}; a component sees folders, not single files", mount.container_path)
-            })?;
+            let perms = if mount.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
+            wasi.preopened_dir(&mount.host_path, &mount.container_path, perms)
+                .map_err(|e| {
+                    format!(
+                        "cannot mount {}: {e}; a component sees folders, not single files",
+                        mount.container_path
+                    )
+                })?;
         }
         if !self.config.working_dir.is_empty() {
             wasi.initial_cwd(&self.config.working_dir);
@@ -200,7 +239,10 @@ impl Guest {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
-            memory: Part { of: self.memory.clone(), held: 0 },
+            memory: Part {
+                of: self.memory.clone(),
+                held: 0,
+            },
         };
         let mut store = Store::new(&self.engine, data);
         store.limiter(|data| &mut data.memory);
@@ -211,7 +253,11 @@ impl Guest {
     /// The program's name and arguments, as a process would have them.
     pub fn args(&self) -> Vec<String> {
         let config = &self.config;
-        let name = if config.command.is_empty() { vec![config.name.clone()] } else { config.command.clone() };
+        let name = if config.command.is_empty() {
+            vec![config.name.clone()]
+        } else {
+            config.command.clone()
+        };
         name.into_iter().chain(config.args.iter().cloned()).collect()
     }
 
@@ -219,14 +265,26 @@ impl Guest {
     pub async fn run(&self, args: &[String], stdio: Stdio) -> Ending {
         let run = async {
             let mut store = self.store(args, stdio).map_err(Stopped::Text)?;
-            let pre = self.linker.instantiate_pre(&self.component).and_then(CommandPre::new).map_err(Stopped::Error)?;
+            let pre = self
+                .linker
+                .instantiate_pre(&self.component)
+                .and_then(CommandPre::new)
+                .map_err(Stopped::Error)?;
             let command = pre.instantiate_async(&mut store).await.map_err(Stopped::Error)?;
-            command.wasi_cli_run().call_run(&mut store).await.map_err(Stopped::Error)
+            command
+                .wasi_cli_run()
+                .call_run(&mut store)
+                .await
+                .map_err(Stopped::Error)
         };
         match self.pulse.around(run).await {
             Ok(Ok(())) => Ending::of_code(0),
             Ok(Err(())) => Ending::of_code(1),
-            Err(Stopped::Text(message)) => Ending { code: 128, reason: "StartError", message },
+            Err(Stopped::Text(message)) => Ending {
+                code: 128,
+                reason: "StartError",
+                message,
+            },
             Err(Stopped::Error(error)) => self.ending(&error),
         }
     }
@@ -238,10 +296,18 @@ impl Guest {
         }
         let message = format!("{error:?}");
         if self.memory.exceeded.load(Ordering::Relaxed) {
-            return Ending { code: 137, reason: "OOMKilled", message };
+            return Ending {
+                code: 137,
+                reason: "OOMKilled",
+                message,
+            };
         }
         // 128 + SIGABRT: what a process that aborts leaves behind.
-        Ending { code: 134, reason: "Error", message }
+        Ending {
+            code: 134,
+            reason: "Error",
+            message,
+        }
     }
 
     pub fn log_stdio(&self) -> Stdio {
@@ -254,7 +320,9 @@ impl Guest {
 
     /// What the host has to say, where the container's owner will look.
     pub fn say(&self, message: &str) {
-        let _ = self.log.write(Stream::Stderr, format!("{}\n", message.trim_end()).as_bytes());
+        let _ = self
+            .log
+            .write(Stream::Stderr, format!("{}\n", message.trim_end()).as_bytes());
     }
 }
 

@@ -68,7 +68,8 @@ impl ImageStore {
     /// A sentence when the file is no Wasm component, or cannot be read or kept.
     pub fn import(&self, reference: &str, file: &Path) -> io::Result<Image> {
         let bytes = fs::read(file).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
-        self.import_bytes(reference, &bytes).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
+        self.import_bytes(reference, &bytes)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
     }
 
     /// [`ImageStore::import`] of bytes that are not in a file.
@@ -78,7 +79,9 @@ impl ImageStore {
     pub fn import_bytes(&self, reference: &str, bytes: &[u8]) -> io::Result<Image> {
         let reference = full_reference(reference);
         if reference.contains(char::is_whitespace) || reference.starts_with(':') {
-            return Err(io::Error::other(format!("{reference:?} cannot be the name of an image")));
+            return Err(io::Error::other(format!(
+                "{reference:?} cannot be the name of an image"
+            )));
         }
         check_component(bytes).map_err(io::Error::other)?;
         let hex = hex::encode(Sha256::digest(bytes));
@@ -86,7 +89,11 @@ impl ImageStore {
         if !blob.exists() {
             swap_in(&blob, bytes)?;
         }
-        let image = Image { digest: format!("sha256:{hex}"), bytes: bytes.len() as u64, reference };
+        let image = Image {
+            digest: format!("sha256:{hex}"),
+            bytes: bytes.len() as u64,
+            reference,
+        };
         swap_in(&self.reference(&image.reference), &serde_json::to_vec(&image)?)?;
         Ok(image)
     }
@@ -110,7 +117,9 @@ impl ImageStore {
     /// # Errors
     /// When files cannot be removed.
     pub fn remove(&self, reference: &str) -> io::Result<bool> {
-        let Some(image) = self.find(reference)? else { return Ok(false) };
+        let Some(image) = self.find(reference)? else {
+            return Ok(false);
+        };
         fs::remove_file(self.reference(&image.reference))?;
         if self.list()?.iter().any(|other| other.digest == image.digest) {
             return Ok(true);
@@ -146,7 +155,9 @@ impl ImageStore {
 
     fn reference(&self, reference: &str) -> PathBuf {
         // Names may be long and hold slashes; their hash is neither.
-        self.dir.join("refs").join(format!("{}.json", hex::encode(Sha256::digest(reference))))
+        self.dir
+            .join("refs")
+            .join(format!("{}.json", hex::encode(Sha256::digest(reference))))
     }
 
     pub(crate) fn blob(&self, hex: &str) -> PathBuf {
@@ -174,14 +185,21 @@ impl ImageStore {
 
     /// Vouches for code that lies in its place already.
     pub(crate) fn vouch(&self, hex: &str, engine: &str, compiled: &Compiled) -> io::Result<()> {
-        swap_in(&self.code(hex, engine).with_extension("json"), &serde_json::to_vec(compiled)?)
+        swap_in(
+            &self.code(hex, engine).with_extension("json"),
+            &serde_json::to_vec(compiled)?,
+        )
     }
 }
 
 /// `hello` → `hello:latest`.
 fn full_reference(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
-    if name.contains(':') || name.contains('@') { reference.to_owned() } else { format!("{reference}:latest") }
+    if name.contains(':') || name.contains('@') {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    }
 }
 
 /// Says what is wrong with bytes that are no component, and what to do.
@@ -234,7 +252,10 @@ mod tests {
     fn what_is_no_component_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let store = ImageStore::open(dir.path().join("images")).unwrap();
-        let core = store.import_bytes("x", &[0, b'a', b's', b'm', 1, 0, 0, 0]).unwrap_err().to_string();
+        let core = store
+            .import_bytes("x", &[0, b'a', b's', b'm', 1, 0, 0, 0])
+            .unwrap_err()
+            .to_string();
         assert!(core.contains("wasm32-wasip2"), "{core}");
         assert!(store.import_bytes("x", b"#!/bin/sh").is_err());
         assert!(store.import_bytes("a b", COMPONENT).is_err());

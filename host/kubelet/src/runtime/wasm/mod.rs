@@ -5,7 +5,7 @@
 //! accounts for each. Its cost is measured in `tests/wasm.rs` (`what_a_pod_costs`): the code is shared with the server's,
 //! what is private is a few MB. Starting it is most of a pod's start time.
 //!
-//! A pod's address is one of 127.64.0.0/10, claimed by the shim (see `shim.rs`).
+//! A pod's address is one of 127.64.0.0/11, claimed by the shim (see `shim.rs`).
 //!
 //! Stopping: a server takes connections half a second longer (proxies learn of it meanwhile), finishes its requests, and
 //! ends with 0. A command has no signals in WASI 0.2 and ends at once with 143, as a process without a handler does.
@@ -58,7 +58,10 @@ pub struct ShimCommand {
 impl Default for ShimCommand {
     /// This very binary with its hidden subcommand, also after the file it was started from was replaced.
     fn default() -> Self {
-        Self { program: "/proc/self/exe".into(), args: vec!["wasm-shim".into()] }
+        Self {
+            program: "/proc/self/exe".into(),
+            args: vec!["wasm-shim".into()],
+        }
     }
 }
 
@@ -117,7 +120,10 @@ impl WasmRuntime {
             tell,
             compiling: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner), told: Mutex::new(Some(told)) })
+        Ok(Self {
+            inner: Arc::new(inner),
+            told: Mutex::new(Some(told)),
+        })
     }
 
     /// Ends every pod below a folder given to [`WasmRuntime::new`], also those of a process that is gone. Blocks shortly.
@@ -142,10 +148,18 @@ impl WasmRuntime {
 
 /// Kills the shim of a folder, if the process with its id still is that shim. `false` if none ran.
 fn kill(dir: &Path) -> bool {
-    let Ok(pid) = std::fs::read_to_string(dir.join("pid")).unwrap_or_default().trim().parse::<i32>() else { return false };
+    let Ok(pid) = std::fs::read_to_string(dir.join("pid"))
+        .unwrap_or_default()
+        .trim()
+        .parse::<i32>()
+    else {
+        return false;
+    };
     // A number may belong to somebody else by now: the folder in its arguments tells.
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let ours = line.split(|b| *b == 0).any(|arg| arg == dir.as_os_str().as_encoded_bytes());
+    let ours = line
+        .split(|b| *b == 0)
+        .any(|arg| arg == dir.as_os_str().as_encoded_bytes());
     ours && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
 }
 
@@ -172,7 +186,10 @@ impl Connection {
 const DAMAGED: &str = "the compiled code in the image store is damaged";
 
 fn gone(why: impl Into<model::BoxError>) -> Failure {
-    Failure::Unavailable { what: "the pod's shim", source: why.into() }
+    Failure::Unavailable {
+        what: "the pod's shim",
+        source: why.into(),
+    }
 }
 
 fn no_container(id: &str) -> Failure {
@@ -192,7 +209,10 @@ impl Inner {
     async fn connect(&self, sandbox: &str) -> Result<Connection, Failure> {
         let door = protocol::door(&self.dir.join(sandbox)).map_err(gone)?;
         let (read, write) = UnixStream::connect(&door.path).await.map_err(gone)?.into_split();
-        Ok(Connection { read: BufReader::new(read), write })
+        Ok(Connection {
+            read: BufReader::new(read),
+            write,
+        })
     }
 
     /// Holds a line to a shim: every change is told, and its end. Returns once the first state is known.
@@ -201,7 +221,11 @@ impl Inner {
         protocol::send(&mut line.write, &Request::Watch).await.map_err(gone)?;
         let first: Option<State> = protocol::receive(&mut line.read).await.map_err(gone)?;
         let state = first.ok_or_else(|| gone("it closed the connection"))?;
-        let pod = Pod { state: state.clone(), alive: true, log_dir };
+        let pod = Pod {
+            state: state.clone(),
+            alive: true,
+            log_dir,
+        };
         self.pods().insert(sandbox.into(), pod);
         let (inner, sandbox) = (self.clone(), sandbox.to_owned());
         tokio::spawn(async move {
@@ -211,7 +235,9 @@ impl Inner {
                 let facts = {
                     let mut pods = inner.pods();
                     // Removed on purpose: nobody needs to be told.
-                    let Some(pod) = pods.get_mut(&sandbox) else { return };
+                    let Some(pod) = pods.get_mut(&sandbox) else {
+                        return;
+                    };
                     match next {
                         Some(state) => pod.state = state,
                         None => lost(pod),
@@ -231,7 +257,10 @@ impl Inner {
             return Ok(name.clone());
         }
         let name = tokio::task::spawn_blocking(|| guest::engine().map(|engine| guest::engine_name(&engine)));
-        let name = name.await.map_err(Failure::internal)?.map_err(|e| Failure::Internal(format!("{e:#}")))?;
+        let name = name
+            .await
+            .map_err(Failure::internal)?
+            .map_err(|e| Failure::Internal(format!("{e:#}")))?;
         Ok(self.engine.get_or_init(|| name).clone())
     }
 
@@ -240,10 +269,19 @@ impl Inner {
         let engine = self.engine().await?;
         let (images, name, wanted) = (self.images.clone(), hex.to_owned(), engine.clone());
         let look = move || images.compiled(&name, &wanted);
-        if let Some(compiled) = tokio::task::spawn_blocking(look.clone()).await.map_err(Failure::internal)? {
+        if let Some(compiled) = tokio::task::spawn_blocking(look.clone())
+            .await
+            .map_err(Failure::internal)?
+        {
             return Ok(compiled);
         }
-        let turn = self.compiling.lock().unwrap_or_else(|e| e.into_inner()).entry(hex.into()).or_default().clone();
+        let turn = self
+            .compiling
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .entry(hex.into())
+            .or_default()
+            .clone();
         let _turn = turn.lock().await;
         if let Some(compiled) = tokio::task::spawn_blocking(look).await.map_err(Failure::internal)? {
             return Ok(compiled);
@@ -252,11 +290,17 @@ impl Inner {
         let fresh = code.with_extension(format!("tmp-{}", std::process::id()));
         let mut command = self.command();
         command.arg("compile").arg(self.images.blob(hex)).arg(&fresh);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let output = command.output().await.map_err(|e| self.cannot_start(&e))?;
         if !output.status.success() {
             let _ = tokio::fs::remove_file(&fresh).await;
-            return Err(Failure::BadRequest(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(Failure::BadRequest(
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
         }
         let compiled: Compiled = serde_json::from_slice(&output.stdout).map_err(Failure::internal)?;
         let (images, hex, said) = (self.images.clone(), hex.to_owned(), compiled.clone());
@@ -303,7 +347,10 @@ impl Inner {
         let pods = self.pods();
         let pod = pods.get(sandbox_of(id))?;
         let c = pod.state.containers.iter().find(|c| c.id == id)?;
-        Some((c.state.clone(), pod.log_dir.join(&c.name).join(format!("{}.log", c.attempt))))
+        Some((
+            c.state.clone(),
+            pod.log_dir.join(&c.name).join(format!("{}.log", c.attempt)),
+        ))
     }
 }
 
@@ -313,7 +360,13 @@ fn lost(pod: &mut Pod) {
     for c in &mut pod.state.containers {
         if let ContainerState::Running { started } = c.state {
             let message = "the pod's process was killed".into();
-            let exit = Exit { code: 137, reason: "Error".into(), message, started, finished: Timestamp::now() };
+            let exit = Exit {
+                code: 137,
+                reason: "Error".into(),
+                message,
+                started,
+                finished: Timestamp::now(),
+            };
             c.state = ContainerState::Exited(exit);
         }
     }
@@ -322,18 +375,26 @@ fn lost(pod: &mut Pod) {
 #[async_trait]
 impl Runtime for WasmRuntime {
     async fn info(&self) -> Result<RuntimeInfo, Failure> {
-        Ok(RuntimeInfo { name: "pilotis-wasm".into(), version: env!("CARGO_PKG_VERSION").into(), trouble: None })
+        Ok(RuntimeInfo {
+            name: "pilotis-wasm".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            trouble: None,
+        })
     }
 
     /// Takes up what an earlier process left running, and sweeps the folders of shims that are gone.
     async fn list(&self) -> Result<Vec<PodFacts>, Failure> {
         let mut entries = tokio::fs::read_dir(&self.inner.dir).await.map_err(Failure::internal)?;
         while let Some(entry) = entries.next_entry().await.map_err(Failure::internal)? {
-            let Ok(id) = entry.file_name().into_string() else { continue };
+            let Ok(id) = entry.file_name().into_string() else {
+                continue;
+            };
             if self.inner.pods().contains_key(&id) {
                 continue;
             }
-            let sandbox = tokio::fs::read(entry.path().join("sandbox.json")).await.unwrap_or_default();
+            let sandbox = tokio::fs::read(entry.path().join("sandbox.json"))
+                .await
+                .unwrap_or_default();
             let log_dir = serde_json::from_slice::<Sandbox>(&sandbox).map(|s| s.log_dir);
             let taken = match log_dir {
                 Ok(log_dir) => self.inner.follow(&id, log_dir).await.map(drop),
@@ -348,7 +409,13 @@ impl Runtime for WasmRuntime {
     }
 
     async fn pod(&self, uid: &str) -> Result<Option<PodFacts>, Failure> {
-        Ok(self.inner.pods().values().rev().find(|p| p.state.pod.uid == uid).map(Pod::facts))
+        Ok(self
+            .inner
+            .pods()
+            .values()
+            .rev()
+            .find(|p| p.state.pod.uid == uid)
+            .map(Pod::facts))
     }
 
     fn changes(&self) -> BoxStream<'static, PodFacts> {
@@ -360,9 +427,14 @@ impl Runtime for WasmRuntime {
 
     async fn image(&self, wanted: &ImageWanted) -> Result<String, ImageTrouble> {
         let (images, name) = (self.inner.images.clone(), wanted.image.clone());
-        let trouble = |message: String| ImageTrouble { reason: "ErrImagePull", message };
+        let trouble = |message: String| ImageTrouble {
+            reason: "ErrImagePull",
+            message,
+        };
         let found = tokio::task::spawn_blocking(move || images.find(&name)).await;
-        let found = found.map_err(|e| trouble(e.to_string()))?.map_err(|e| trouble(e.to_string()))?;
+        let found = found
+            .map_err(|e| trouble(e.to_string()))?
+            .map_err(|e| trouble(e.to_string()))?;
         let Some(image) = found else {
             let name = &wanted.image;
             return Err(match wanted.policy {
@@ -383,9 +455,16 @@ impl Runtime for WasmRuntime {
 
     async fn images(&self) -> Result<Vec<ImageFacts>, Failure> {
         let images = self.inner.images.clone();
-        let list = tokio::task::spawn_blocking(move || images.list()).await.map_err(Failure::internal)?;
+        let list = tokio::task::spawn_blocking(move || images.list())
+            .await
+            .map_err(Failure::internal)?;
         let list = list.map_err(Failure::internal)?.into_iter();
-        Ok(list.map(|i| ImageFacts { names: vec![i.reference], bytes: i.bytes }).collect())
+        Ok(list
+            .map(|i| ImageFacts {
+                names: vec![i.reference],
+                bytes: i.bytes,
+            })
+            .collect())
     }
 
     async fn start_sandbox(&self, config: &SandboxConfig) -> Result<SandboxFacts, Failure> {
@@ -402,7 +481,9 @@ impl Runtime for WasmRuntime {
         };
         private_dir(&dir).map_err(Failure::internal)?;
         let json = serde_json::to_vec(&sandbox).map_err(Failure::internal)?;
-        tokio::fs::write(dir.join("sandbox.json"), json).await.map_err(Failure::internal)?;
+        tokio::fs::write(dir.join("sandbox.json"), json)
+            .await
+            .map_err(Failure::internal)?;
         let started = self.spawn(&id, &dir).await;
         if started.is_err() {
             self.inner.remove(&id).await?;
@@ -432,7 +513,13 @@ impl Runtime for WasmRuntime {
             let code = self.inner.images.code(hex, &self.inner.engine().await?);
             // Where a component can do both, a declared port says which is wanted.
             let serves = compiled.serves && (!compiled.runs || !config.ports.is_empty());
-            let start = Start { id: id.clone(), config: config.clone(), digest: compiled.code, serves, code: code.clone() };
+            let start = Start {
+                id: id.clone(),
+                config: config.clone(),
+                digest: compiled.code,
+                serves,
+                code: code.clone(),
+            };
             match line.ask(&Request::Start(Box::new(start))).await {
                 Ok(()) => return Ok(id),
                 Err(Failure::Internal(why)) if why == DAMAGED && again => {
@@ -453,7 +540,10 @@ impl Runtime for WasmRuntime {
         if !self.inner.pods().get(sandbox).is_some_and(|p| p.alive) {
             return Err(no_container(id));
         }
-        let request = Request::Stop { id: id.into(), grace_ms: grace.as_millis() as u64 };
+        let request = Request::Stop {
+            id: id.into(),
+            grace_ms: grace.as_millis() as u64,
+        };
         match self.inner.connect(sandbox).await?.ask(&request).await {
             // Gone while it was asked: it has ended.
             Err(Failure::Unavailable { .. }) => Ok(()),
@@ -466,7 +556,11 @@ impl Runtime for WasmRuntime {
         if !self.inner.pods().get(sandbox).is_some_and(|p| p.alive) {
             return Ok(());
         }
-        self.inner.connect(sandbox).await?.ask(&Request::Remove { id: id.into() }).await
+        self.inner
+            .connect(sandbox)
+            .await?
+            .ask(&Request::Remove { id: id.into() })
+            .await
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), Failure> {
@@ -474,13 +568,28 @@ impl Runtime for WasmRuntime {
     }
 
     async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecOutput, Failure> {
-        let request = ExecRequest { command: command.to_vec(), stdout: true, stderr: true, ..ExecRequest::default() };
-        let Session { stdin, mut stdout, mut stderr, exit, .. } = self.exec(id, &request).await?;
+        let request = ExecRequest {
+            command: command.to_vec(),
+            stdout: true,
+            stderr: true,
+            ..ExecRequest::default()
+        };
+        let Session {
+            stdin,
+            mut stdout,
+            mut stderr,
+            exit,
+            ..
+        } = self.exec(id, &request).await?;
         drop(stdin);
         let work = async {
             let (out, err) = tokio::join!(gather(&mut stdout), gather(&mut stderr));
             let code = exit.await.map_err(Failure::internal)??;
-            Ok(ExecOutput { code, stdout: out, stderr: err })
+            Ok(ExecOutput {
+                code,
+                stdout: out,
+                stderr: err,
+            })
         };
         let late = |_| Failure::Timeout(format!("command {command:?} timed out after {timeout:?}"));
         tokio::time::timeout(timeout, work).await.map_err(late)?
@@ -488,7 +597,11 @@ impl Runtime for WasmRuntime {
 
     async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session, Failure> {
         let mut line = self.inner.connect(sandbox_of(id)).await?;
-        let ask = Request::Exec { id: id.into(), command: request.command.clone(), stdin: request.stdin };
+        let ask = Request::Exec {
+            id: id.into(),
+            command: request.command.clone(),
+            stdin: request.stdin,
+        };
         line.ask(&ask).await?;
         Ok(session(line, request.stdin))
     }
@@ -498,10 +611,16 @@ impl Runtime for WasmRuntime {
         let (_, path) = self.inner.container(id).ok_or_else(|| no_container(id))?;
         let (inner, of) = (self.inner.clone(), id.to_owned());
         let alive: crate::log::Alive = Box::new(move || {
-            let running = inner.container(&of).is_some_and(|(state, _)| matches!(state, ContainerState::Running { .. }));
+            let running = inner
+                .container(&of)
+                .is_some_and(|(state, _)| matches!(state, ContainerState::Running { .. }));
             Box::pin(async move { running })
         });
-        let options = LogOptions { follow: true, tail_lines: Some(0), ..LogOptions::default() };
+        let options = LogOptions {
+            follow: true,
+            tail_lines: Some(0),
+            ..LogOptions::default()
+        };
         let mut log = crate::log::read(path, options, alive);
         let (stdin, _) = mpsc::channel(SESSION_BUFFER);
         let (out, stdout) = mpsc::channel(SESSION_BUFFER);
@@ -521,7 +640,13 @@ impl Runtime for WasmRuntime {
             };
             let _ = told.send(Ok(code));
         });
-        Ok(Session { stdin, stdout, stderr, resize, exit })
+        Ok(Session {
+            stdin,
+            stdout,
+            stderr,
+            resize,
+            exit,
+        })
     }
 }
 
@@ -529,12 +654,17 @@ impl WasmRuntime {
     async fn spawn(&self, id: &str, dir: &Path) -> Result<Hello, Failure> {
         let mut command = self.inner.command();
         command.arg("serve").arg(dir).current_dir(dir);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // A group of its own: Ctrl-C in the server's terminal is not meant for pods.
         command.process_group(0);
         let mut child = command.spawn().map_err(|e| self.inner.cannot_start(&e))?;
         if let Some(pid) = child.id() {
-            tokio::fs::write(dir.join("pid"), pid.to_string()).await.map_err(Failure::internal)?;
+            tokio::fs::write(dir.join("pid"), pid.to_string())
+                .await
+                .map_err(Failure::internal)?;
         }
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut hello = String::new();
@@ -564,7 +694,11 @@ impl WasmRuntime {
             (Err(_), _) => Err(gone("it did not say that it is ready")),
             _ => {
                 let why = tokio::time::timeout(Duration::from_secs(1), said).await;
-                Err(Failure::Internal(why.ok().and_then(Result::ok).unwrap_or_else(|| "the shim ended at once".into())))
+                Err(Failure::Internal(
+                    why.ok()
+                        .and_then(Result::ok)
+                        .unwrap_or_else(|| "the shim ended at once".into()),
+                ))
             }
         }
     }
@@ -625,5 +759,11 @@ fn session(line: Connection, stdin_wanted: bool) -> Session {
         drop((out, err, over));
         let _ = told.send(code.ok_or_else(|| gone("the command was lost")));
     });
-    Session { stdin, stdout, stderr, resize, exit }
+    Session {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        exit,
+    }
 }

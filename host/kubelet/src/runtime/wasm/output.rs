@@ -38,7 +38,12 @@ impl Log {
     pub fn create(path: PathBuf) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(&path)?;
         let written = file.metadata()?.len();
-        Ok(Self(Arc::new(Mutex::new(Inner { path, file, written, open: Default::default() }))))
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            path,
+            file,
+            written,
+            open: Default::default(),
+        }))))
     }
 
     pub fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
@@ -144,9 +149,9 @@ impl Pollable for Output {
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> Result<(), StreamError> {
         match &self.0 {
-            Sink::Log(log, stream) => {
-                log.write(*stream, &bytes).map_err(|e| StreamError::LastOperationFailed(wasmtime::Error::new(e)))
-            }
+            Sink::Log(log, stream) => log
+                .write(*stream, &bytes)
+                .map_err(|e| StreamError::LastOperationFailed(wasmtime::Error::new(e))),
             Sink::Channel(send) => match send.try_send(bytes) {
                 Ok(()) => Ok(()),
                 // Only with a permit from `check_write`, so there was room; the other side has gone.
@@ -180,7 +185,11 @@ impl AsyncWrite for Async {
             Async::Channel(send) => {
                 let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
                 std::task::ready!(send.poll_reserve(cx)).map_err(gone)?;
-                Poll::Ready(send.send_item(Bytes::copy_from_slice(bytes)).map(|()| bytes.len()).map_err(gone))
+                Poll::Ready(
+                    send.send_item(Bytes::copy_from_slice(bytes))
+                        .map(|()| bytes.len())
+                        .map_err(gone),
+                )
             }
         }
     }

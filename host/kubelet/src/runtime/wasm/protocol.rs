@@ -30,12 +30,21 @@ pub(crate) struct Hello {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Start(Box<Start>),
-    Stop { id: String, grace_ms: u64 },
-    Remove { id: String },
+    Stop {
+        id: String,
+        grace_ms: u64,
+    },
+    Remove {
+        id: String,
+    },
     /// Answered by a [`State`] now and after each change.
     Watch,
     /// Answered by `Ok`, then frames.
-    Exec { id: String, command: Vec<String>, stdin: bool },
+    Exec {
+        id: String,
+        command: Vec<String>,
+        stdin: bool,
+    },
     /// The shim ends, and all in it.
     End,
 }

@@ -31,7 +31,11 @@ impl Pulse {
         let beat = move || {
             let mut quiet = 0;
             loop {
-                quiet = if guests.load(Ordering::SeqCst) == 0 { quiet + 1 } else { 0 };
+                quiet = if guests.load(Ordering::SeqCst) == 0 {
+                    quiet + 1
+                } else {
+                    0
+                };
                 if quiet > LINGER {
                     asleep.store(1, Ordering::SeqCst);
                     // Looked at again after saying so: whoever came between saw no need to wake us.
@@ -48,8 +52,15 @@ impl Pulse {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("pulse".into()).stack_size(64 * 1024).spawn(beat)?;
-        Ok(Self { running, parked, thread: thread.thread().clone() })
+        let thread = std::thread::Builder::new()
+            .name("pulse".into())
+            .stack_size(64 * 1024)
+            .spawn(beat)?;
+        Ok(Self {
+            running,
+            parked,
+            thread: thread.thread().clone(),
+        })
     }
 
     /// Runs guest code so that the clock beats while it is on a CPU.
@@ -85,7 +96,10 @@ impl CpuShare {
             return None;
         }
         let price = TICK.mul_f64((period as f64 / quota as f64).clamp(0.001, 1000.0));
-        Some(Self { price, paid_until: Mutex::new(Instant::now()) })
+        Some(Self {
+            price,
+            paid_until: Mutex::new(Instant::now()),
+        })
     }
 
     /// A tick was used: how long to wait before the next.
@@ -101,7 +115,9 @@ impl CpuShare {
 pub(crate) fn pace<T: Send + 'static>(store: &mut Store<T>, share: Option<Arc<CpuShare>>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        let wait = share.as_ref().map_or(Duration::ZERO, |share| share.charge(Instant::now()));
+        let wait = share
+            .as_ref()
+            .map_or(Duration::ZERO, |share| share.charge(Instant::now()));
         Ok(if wait.is_zero() {
             UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
         } else {

@@ -35,7 +35,11 @@ type Body = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
 /// Takes the ports; an error says which and why.
 pub(crate) async fn listen(guest: &Guest) -> Result<Vec<TcpListener>, String> {
     let declared = &guest.config.ports;
-    let ports = if declared.is_empty() { &[DEFAULT_PORT][..] } else { declared };
+    let ports = if declared.is_empty() {
+        &[DEFAULT_PORT][..]
+    } else {
+        declared
+    };
     let mut listeners = Vec::new();
     for port in ports {
         let address = SocketAddr::new(guest.ip, *port);
@@ -56,7 +60,11 @@ impl Server {
     pub fn new(guest: Arc<Guest>) -> Result<Arc<Self>, String> {
         let pre = guest.linker.instantiate_pre(&guest.component).and_then(ProxyPre::new);
         let pre = pre.map_err(|e| format!("{e:#}"))?;
-        Ok(Arc::new(Self { guest, pre, room: Semaphore::new(AT_ONCE) }))
+        Ok(Arc::new(Self {
+            guest,
+            pre,
+            room: Semaphore::new(AT_ONCE),
+        }))
     }
 
     /// Serves until `stop`, then lingers, then finishes what it has begun.
@@ -86,7 +94,9 @@ impl Server {
                 let server = server.clone();
                 async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
             });
-            let connection = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .into_owned();
             let watched = graceful.watch(connection);
             tokio::spawn(async move {
                 // A client that goes away is its own business.
@@ -98,7 +108,9 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let Ok(_room) = self.room.acquire().await else { return failed("the server is ending") };
+        let Ok(_room) = self.room.acquire().await else {
+            return failed("the server is ending");
+        };
         match self.call(request).await {
             Ok(response) => response.map(|body| body.boxed_unsync()),
             Err(message) => {
@@ -108,19 +120,27 @@ impl Server {
         }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<Response<wasmtime_wasi_http::p2::body::HyperOutgoingBody>, String> {
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<wasmtime_wasi_http::p2::body::HyperOutgoingBody>, String> {
         use wasmtime_wasi_http::WasiHttpView;
         let mut store = self.guest.store(&self.guest.args(), self.guest.log_stdio())?;
         let (send, receive) = tokio::sync::oneshot::channel();
         let mut view = store.data_mut().http();
-        let request = view.new_incoming_request(Scheme::Http, request).map_err(|e| format!("{e:#}"))?;
+        let request = view
+            .new_incoming_request(Scheme::Http, request)
+            .map_err(|e| format!("{e:#}"))?;
         let out = view.new_response_outparam(send).map_err(|e| format!("{e:#}"))?;
         let (pre, guest) = (self.pre.clone(), self.guest.clone());
         // The guest may go on after it has answered, so it runs as a task of its own.
         let task = tokio::spawn(async move {
             let work = async {
                 let proxy = pre.instantiate_async(&mut store).await?;
-                proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+                proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut store, request, out)
+                    .await
             };
             let outcome = guest.pulse.around(work).await;
             outcome.map_err(|e| {
@@ -133,7 +153,9 @@ impl Server {
                 let guest = self.guest.clone();
                 tokio::spawn(async move {
                     if let Ok(Err(message)) = task.await {
-                        guest.say(&format!("the component stopped after it had begun to answer: {message}"));
+                        guest.say(&format!(
+                            "the component stopped after it had begun to answer: {message}"
+                        ));
                     }
                 });
                 Ok(response)

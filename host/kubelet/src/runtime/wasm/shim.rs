@@ -57,7 +57,10 @@ fn compile(from: &Path, to: &Path) -> Result<(), String> {
     let component = wasmtime::component::Component::from_binary(&engine, &bytes);
     let component = component.map_err(|e| format!("the component does not compile: {e:#}"))?;
     let ty = component.component_type();
-    let has = |name: &str| ty.exports(&engine).any(|(export, _)| export.split('@').next() == Some(name));
+    let has = |name: &str| {
+        ty.exports(&engine)
+            .any(|(export, _)| export.split('@').next() == Some(name))
+    };
     let code = component.serialize().map_err(|e| format!("{e:#}"))?;
     let compiled = Compiled {
         code: hex::encode(Sha256::digest(&code)),
@@ -65,12 +68,16 @@ fn compile(from: &Path, to: &Path) -> Result<(), String> {
         serves: has("wasi:http/incoming-handler"),
     };
     if !compiled.runs && !compiled.serves {
-        return Err("the component exports neither wasi:cli/run nor wasi:http/incoming-handler (WASI 0.2), \
+        return Err(
+            "the component exports neither wasi:cli/run nor wasi:http/incoming-handler (WASI 0.2), \
                     so there is nothing to run"
-            .into());
+                .into(),
+        );
     }
     let mut file = std::fs::File::create(to).map_err(|e| format!("{}: {e}", to.display()))?;
-    file.write_all(&code).and_then(|()| file.sync_all()).map_err(|e| format!("{}: {e}", to.display()))?;
+    file.write_all(&code)
+        .and_then(|()| file.sync_all())
+        .map_err(|e| format!("{}: {e}", to.display()))?;
     println!("{}", serde_json::to_string(&compiled).map_err(|e| e.to_string())?);
     Ok(())
 }
@@ -99,8 +106,15 @@ fn serve_pod(dir: &Path) -> Result<(), String> {
         let listener = UnixListener::bind(&door.path).map_err(said)?;
         let engine = guest::engine().map_err(|e| format!("{e:#}"))?;
         let pulse = Pulse::start(&engine).map_err(said)?;
-        let facts = SandboxFacts { id: sandbox.id.clone(), ip: if claim.is_some() { ip.to_string() } else { String::new() } };
-        let state = State { pod: sandbox.pod.clone(), sandbox: facts, containers: Vec::new() };
+        let facts = SandboxFacts {
+            id: sandbox.id.clone(),
+            ip: if claim.is_some() { ip.to_string() } else { String::new() },
+        };
+        let state = State {
+            pod: sandbox.pod.clone(),
+            sandbox: facts,
+            containers: Vec::new(),
+        };
         let shim = Arc::new(Shim {
             ip,
             log_dir: sandbox.log_dir,
@@ -111,7 +125,9 @@ fn serve_pod(dir: &Path) -> Result<(), String> {
             end: CancellationToken::new(),
         });
         let mut out = std::io::stdout();
-        let hello = serde_json::to_string(&Hello { ip: shim.state.borrow().sandbox.ip.clone() });
+        let hello = serde_json::to_string(&Hello {
+            ip: shim.state.borrow().sandbox.ip.clone(),
+        });
         let hello = hello.map_err(|e| e.to_string())?;
         writeln!(out, "{hello}").and_then(|()| out.flush()).map_err(said)?;
         loop {
@@ -130,9 +146,10 @@ fn serve_pod(dir: &Path) -> Result<(), String> {
     outcome
 }
 
-/// The pods' addresses: 127.64.0.0/10. Linux answers the whole of 127/8 on this machine, without any privilege.
+/// The pods' addresses: 127.64.0.0/11. Linux answers the whole of 127/8 on this machine, without any privilege; what lies
+/// above is left to Services (127.96.0.0/16 by default).
 const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
-const SIZE: u32 = 1 << 22;
+const SIZE: u32 = 1 << 21;
 
 /// An address nobody on this machine uses. The claim is an abstract socket with the address in its name: the kernel lets
 /// one process have it and takes it back when that process ends, however it ends; clusters side by side need no other
@@ -153,7 +170,7 @@ fn claim_address(hint: u32) -> Result<(Ipv4Addr, std::os::unix::net::UnixListene
             Err(e) => return Err(format!("cannot claim the address {ip}: {e}")),
         }
     }
-    Err("no address is free in 127.64.0.0/10".into())
+    Err("no address is free in 127.64.0.0/11".into())
 }
 
 struct Shim {
@@ -184,7 +201,9 @@ impl Shim {
                 Request::Stop { id, grace_ms } => self.stop(&id, Duration::from_millis(grace_ms)).await,
                 Request::Remove { id } => {
                     self.state.send_modify(|state| {
-                        state.containers.retain(|c| c.id != id || !matches!(c.state, ContainerState::Exited(_)));
+                        state
+                            .containers
+                            .retain(|c| c.id != id || !matches!(c.state, ContainerState::Exited(_)));
                     });
                     Ok(())
                 }
@@ -198,8 +217,16 @@ impl Shim {
                     }
                 }
                 Request::Exec { id, command, stdin } => {
-                    let guest = self.running.lock().unwrap_or_else(|e| e.into_inner()).get(&id).map(|r| r.guest.clone());
-                    let answer: Answer = guest.as_ref().map(drop).ok_or_else(|| "the container is not running".to_owned().into());
+                    let guest = self
+                        .running
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .get(&id)
+                        .map(|r| r.guest.clone());
+                    let answer: Answer = guest
+                        .as_ref()
+                        .map(drop)
+                        .ok_or_else(|| "the container is not running".to_owned().into());
                     if protocol::send(&mut write, &answer).await.is_err() {
                         return;
                     }
@@ -221,20 +248,37 @@ impl Shim {
     }
 
     async fn start(self: &Arc<Self>, start: Start) -> Answer {
-        let Start { id, config, code, digest, serves } = start;
+        let Start {
+            id,
+            config,
+            code,
+            digest,
+            serves,
+        } = start;
         let (name, attempt, image_id) = (config.name.clone(), config.attempt, config.image_id.clone());
-        let log = Log::create(self.log_dir.join(&config.log_path)).map_err(|e| format!("{}: {e}", config.log_path.display()))?;
+        let log = Log::create(self.log_dir.join(&config.log_path))
+            .map_err(|e| format!("{}: {e}", config.log_path.display()))?;
         let engine = self.engine.clone();
         // Hashing and mapping megabytes: not on a thread that serves.
         let component = tokio::task::spawn_blocking(move || guest::load(&engine, &code, &digest));
         let component = component.await.map_err(|e| e.to_string())??;
-        let guest = Arc::new(Guest::new(&self.engine, component, config, self.ip, log, self.pulse.clone())?);
+        let guest = Arc::new(Guest::new(
+            &self.engine,
+            component,
+            config,
+            self.ip,
+            log,
+            self.pulse.clone(),
+        )?);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let started = Timestamp::now();
         let work: futures::future::BoxFuture<'static, Ending> = if serves {
             let listeners = serve::listen(&guest).await?;
             let server = Server::new(guest.clone())?;
-            let tasks: Vec<_> = listeners.into_iter().map(|l| server.clone().serve(l, stop.clone())).collect();
+            let tasks: Vec<_> = listeners
+                .into_iter()
+                .map(|l| server.clone().serve(l, stop.clone()))
+                .collect();
             Box::pin(async move {
                 futures::future::join_all(tasks).await;
                 Ending::of_code(0)
@@ -251,11 +295,24 @@ impl Shim {
                 }
             })
         };
-        let running = Running { guest: guest.clone(), stop, kill: kill.clone() };
-        self.running.lock().unwrap_or_else(|e| e.into_inner()).insert(id.clone(), running);
+        let running = Running {
+            guest: guest.clone(),
+            stop,
+            kill: kill.clone(),
+        };
+        self.running
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .insert(id.clone(), running);
         self.state.send_modify(|state| {
             let state_now = ContainerState::Running { started };
-            state.containers.push(ContainerFacts { id: id.clone(), name, attempt, image_id, state: state_now });
+            state.containers.push(ContainerFacts {
+                id: id.clone(),
+                name,
+                attempt,
+                image_id,
+                state: state_now,
+            });
         });
         let shim = self.clone();
         tokio::spawn(async move {
@@ -286,7 +343,13 @@ impl Shim {
         self.running.lock().unwrap_or_else(|e| e.into_inner()).remove(id);
         // The status holds at most 4 KiB of it.
         let message = ending.message.chars().take(2048).collect();
-        let exit = Exit { code: ending.code, reason: ending.reason.into(), message, started, finished: Timestamp::now() };
+        let exit = Exit {
+            code: ending.code,
+            reason: ending.reason.into(),
+            message,
+            started,
+            finished: Timestamp::now(),
+        };
         self.state.send_modify(|state| {
             if let Some(c) = state.containers.iter_mut().find(|c| c.id == id) {
                 c.state = ContainerState::Exited(exit);
@@ -300,9 +363,16 @@ impl Shim {
             let running = self.running.lock().unwrap_or_else(|e| e.into_inner());
             running.get(id).map(|r| (r.stop.clone(), r.kill.clone()))
         };
-        let Some((stop, kill)) = tokens else { return Ok(()) };
+        let Some((stop, kill)) = tokens else {
+            return Ok(());
+        };
         let mut state = self.state.subscribe();
-        let over = |state: &State| !state.containers.iter().any(|c| c.id == id && !matches!(c.state, ContainerState::Exited(_)));
+        let over = |state: &State| {
+            !state
+                .containers
+                .iter()
+                .any(|c| c.id == id && !matches!(c.state, ContainerState::Exited(_)))
+        };
         stop.cancel();
         if tokio::time::timeout(grace, state.wait_for(over)).await.is_err() {
             kill.cancel();
