@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use client::{Cluster, ReadVersion, Target};
 use model::{Caller, Failure, Gvr, Object, ObjectKey};
-use plugin::world::admission::{Charge as Asked, Operation as Word, Phase, Request as Call, User, Verdict};
 use plugin::reads::NoReads;
 use plugin::world::Answer;
+use plugin::world::admission::{Charge as Asked, Operation as Word, Phase, Request as Call, User, Verdict};
 use registry::gates::{Admit, Charge, Interest, Notes, Operation, Request};
 use serde_json::Value;
 use view::{Grants, View};
@@ -70,7 +70,9 @@ impl Chain {
                 (Ok(verdict), _) => verdict,
                 (Err(failure), FailurePolicy::Fail) => return Err(failure),
                 (Err(failure), FailurePolicy::Ignore) => {
-                    notes.warnings.push(format!("{failure}; its failurePolicy lets the request pass"));
+                    notes
+                        .warnings
+                        .push(format!("{failure}; its failurePolicy lets the request pass"));
                     continue;
                 }
             };
@@ -79,7 +81,13 @@ impl Chain {
         Ok(())
     }
 
-    async fn ask(&self, rule: &Rule, phase: Phase, request: &Request<'_>, object: Option<&Value>) -> Result<Verdict, Failure> {
+    async fn ask(
+        &self,
+        rule: &Rule,
+        phase: Phase,
+        request: &Request<'_>,
+        object: Option<&Value>,
+    ) -> Result<Verdict, Failure> {
         let namespace = self.namespace(rule, request).await?;
         let user = request.caller.user();
         let call = Call {
@@ -95,7 +103,11 @@ impl Chain {
             subresource: request.target.subresource.clone(),
             namespace: request.target.namespace.clone(),
             name: request.target.name.clone(),
-            user: User { name: user.name.clone(), uid: user.uid.clone(), groups: user.groups.clone() },
+            user: User {
+                name: user.name.clone(),
+                uid: user.uid.clone(),
+                groups: user.groups.clone(),
+            },
             object: rule.pack(object)?,
             old: rule.pack(request.old)?,
             namespace_object: rule.pack_namespace(namespace.as_deref()),
@@ -118,7 +130,9 @@ impl Chain {
         if rule.wanted_of_namespace.columns() == 0 || name.is_empty() {
             return Ok(None);
         }
-        let Some(Connected { cluster, .. }) = self.connected.get() else { return Ok(None) };
+        let Some(Connected { cluster, .. }) = self.connected.get() else {
+            return Ok(None);
+        };
         let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
         let caller = Caller::component("system:admission", &["system:masters"]);
         // The cache first; absence is believed only of the store itself, for the namespace may be a moment old.
@@ -145,7 +159,10 @@ async fn read_and_review(rule: &Rule, call: &Call, connected: &Connected) -> Res
         }
         connected.view.fill(&unfilled).await?;
     }
-    Err(Failure::Timeout(format!("plugin {} reads ever more kinds that are not there yet", rule.name())))
+    Err(Failure::Timeout(format!(
+        "plugin {} reads ever more kinds that are not there yet",
+        rule.name()
+    )))
 }
 
 #[async_trait]
@@ -154,12 +171,19 @@ impl Admit for Chain {
         self.rules.load().iter().any(|rule| rule.wants(of))
     }
 
-    async fn mutate(&self, request: &Request<'_>, object: Option<&mut Value>, notes: &mut Notes) -> Result<(), Failure> {
-        self.phase(Phase::Mutating, request, object.map(Document::Open), notes).await
+    async fn mutate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&mut Value>,
+        notes: &mut Notes,
+    ) -> Result<(), Failure> {
+        self.phase(Phase::Mutating, request, object.map(Document::Open), notes)
+            .await
     }
 
     async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure> {
-        self.phase(Phase::Validating, request, object.map(Document::Final), notes).await
+        self.phase(Phase::Validating, request, object.map(Document::Final), notes)
+            .await
     }
 }
 
@@ -187,7 +211,12 @@ fn take(
     notes: &mut Notes,
 ) -> Result<(), Failure> {
     notes.warnings.extend(verdict.warnings);
-    notes.annotations.extend(verdict.audit.into_iter().map(|(key, value)| (format!("{}/{key}", rule.name()), value)));
+    notes.annotations.extend(
+        verdict
+            .audit
+            .into_iter()
+            .map(|(key, value)| (format!("{}/{key}", rule.name()), value)),
+    );
     if let Some(denial) = verdict.denied {
         let resource = request.kind.group_resource();
         let reason = if rule.built_in {
@@ -196,14 +225,28 @@ fn take(
             format!("plugin \"{}\" denied the request: {}", rule.name(), denial.message)
         };
         if denial.code == 403 {
-            return Err(Failure::Forbidden { resource, name: request.target.name.clone(), reason });
+            return Err(Failure::Forbidden {
+                resource,
+                name: request.target.name.clone(),
+                reason,
+            });
         }
         let object = ObjectKey::new(resource, &request.target.namespace, &request.target.name);
-        return Err(Failure::Denied { by: rule.name().to_owned(), object, reason, code: denial.code });
+        return Err(Failure::Denied {
+            by: rule.name().to_owned(),
+            object,
+            reason,
+            code: denial.code,
+        });
     }
     if let (Some(patch), Some(Document::Open(value))) = (verdict.patch, object) {
-        let bad = |reason: String| Failure::Plugin { name: rule.name().to_owned(), doing: "changing an object", reason };
-        let steps: Value = serde_json::from_slice(&patch).map_err(|error| bad(format!("its patch is not JSON: {error}")))?;
+        let bad = |reason: String| Failure::Plugin {
+            name: rule.name().to_owned(),
+            doing: "changing an object",
+            reason,
+        };
+        let steps: Value =
+            serde_json::from_slice(&patch).map_err(|error| bad(format!("its patch is not JSON: {error}")))?;
         schema::json_patch(value, &steps, request.gvk, &request.target.name)
             .map_err(|failure| bad(format!("its patch does not apply: {failure}")))?;
     }
@@ -216,15 +259,23 @@ fn take(
 /// The registry keeps count in ResourceQuotas: `.status.used["pods"]` of one, by its name.
 fn charge_of(rule: &Rule, asked: Asked) -> Result<Charge, Failure> {
     let (kind, namespace, quota) = asked.counter;
-    let resource = asked.field.strip_prefix(".status.used[\"").and_then(|rest| rest.strip_suffix("\"]"));
+    let resource = asked
+        .field
+        .strip_prefix(".status.used[\"")
+        .and_then(|rest| rest.strip_suffix("\"]"));
     match resource {
-        Some(resource) if kind == "v1/ResourceQuota" => {
-            Ok(Charge { namespace, quota, add: [(resource.to_owned(), asked.amount)].into() })
-        }
+        Some(resource) if kind == "v1/ResourceQuota" => Ok(Charge {
+            namespace,
+            quota,
+            add: [(resource.to_owned(), asked.amount)].into(),
+        }),
         _ => Err(Failure::Plugin {
             name: rule.name().to_owned(),
             doing: "charging a quota",
-            reason: format!("only v1/ResourceQuota counts, under .status.used[\"…\"]; it asked for {kind} {}", asked.field),
+            reason: format!(
+                "only v1/ResourceQuota counts, under .status.used[\"…\"]; it asked for {kind} {}",
+                asked.field
+            ),
         }),
     }
 }

@@ -70,7 +70,10 @@ impl Rule {
     pub(crate) fn pack(&self, document: Option<&Value>) -> Result<Vec<u8>, Failure> {
         match document {
             None => Ok(no_row(&self.wanted)),
-            Some(value) => Ok(row(&self.wanted, &serde_json::to_vec(value).map_err(Failure::internal)?)),
+            Some(value) => Ok(row(
+                &self.wanted,
+                &serde_json::to_vec(value).map_err(Failure::internal)?,
+            )),
         }
     }
 
@@ -102,7 +105,10 @@ fn matches(rule: &MatchRule, of: &Interest<'_>) -> bool {
     rule.operations.contains(&operation)
         && one_of(&rule.groups, &of.kind.gvk.group)
         && one_of(&rule.versions, &of.kind.gvk.version)
-        && rule.resources.iter().any(|entry| resource_matches(entry, &of.kind.plural, of.subresource))
+        && rule
+            .resources
+            .iter()
+            .any(|entry| resource_matches(entry, &of.kind.plural, of.subresource))
 }
 
 /// `pods`, `pods/status`, `pods/*`, `*` (any resource, no subresource), `*/status`, `*/*` (admissionregistration/v1 Rule).
@@ -130,7 +136,11 @@ mod tests {
             ("pods", "services", "", false),
         ];
         for (entry, resource, subresource, expected) in cases {
-            assert_eq!(resource_matches(entry, resource, subresource), expected, "{entry} on {resource}/{subresource}");
+            assert_eq!(
+                resource_matches(entry, resource, subresource),
+                expected,
+                "{entry} on {resource}/{subresource}"
+            );
         }
     }
 }

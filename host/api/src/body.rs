@@ -32,9 +32,8 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::with_capacity(expected.min(LIMIT));
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Failure::BadRequest(format!("the body could not be read to its end: {error}"))
-        })?;
+        let frame =
+            frame.map_err(|error| Failure::BadRequest(format!("the body could not be read to its end: {error}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -62,19 +61,13 @@ pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Bytes, Failure> {
         Encoding::Json => Ok(body),
         Encoding::Protobuf => protobuf::json(&body),
         // Apply patches are called YAML and are nearly always JSON.
-        Encoding::Yaml
-            if body.first() == Some(&b'{')
-                && serde_json::from_slice::<IgnoredAny>(&body).is_ok() =>
-        {
+        Encoding::Yaml if body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok() => {
             Ok(body)
         }
         Encoding::Yaml => {
-            let value: Value = serde_yaml_ng::from_slice(&body).map_err(|error| {
-                Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}"))
-            })?;
-            Ok(serde_json::to_vec(&value)
-                .map_err(Failure::internal)?
-                .into())
+            let value: Value = serde_yaml_ng::from_slice(&body)
+                .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
+            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
         }
     }
 }
@@ -122,10 +115,7 @@ impl http_body::Body for Joined {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Some(first) = self.pieces.pop_front() else {
             return Poll::Ready(None);
         };

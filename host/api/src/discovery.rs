@@ -61,10 +61,7 @@ impl Documents {
         for (version, kinds) in &core {
             add(format!("/api/{version}"), resource_list(version, kinds));
         }
-        let list: Vec<Value> = groups
-            .iter()
-            .map(|(name, versions)| group(name, versions))
-            .collect();
+        let list: Vec<Value> = groups.iter().map(|(name, versions)| group(name, versions)).collect();
         add(
             "/apis".into(),
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}),
@@ -76,10 +73,7 @@ impl Documents {
             add(format!("/apis/{name}"), one);
             for (version, kinds) in versions {
                 let group_version = format!("{name}/{version}");
-                add(
-                    format!("/apis/{group_version}"),
-                    resource_list(&group_version, kinds),
-                );
+                add(format!("/apis/{group_version}"), resource_list(&group_version, kinds));
             }
         }
         let core = IndexMap::from([("", core)]);
@@ -95,9 +89,7 @@ impl Documents {
 fn by_preference(a: &str, b: &str) -> std::cmp::Ordering {
     let rank = |version: &str| {
         let rest = version.strip_prefix('v')?;
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let major: u32 = rest[..digits].parse().ok()?;
         let (stability, minor) = match &rest[digits..] {
             "" => (2, 0),
@@ -111,8 +103,7 @@ fn by_preference(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 fn group(name: &str, versions: &Versions<'_>) -> Value {
-    let of =
-        |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    let of = |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     let all: Vec<Value> = versions.keys().map(of).collect();
     json!({"name": name, "versions": all, "preferredVersion": all.first()})
 }
@@ -165,7 +156,11 @@ fn aggregated(groups: &IndexMap<&str, Versions<'_>>) -> Aggregated {
         let items: Vec<Value> = groups
             .iter()
             .map(|(name, versions)| {
-                let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+                let metadata = if name.is_empty() {
+                    json!({})
+                } else {
+                    json!({"name": name})
+                };
                 let version = |(version, kinds): (&&str, &Vec<&Kind>)| {
                     let resources: Vec<Value> = kinds.iter().map(|kind| aggregated_kind(kind)).collect();
                     json!({"version": version, "freshness": "Current", "resources": resources})
@@ -238,9 +233,7 @@ pub(crate) async fn answer(
     let document = documents
         .plain
         .get(path)
-        .ok_or_else(|| Failure::NoSuchResource {
-            asked: path.to_owned(),
-        })?;
+        .ok_or_else(|| Failure::NoSuchResource { asked: path.to_owned() })?;
     let accepted = negotiate::accepted(&headers)?;
     let mut response = crate::respond::json_or_yaml(accepted.format, document.clone())?;
     vary(&mut response);
@@ -256,21 +249,13 @@ fn aggregated_answer(whole: &Aggregated, version: &str, headers: &HeaderMap) -> 
     let known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|tag| tag.as_bytes() == whole.etag.as_bytes());
-    let mut response = Response::new(if known {
-        axum::body::Body::empty()
-    } else {
-        body.into()
-    });
+    let mut response = Response::new(if known { axum::body::Body::empty() } else { body.into() });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    let content =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let content = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     let answer = response.headers_mut();
-    answer.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::try_from(content).expect("ASCII"),
-    );
+    answer.insert(header::CONTENT_TYPE, HeaderValue::try_from(content).expect("ASCII"));
     answer.insert(
         header::ETAG,
         HeaderValue::try_from(whole.etag.as_str()).expect("hexadecimal"),

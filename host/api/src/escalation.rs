@@ -51,12 +51,7 @@ impl Admit for NoEscalation {
         }
     }
 
-    async fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        notes: &mut Notes,
-    ) -> Result<(), Failure> {
+    async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure> {
         // Last word on what is stored: after every mutation.
         if let (true, Some(object)) = (is_ours(&interest(request)), object) {
             self.check(request, object)?;
@@ -71,11 +66,7 @@ impl Admit for NoEscalation {
 
 impl NoEscalation {
     fn check(&self, request: &Request<'_>, new: &Value) -> Result<(), Failure> {
-        let same = |field: &str| {
-            request
-                .old
-                .is_some_and(|old| old.get(field) == new.get(field))
-        };
+        let same = |field: &str| request.old.is_some_and(|old| old.get(field) == new.get(field));
         let target = request.target;
         let of = RoleWrite {
             resource: &target.gvr.resource,
@@ -88,11 +79,7 @@ impl NoEscalation {
             "roles" | "clusterroles" if same("rules") && same("aggregationRule") => Ok(()),
             "roles" | "clusterroles" => {
                 let mut rules: Vec<PolicyRule> = read(new, "rules")?;
-                if new
-                    .get("aggregationRule")
-                    .is_some_and(|rule| !rule.is_null())
-                    && !same("aggregationRule")
-                {
+                if new.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !same("aggregationRule") {
                     // Labels decide what it will hold: anything, so only who holds everything may say so.
                     let all = || vec!["*".to_owned()];
                     rules.push(PolicyRule {
@@ -107,8 +94,7 @@ impl NoEscalation {
                         ..PolicyRule::default()
                     });
                 }
-                self.rbac
-                    .read(|policy| policy.may_write_role(user, of, &rules))
+                self.rbac.read(|policy| policy.may_write_role(user, of, &rules))
             }
             "rolebindings" | "clusterrolebindings" if same("subjects") && same("roleRef") => Ok(()),
             "rolebindings" | "clusterrolebindings" => {
@@ -124,8 +110,6 @@ impl NoEscalation {
 fn read<T: DeserializeOwned + Default>(object: &Value, field: &str) -> Result<T, Failure> {
     match object.get(field) {
         None | Some(Value::Null) => Ok(T::default()),
-        Some(value) => {
-            T::deserialize(value).map_err(|why| Failure::BadRequest(format!("{field}: {why}")))
-        }
+        Some(value) => T::deserialize(value).map_err(|why| Failure::BadRequest(format!("{field}: {why}"))),
     }
 }

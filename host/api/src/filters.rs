@@ -53,15 +53,7 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
     let audit_id = audit_id(request.headers());
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let mut users = (None, None);
-    let work = AssertUnwindSafe(admitted(
-        &app,
-        &head,
-        peer.as_deref(),
-        request,
-        next,
-        &mut users,
-    ))
-    .catch_unwind();
+    let work = AssertUnwindSafe(admitted(&app, &head, peer.as_deref(), request, next, &mut users)).catch_unwind();
     let mut response = match work.await {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => Reject(failure).into_response(),
@@ -76,12 +68,9 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
         }
     };
     let code = response.status().as_u16();
-    app.metrics
-        .answered(&head.path, head.verb, code, started.elapsed());
+    app.metrics.answered(&head.path, head.verb, code, started.elapsed());
     if let Ok(id) = HeaderValue::try_from(&audit_id) {
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static("audit-id"), id);
+        response.headers_mut().insert(HeaderName::from_static("audit-id"), id);
     }
     // The registry audits what reaches it, whichever door it came through. Here: the rest.
     if users.0.is_none() || !reaches_registry(&head.path) {
@@ -93,9 +82,7 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
 fn reaches_registry(path: &Path) -> bool {
     match path {
         Path::Plain => false,
-        Path::Resource(at) => {
-            reviews::of(&at.gvr).is_none() && streams::of(&at.gvr, &at.subresource).is_none()
-        }
+        Path::Resource(at) => reviews::of(&at.gvr).is_none() && streams::of(&at.gvr, &at.subresource).is_none(),
     }
 }
 
@@ -112,14 +99,10 @@ async fn admitted(
         certificate: peer.and_then(|peer| peer.certificate.as_ref()),
         bearer: bearer(request.headers()),
     };
-    let user = app
-        .authenticators
-        .authenticate(shown)
-        .await
-        .map_err(|why| {
-            tracing::debug!(%why, uri = head.uri, "not authenticated");
-            Failure::Unauthorized("Unauthorized".into())
-        })?;
+    let user = app.authenticators.authenticate(shown).await.map_err(|why| {
+        tracing::debug!(%why, uri = head.uri, "not authenticated");
+        Failure::Unauthorized("Unauthorized".into())
+    })?;
     users.0 = Some(user.clone());
     let wish = wish(request.headers())?;
     let user = if wish.is_empty() {
@@ -141,10 +124,7 @@ async fn admitted(
     let in_flight = if head.long {
         None
     } else {
-        Some(
-            app.limits
-                .enter(matches!(head.verb, "get" | "list" | "watch"))?,
-        )
+        Some(app.limits.enter(matches!(head.verb, "get" | "list" | "watch"))?)
     };
     request.extensions_mut().insert(Asked {
         caller,
@@ -202,11 +182,7 @@ fn verb(path: &Path, method: &Method, query: &Query) -> &'static str {
     };
     let named = !at.name.is_empty();
     match *method {
-        Method::GET | Method::HEAD
-            if at.subresource.is_empty() && (at.watch || query.flag("watch")) =>
-        {
-            "watch"
-        }
+        Method::GET | Method::HEAD if at.subresource.is_empty() && (at.watch || query.flag("watch")) => "watch",
         Method::GET | Method::HEAD if named => "get",
         Method::GET | Method::HEAD => "list",
         Method::POST => "create",
@@ -226,11 +202,7 @@ fn agent(headers: &HeaderMap) -> String {
         .unwrap_or_default();
     let name = agent.split(['/', ' ']).next().unwrap_or_default();
     let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-    if name.is_empty() {
-        "unknown".into()
-    } else {
-        name
-    }
+    if name.is_empty() { "unknown".into() } else { name }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -304,10 +276,7 @@ fn record(
         verb: head.verb.to_owned(),
         user: user.map(|user| (*user).clone()).unwrap_or_default(),
         impersonated_user,
-        source_ips: peer
-            .map(|peer| peer.address.ip().to_string())
-            .into_iter()
-            .collect(),
+        source_ips: peer.map(|peer| peer.address.ip().to_string()).into_iter().collect(),
         user_agent: head.agent,
         object_ref,
         response_status: audit::ResponseStatus { code },
@@ -336,20 +305,14 @@ impl Limits {
     /// `TooManyRequests` when the share is used up.
     fn enter(&self, reads: bool) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
         let share = if reads { &self.reading } else { &self.changing };
-        share
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Failure::TooManyRequests {
-                reason: "Too many requests, please try again later.".into(),
-                retry_after: Duration::from_secs(1),
-            })
+        share.clone().try_acquire_owned().map_err(|_| Failure::TooManyRequests {
+            reason: "Too many requests, please try again later.".into(),
+            retry_after: Duration::from_secs(1),
+        })
     }
 
     /// How many more may enter: reading, changing.
     pub(crate) fn free(&self) -> (usize, usize) {
-        (
-            self.reading.available_permits(),
-            self.changing.available_permits(),
-        )
+        (self.reading.available_permits(), self.changing.available_permits())
     }
 }

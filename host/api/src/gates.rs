@@ -11,9 +11,7 @@ use auth::{Ask, Rbac, What, audit};
 use client::Target;
 use jiff::Timestamp;
 use model::{Caller, Failure, Gvr, Object};
-use registry::gates::{
-    Attributes, Audit, AuditEvent, Authorize, Decision, SignToken, SignedToken, TokenAsked,
-};
+use registry::gates::{Attributes, Audit, AuditEvent, Authorize, Decision, SignToken, SignedToken, TokenAsked};
 use registry::{Registry, Resource};
 use serde_json::{Value, json};
 
@@ -90,8 +88,7 @@ impl SignToken for TokenGate {
             .expires
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let expires =
-            Timestamp::from_second(expires.as_secs() as i64).map_err(Failure::internal)?;
+        let expires = Timestamp::from_second(expires.as_secs() as i64).map_err(Failure::internal)?;
         Ok(SignedToken {
             token: signed.token,
             audiences: signed.audiences,
@@ -136,10 +133,7 @@ impl Audit for AuditGate {
             }),
             response_status: audit::ResponseStatus { code },
             request_received_timestamp: event.received,
-            stage_timestamp: event
-                .received
-                .saturating_add(took)
-                .unwrap_or(event.received),
+            stage_timestamp: event.received.saturating_add(took).unwrap_or(event.received),
         });
     }
 }
@@ -174,12 +168,7 @@ pub trait AdmitConnection: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever admission refuses with.
-    async fn admit(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        options: &Value,
-    ) -> Result<Vec<String>, Failure>;
+    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure>;
 }
 
 /// Lets every connection through.
@@ -194,16 +183,8 @@ impl AdmitConnection for AnyConnection {
 
 #[async_trait]
 impl AdmitConnection for Registry {
-    async fn admit(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        options: &Value,
-    ) -> Result<Vec<String>, Failure> {
-        Ok(self
-            .admit_connect(caller, "create", target, options)
-            .await?
-            .warnings)
+    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure> {
+        Ok(self.admit_connect(caller, "create", target, options).await?.warnings)
     }
 }
 

@@ -41,10 +41,7 @@ pub(crate) async fn version(headers: HeaderMap) -> Result<Response, Reject> {
         "platform": format!("{}/{}", std::env::consts::OS, arch()),
     });
     let accepted = negotiate::accepted(&headers)?;
-    Ok(respond::json_or_yaml(
-        accepted.format,
-        info.to_string().into(),
-    )?)
+    Ok(respond::json_or_yaml(accepted.format, info.to_string().into())?)
 }
 
 /// As Go names it, which is what clients compare.

@@ -23,10 +23,7 @@ pub(crate) struct Served {
 impl Served {
     fn new(said: Arc<Vec<Arc<Kind>>>) -> Self {
         let mut kinds: Vec<Arc<Kind>> = said.iter().cloned().collect();
-        let mut by_gvr: HashMap<Gvr, Arc<Kind>> = kinds
-            .iter()
-            .map(|kind| (kind.gvr(), kind.clone()))
-            .collect();
+        let mut by_gvr: HashMap<Gvr, Arc<Kind>> = kinds.iter().map(|kind| (kind.gvr(), kind.clone())).collect();
         for kind in reviews::kinds() {
             by_gvr.entry(kind.gvr()).or_insert_with(|| {
                 kinds.push(kind.clone());

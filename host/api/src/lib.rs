@@ -238,9 +238,7 @@ impl Predicate for LargeAndWhole {
 
 fn router(app: Arc<App>) -> Router {
     let page = || get(health::page);
-    let compression = CompressionLayer::new()
-        .gzip(true)
-        .compress_when(LargeAndWhole);
+    let compression = CompressionLayer::new().gzip(true).compress_when(LargeAndWhole);
     Router::new()
         .route("/healthz", page())
         .route("/healthz/{*check}", page())
@@ -273,18 +271,7 @@ fn router(app: Arc<App>) -> Router {
 ///
 /// # Errors
 /// None at present: what goes wrong with one connection is logged.
-pub async fn serve(
-    listener: TcpListener,
-    config: ApiConfig,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, config: ApiConfig, stop: CancellationToken) -> std::io::Result<()> {
     let (app, tls, farewell) = App::new(config, stop.clone());
-    server::run(
-        listener,
-        Arc::new(tls),
-        router(Arc::new(app)),
-        stop,
-        farewell,
-    )
-    .await
+    server::run(listener, Arc::new(tls), router(Arc::new(app)), stop, farewell).await
 }

@@ -56,12 +56,7 @@ impl Metrics {
                 group: at.gvr.group.to_string(),
                 version: at.gvr.version.to_string(),
                 resource: at.gvr.resource.to_string(),
-                subresource: at
-                    .subresource
-                    .split('/')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
+                subresource: at.subresource.split('/').next().unwrap_or_default().to_owned(),
                 code,
             },
             _ => Label {
@@ -90,14 +85,9 @@ impl Metrics {
 
     /// `free`: how many more requests may enter, reading and changing.
     pub(crate) fn text(&self, free: (usize, usize)) -> String {
-        let requests = self
-            .requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut text = String::from(
-            "# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n",
-        );
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut text =
+            String::from("# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n");
         // Writing to a String cannot fail.
         for (label, figures) in &requests {
             let _ = writeln!(
@@ -115,21 +105,14 @@ impl Metrics {
             let sum = timed.entry(label.text()).or_default();
             sum.count += figures.count;
             sum.seconds += figures.seconds;
-            sum.buckets
-                .iter_mut()
-                .zip(figures.buckets)
-                .for_each(|(a, b)| *a += b);
+            sum.buckets.iter_mut().zip(figures.buckets).for_each(|(a, b)| *a += b);
         }
         for (label, figures) in &timed {
             let name = "apiserver_request_duration_seconds";
             for (end, count) in BUCKETS.iter().zip(figures.buckets) {
                 let _ = writeln!(text, "{name}_bucket{{{label},le=\"{end}\"}} {count}");
             }
-            let _ = writeln!(
-                text,
-                "{name}_bucket{{{label},le=\"+Inf\"}} {}",
-                figures.count
-            );
+            let _ = writeln!(text, "{name}_bucket{{{label},le=\"+Inf\"}} {}", figures.count);
             let _ = writeln!(
                 text,
                 "{name}_sum{{{label}}} {}\n{name}_count{{{label}}} {}",

@@ -66,11 +66,7 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
                 .find(|(key, _)| *key == "q")
                 .and_then(|(_, q)| q.parse().ok())
                 .unwrap_or(1.0);
-            Some(Clause {
-                media,
-                params,
-                quality,
-            })
+            Some(Clause { media, params, quality })
         })
         .collect();
     // Stable: equals keep the client's order, which is its preference.
@@ -80,10 +76,7 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
 
 impl Clause<'_> {
     fn param(&self, key: &str) -> Option<&str> {
-        self.params
-            .iter()
-            .find(|(k, _)| *k == key)
-            .map(|(_, value)| *value)
+        self.params.iter().find(|(k, _)| *k == key).map(|(_, value)| *value)
     }
 
     fn view(&self) -> Option<View> {
@@ -95,9 +88,7 @@ impl Clause<'_> {
         match self.param("as") {
             None => Some(View::Whole),
             Some("Table") => version.map(View::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
-                version.map(View::Metadata)
-            }
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => version.map(View::Metadata),
             Some(_) => None,
         }
     }
@@ -125,8 +116,7 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Failure> {
     };
     clauses(&accept).iter().find_map(fits).ok_or_else(|| {
         Failure::NotAcceptable(
-            "only the following media types are accepted: application/json, application/yaml"
-                .to_owned(),
+            "only the following media types are accepted: application/json, application/yaml".to_owned(),
         )
     })
 }
@@ -135,10 +125,8 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Failure> {
 pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> {
     let accept = text(headers, header::ACCEPT);
     clauses(&accept).iter().find_map(|clause| {
-        if clause.media != "application/json" || clause.param("as") != Some("APIGroupDiscoveryList")
-        {
-            return (clause.media == "application/json" && clause.param("as").is_none())
-                .then_some(None);
+        if clause.media != "application/json" || clause.param("as") != Some("APIGroupDiscoveryList") {
+            return (clause.media == "application/json" && clause.param("as").is_none()).then_some(None);
         }
         match (clause.param("g"), clause.param("v")) {
             (Some("apidiscovery.k8s.io"), Some("v2")) => Some(Some("v2")),
@@ -175,10 +163,7 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
 ///
 /// # Errors
 /// `UnsupportedMediaType` naming the patches we can read.
-pub(crate) fn patch_kind(
-    headers: &HeaderMap,
-    force: bool,
-) -> Result<(PatchKind, Encoding), Failure> {
+pub(crate) fn patch_kind(headers: &HeaderMap, force: bool) -> Result<(PatchKind, Encoding), Failure> {
     let content = text(headers, header::CONTENT_TYPE);
     match content.split(';').next().unwrap_or_default().trim() {
         "application/json-patch+json" => Ok((PatchKind::Json, Encoding::Json)),
@@ -251,10 +236,7 @@ mod tests {
             "application/vnd.kubernetes.protobuf",
             "application/json;as=Chair;v=v1;g=meta.k8s.io",
         ] {
-            assert!(
-                matches!(of(refused), Err(Failure::NotAcceptable(_))),
-                "{refused}"
-            );
+            assert!(matches!(of(refused), Err(Failure::NotAcceptable(_))), "{refused}");
         }
     }
 
@@ -264,10 +246,7 @@ mod tests {
         let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         for (accept, expected) in [
             (format!("{v2},application/json"), Some("v2")),
-            (
-                format!("{},{v2}", v2.replace("v2", "v2beta1")),
-                Some("v2beta1"),
-            ),
+            (format!("{},{v2}", v2.replace("v2", "v2beta1")), Some("v2beta1")),
             (format!("application/json,{v2}"), None),
             ("*/*".to_owned(), None),
         ] {

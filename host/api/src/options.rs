@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use client::{
-    DeleteOptions, FieldValidation, ListOptions, Preconditions, Propagation, ReadVersion,
-    WatchOptions, WriteOptions,
+    DeleteOptions, FieldValidation, ListOptions, Preconditions, Propagation, ReadVersion, WatchOptions, WriteOptions,
 };
 use model::{Cause, Failure, Gvk, Uid};
 use serde::Deserialize;
@@ -28,10 +27,7 @@ impl Query {
 
     /// The first value; empty if there is none.
     pub(crate) fn get(&self, key: &str) -> &str {
-        self.0
-            .iter()
-            .find(|(k, _)| k == key)
-            .map_or("", |(_, value)| value)
+        self.0.iter().find(|(k, _)| k == key).map_or("", |(_, value)| value)
     }
 
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
@@ -89,16 +85,8 @@ pub(crate) fn get_version(query: &Query) -> Result<ReadVersion, Failure> {
 pub(crate) fn list(query: &Query) -> Result<ListOptions, Failure> {
     let limit = query.number("limit")?.unwrap_or(0);
     let continue_token = query.get("continue").to_owned();
-    let forbid = |detail: &str| {
-        Err(invalid(
-            "ListOptions",
-            Cause::forbidden("resourceVersionMatch", detail),
-        ))
-    };
-    let (asked, how) = (
-        query.get("resourceVersion"),
-        query.get("resourceVersionMatch"),
-    );
+    let forbid = |detail: &str| Err(invalid("ListOptions", Cause::forbidden("resourceVersionMatch", detail)));
+    let (asked, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
     if !how.is_empty() {
         if asked.is_empty() {
             return forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -140,16 +128,11 @@ pub(crate) fn list(query: &Query) -> Result<ListOptions, Failure> {
 /// # Errors
 /// As [`list`].
 pub(crate) fn watch(query: &Query, fallback: Duration) -> Result<WatchOptions, Failure> {
-    let (asked, how) = (
-        query.get("resourceVersion"),
-        query.get("resourceVersionMatch"),
-    );
+    let (asked, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
     let initial = query.flag("sendInitialEvents");
-    let forbid =
-        |field: &str, detail: &str| Err(invalid("ListOptions", Cause::forbidden(field, detail)));
+    let forbid = |field: &str, detail: &str| Err(invalid("ListOptions", Cause::forbidden(field, detail)));
     if !how.is_empty() && !query.has("sendInitialEvents") {
-        let detail =
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
         return forbid("resourceVersionMatch", detail);
     }
     if query.has("sendInitialEvents") && how != "NotOlderThan" {
@@ -253,18 +236,21 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
             grace_period_seconds: match grace {
                 "" => None,
                 text => Some(text.parse().map_err(|_| {
-                    Failure::BadRequest(format!("invalid value for query parameter \"gracePeriodSeconds\": \"{text}\" is not a whole number"))
+                    Failure::BadRequest(format!(
+                        "invalid value for query parameter \"gracePeriodSeconds\": \"{text}\" is not a whole number"
+                    ))
                 })?),
             },
-            propagation_policy: query.has("propagationPolicy").then(|| query.get("propagationPolicy").to_owned()),
+            propagation_policy: query
+                .has("propagationPolicy")
+                .then(|| query.get("propagationPolicy").to_owned()),
             orphan_dependents: query.has("orphanDependents").then(|| query.flag("orphanDependents")),
             dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
             ..DeleteBody::default()
         }
     } else {
-        let read: DeleteBody = serde_json::from_slice(body).map_err(|e| {
-            Failure::BadRequest(format!("the body is not a DeleteOptions document: {e}"))
-        })?;
+        let read: DeleteBody = serde_json::from_slice(body)
+            .map_err(|e| Failure::BadRequest(format!("the body is not a DeleteOptions document: {e}")))?;
         if !matches!(read.kind.as_str(), "" | "DeleteOptions") {
             return Err(Failure::BadRequest(format!(
                 "decoded object cannot be converted to DeleteOptions: it is a {}",
@@ -273,10 +259,7 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
         }
         read
     };
-    let dry_run = dry_run(
-        asked.dry_run.iter().flatten().map(String::as_str),
-        "DeleteOptions",
-    )?;
+    let dry_run = dry_run(asked.dry_run.iter().flatten().map(String::as_str), "DeleteOptions")?;
     let propagation = match (asked.propagation_policy.as_deref(), asked.orphan_dependents) {
         (Some(_), Some(_)) => {
             let detail = "orphanDependents and deletionPropagation cannot be both set";
@@ -305,10 +288,7 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
     let preconditions = match asked.preconditions {
         Some(p) => Preconditions {
             uid: p.uid.map(|uid| Uid(uid.into())),
-            version: p
-                .resource_version
-                .map(|version| version.parse())
-                .transpose()?,
+            version: p.resource_version.map(|version| version.parse()).transpose()?,
         },
         None => Preconditions::default(),
     };

@@ -27,11 +27,7 @@ impl Path {
     }
 
     fn resource(path: &str) -> Option<Addressed> {
-        let parts: Vec<String> = path
-            .trim_matches('/')
-            .split('/')
-            .map(decoded)
-            .collect::<Option<_>>()?;
+        let parts: Vec<String> = path.trim_matches('/').split('/').map(decoded).collect::<Option<_>>()?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (group, version, rest) = match &parts[..] {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -52,15 +48,11 @@ impl Path {
         Some(match rest {
             [] => return None,
             // A namespace's own doors come before `namespaces/NAMESPACE/RESOURCE`.
-            ["namespaces", name, door @ ("status" | "finalize")] => {
-                at("namespaces", name, name, door)
-            }
+            ["namespaces", name, door @ ("status" | "finalize")] => at("namespaces", name, name, door),
             ["namespaces", name] => at("namespaces", name, name, ""),
             ["namespaces", namespace, resource] => at(resource, namespace, "", ""),
             ["namespaces", namespace, resource, name] => at(resource, namespace, name, ""),
-            ["namespaces", namespace, resource, name, rest @ ..] => {
-                at(resource, namespace, name, &rest.join("/"))
-            }
+            ["namespaces", namespace, resource, name, rest @ ..] => at(resource, namespace, name, &rest.join("/")),
             [resource] => at(resource, "", "", ""),
             [resource, name] => at(resource, "", name, ""),
             [resource, name, rest @ ..] => at(resource, "", name, &rest.join("/")),
@@ -102,24 +94,15 @@ mod tests {
                 "/api/v1/namespaces/a/finalize",
                 "v1 namespaces ns=a name=a sub=finalize",
             ),
-            (
-                "/api/v1/namespaces/a/status",
-                "v1 namespaces ns=a name=a sub=status",
-            ),
+            ("/api/v1/namespaces/a/status", "v1 namespaces ns=a name=a sub=status"),
             ("/api/v1/namespaces/a/pods", "v1 pods ns=a"),
             ("/api/v1/namespaces/a/pods/b/", "v1 pods ns=a name=b"),
-            (
-                "/api/v1/namespaces/a/pods/b/log",
-                "v1 pods ns=a name=b sub=log",
-            ),
+            ("/api/v1/namespaces/a/pods/b/log", "v1 pods ns=a name=b sub=log"),
             (
                 "/api/v1/namespaces/a/pods/b/proxy/x/y",
                 "v1 pods ns=a name=b sub=proxy/x/y",
             ),
-            (
-                "/api/v1/watch/namespaces/a/pods/b",
-                "v1 pods ns=a name=b watch",
-            ),
+            ("/api/v1/watch/namespaces/a/pods/b", "v1 pods ns=a name=b watch"),
             (
                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
                 "rbac.authorization.k8s.io/v1 clusterroles name=system:node",

@@ -56,9 +56,7 @@ pub(crate) fn json(body: &[u8]) -> Result<Bytes, Failure> {
     let mut object = message(schema.root(), &[], raw, DEPTH).map_err(bad)?;
     object.insert("apiVersion".into(), api_version.into());
     object.insert("kind".into(), kind.into());
-    Ok(serde_json::to_vec(&object)
-        .map_err(Failure::internal)?
-        .into())
+    Ok(serde_json::to_vec(&object).map_err(Failure::internal)?.into())
 }
 
 /// One value on the wire.
@@ -87,9 +85,7 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], String> {
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= self.0.len());
+        let length = usize::try_from(length).ok().filter(|length| *length <= self.0.len());
         let (bytes, rest) = self.0.split_at(length.ok_or("it ends within a field")?);
         self.0 = rest;
         Ok(bytes)
@@ -99,16 +95,12 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let wire = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(
-                self.take(8)?.try_into().expect("eight bytes"),
-            )),
+            1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes"))),
             2 => {
                 let length = self.varint()?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => Wire::Fixed32(u32::from_le_bytes(
-                self.take(4)?.try_into().expect("four bytes"),
-            )),
+            5 => Wire::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes"))),
             other => return Err(format!("wire type {other} is not used by Kubernetes")),
         };
         Ok(((tag >> 3) as u32, wire))
@@ -131,12 +123,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// A struct. `outer`: the numbers of the messages that protobuf puts around inlined members, as far as we are inside them.
-fn message(
-    of: Type<'_>,
-    outer: &[u32],
-    bytes: &[u8],
-    depth: usize,
-) -> Result<Map<String, Value>, String> {
+fn message(of: Type<'_>, outer: &[u32], bytes: &[u8], depth: usize) -> Result<Map<String, Value>, String> {
     let depth = depth.checked_sub(1).ok_or("it is nested too deeply")?;
     let mut object = Map::new();
     for field in Fields(bytes) {
@@ -279,8 +266,7 @@ fn time(scalar: Scalar, message: &[u8]) -> Result<Value, String> {
         return Ok(Value::Null);
     }
     let nanoseconds = i32::try_from(nanoseconds).map_err(|_| "a time is out of range")?;
-    let time = Timestamp::new(seconds, nanoseconds)
-        .map_err(|why| format!("a time is out of range: {why}"))?;
+    let time = Timestamp::new(seconds, nanoseconds).map_err(|why| format!("a time is out of range: {why}"))?;
     let form = if scalar == Scalar::MicroTime {
         "%Y-%m-%dT%H:%M:%S.%6fZ"
     } else {
@@ -351,13 +337,7 @@ mod tests {
         // By the numbers of k8s.io/api/core/v1/generated.proto.
         let label = [bytes(1, b"app"), bytes(2, b"web")].concat();
         let time = number(1, 1_767_355_200);
-        let meta = [
-            bytes(1, b"web"),
-            bytes(3, b""),
-            bytes(8, &time),
-            bytes(11, &label),
-        ]
-        .concat();
+        let meta = [bytes(1, b"web"), bytes(3, b""), bytes(8, &time), bytes(11, &label)].concat();
         let limit = [bytes(1, b"cpu"), bytes(2, &bytes(1, b"500m"))].concat();
         let port = [number(1, 1), bytes(3, b"http")].concat();
         let get = [bytes(1, b"/healthz"), bytes(2, &port)].concat();
@@ -373,13 +353,7 @@ mod tests {
         .concat();
         // `emptyDir` is inlined in the volume's source, field 2.
         let volume = [bytes(1, b"tmp"), bytes(2, &bytes(2, &bytes(1, b"Memory")))].concat();
-        let spec = [
-            bytes(1, &volume),
-            bytes(2, &container),
-            number(4, 30),
-            number(11, 1),
-        ]
-        .concat();
+        let spec = [bytes(1, &volume), bytes(2, &container), number(4, 30), number(11, 1)].concat();
         let pod = [bytes(1, &meta), bytes(2, &spec), bytes(3, b"")].concat();
         let read: Value = serde_json::from_slice(&json(&body("v1", "Pod", &pod)).unwrap()).unwrap();
         assert_eq!(

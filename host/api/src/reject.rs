@@ -26,17 +26,10 @@ impl IntoResponse for Reject {
         }
         let retry_after = status["details"]["retryAfterSeconds"].as_u64();
         let mut response = Response::new(Body::from(status.to_string()));
-        *response.status_mut() =
-            StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, private"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -66,11 +59,7 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             (409, "AlreadyExists")
         }
         Failure::Conflict { object, causes, .. } => {
-            about(
-                &object.name,
-                &object.resource.group,
-                &object.resource.resource,
-            );
+            about(&object.name, &object.resource.group, &object.resource.resource);
             details_causes(&mut details, causes);
             (409, "Conflict")
         }
@@ -81,11 +70,7 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
         }
         Failure::BadRequest(_) => (400, "BadRequest"),
         Failure::Unauthorized(_) => (401, "Unauthorized"),
-        Failure::Forbidden {
-            resource,
-            name,
-            reason,
-        } => {
+        Failure::Forbidden { resource, name, reason } => {
             about(name, &resource.group, &resource.resource);
             if resource.resource.is_empty() {
                 message = format!("forbidden: {reason}");
@@ -93,11 +78,7 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             (403, "Forbidden")
         }
         Failure::Denied { object, code, .. } => {
-            about(
-                &object.name,
-                &object.resource.group,
-                &object.resource.resource,
-            );
+            about(&object.name, &object.resource.group, &object.resource.resource);
             (*code, reason_of(*code))
         }
         Failure::MethodNotAllowed { resource, .. } => {
@@ -115,10 +96,7 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
         }
         Failure::TooLarge { .. } => (413, "RequestEntityTooLarge"),
         Failure::TooManyRequests { retry_after, .. } => {
-            details.insert(
-                "retryAfterSeconds".into(),
-                retry_after.as_secs().max(1).into(),
-            );
+            details.insert("retryAfterSeconds".into(), retry_after.as_secs().max(1).into());
             (429, "TooManyRequests")
         }
         Failure::Timeout(_) => (504, "Timeout"),

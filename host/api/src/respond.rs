@@ -30,20 +30,10 @@ pub(crate) fn object(
 ) -> Result<Response, Failure> {
     match accepted.view {
         View::Whole => json_or_yaml(accepted.format, object.json.clone()),
-        View::Metadata(version) => {
-            json_or_yaml(accepted.format, metadata(&object.json, version)?.into())
-        }
+        View::Metadata(version) => json_or_yaml(accepted.format, metadata(&object.json, version)?.into()),
         View::Table(version) => {
             let head = json!({"resourceVersion": object.version.to_string()});
-            let table = table(
-                app,
-                kind,
-                std::slice::from_ref(object),
-                head,
-                version,
-                query,
-                true,
-            )?;
+            let table = table(app, kind, std::slice::from_ref(object), head, version, query, true)?;
             json_or_yaml(accepted.format, table.into())
         }
     }
@@ -74,10 +64,7 @@ pub(crate) fn list(
         );
     }
     let (kind, api_version) = match accepted.view {
-        View::Metadata(version) => (
-            "PartialObjectMetadataList".to_owned(),
-            version.api_version().to_owned(),
-        ),
+        View::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.api_version().to_owned()),
         _ => (kind.list_kind(), kind.gvk.api_version()),
     };
     let mut whole = Joined::default();
@@ -138,15 +125,10 @@ pub(crate) fn table(
     columns: bool,
 ) -> Result<String, Failure> {
     let printer = app.tables.printer(&kind.gvr());
-    let definitions = if columns {
-        printer.definitions()
-    } else {
-        Vec::new()
-    };
+    let definitions = if columns { printer.definitions() } else { Vec::new() };
     let api_version = version.api_version();
-    let mut text = format!(
-        "{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{head},\"columnDefinitions\":"
-    );
+    let mut text =
+        format!("{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{head},\"columnDefinitions\":");
     text += &if columns {
         Value::from(definitions).to_string()
     } else {
@@ -182,10 +164,9 @@ pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Fail
         Format::Json => as_json(Body::from(json)),
         Format::Yaml => {
             let mut response = as_json(Body::from(body::yaml(&json)?));
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/yaml"),
-            );
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
             response
         }
     })
@@ -194,14 +175,8 @@ pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Fail
 pub(crate) fn as_json(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, private"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 
@@ -237,9 +212,6 @@ pub(crate) fn plain_text(text: String) -> Response {
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -37,17 +37,12 @@ pub(crate) fn kinds() -> Vec<Arc<Kind>> {
 }
 
 pub(crate) fn of(gvr: &Gvr) -> Option<Review> {
-    if !matches!(
-        gvr.group.as_str(),
-        "authorization.k8s.io" | "authentication.k8s.io"
-    ) {
+    if !matches!(gvr.group.as_str(), "authorization.k8s.io" | "authentication.k8s.io") {
         return None;
     }
     Review::ALL.into_iter().find(|review| {
         let gvk = review.gvk();
-        gvk.group == gvr.group
-            && gvk.version == gvr.version
-            && gvr.resource == format!("{}s", gvk.kind.to_lowercase())
+        gvk.group == gvr.group && gvk.version == gvr.version && gvr.resource == format!("{}s", gvk.kind.to_lowercase())
     })
 }
 
@@ -80,10 +75,7 @@ pub(crate) async fn answer(
         what,
     })?;
     let accepted = negotiate::accepted(&parts.headers)?;
-    let body = body::json(
-        body::read(body).await?,
-        negotiate::body_encoding(&parts.headers)?,
-    )?;
+    let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {
         Failure::BadRequest(format!(
@@ -97,10 +89,7 @@ pub(crate) async fn answer(
             gvk.kind
         )));
     }
-    for (key, expected) in [
-        ("kind", gvk.kind.as_str()),
-        ("apiVersion", &gvk.api_version()),
-    ] {
+    for (key, expected) in [("kind", gvk.kind.as_str()), ("apiVersion", &gvk.api_version())] {
         match document.get(key).and_then(Value::as_str) {
             None | Some("") => document[key] = expected.into(),
             Some(said) if said == expected => {}
@@ -115,8 +104,7 @@ pub(crate) async fn answer(
         document["metadata"] = serde_json::json!({});
     }
     let (rbac, authenticators) = (&doing.app.rbac, &doing.app.authenticators);
-    let answered =
-        review::answer(review, document, user, &at.namespace, rbac, authenticators).await?;
+    let answered = review::answer(review, document, user, &at.namespace, rbac, authenticators).await?;
     let response = respond::json_or_yaml(accepted.format, answered.to_string().into())?;
     Ok(respond::with_code(response, StatusCode::CREATED))
 }

@@ -36,9 +36,7 @@ pub(crate) async fn run(
 ) -> std::io::Result<()> {
     let acceptor = TlsAcceptor::from(tls);
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -62,12 +60,7 @@ pub(crate) async fn run(
                 }
             },
         };
-        let (acceptor, http, router, watcher) = (
-            acceptor.clone(),
-            http.clone(),
-            router.clone(),
-            open.watcher(),
-        );
+        let (acceptor, http, router, watcher) = (acceptor.clone(), http.clone(), router.clone(), open.watcher());
         tokio::spawn(async move {
             let Some((tls, peer)) = handshake(acceptor, stream, address).await else {
                 return;
@@ -85,10 +78,7 @@ pub(crate) async fn run(
         });
     }
     drop(listener);
-    if tokio::time::timeout(farewell, open.shutdown())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(farewell, open.shutdown()).await.is_err() {
         tracing::warn!("some connections did not end in time and are cut");
     }
     Ok(())

@@ -30,10 +30,7 @@ impl Tables for NameAndAge {
 impl Printer for NameAndAge {
     fn definitions(&self) -> Vec<Value> {
         let column = |name: &str, kind: &str, format: &str| json!({"name": name, "type": kind, "format": format, "description": "", "priority": 0});
-        vec![
-            column("Name", "string", "name"),
-            column("Created At", "date", ""),
-        ]
+        vec![column("Name", "string", "name"), column("Created At", "date", "")]
     }
 
     fn row(&self, object: &Object) -> Vec<Value> {

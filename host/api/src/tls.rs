@@ -43,9 +43,7 @@ impl ServingCertificate {
         mut expires: SystemTime,
     ) {
         loop {
-            let left = expires
-                .duration_since(SystemTime::now())
-                .unwrap_or_default();
+            let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
             tokio::time::sleep(left.saturating_sub(lifetime / 3)).await;
             let purpose = Purpose::Serving {
                 name: "kube-apiserver",
@@ -76,17 +74,12 @@ impl ResolvesServerCert for ServingCertificate {
 }
 
 fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
-    let bad = |what: &str, why: String| {
-        Failure::BadRequest(format!("the serving {what} cannot be read: {why}"))
-    };
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|e| bad("certificate", e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
-        .map_err(|e| bad("key", e.to_string()))?;
-    let key = rustls::crypto::ring::sign::any_supported_type(&key)
-        .map_err(|e| bad("key", e.to_string()))?;
+    let bad = |what: &str, why: String| Failure::BadRequest(format!("the serving {what} cannot be read: {why}"));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| bad("certificate", e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| bad("key", e.to_string()))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|e| bad("key", e.to_string()))?;
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
@@ -94,15 +87,11 @@ fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
 ///
 /// # Errors
 /// `BadRequest` if the CA certificate cannot be read.
-pub fn config(
-    certificate: Arc<ServingCertificate>,
-    client_ca_pem: &str,
-) -> Result<ServerConfig, Failure> {
+pub fn config(certificate: Arc<ServingCertificate>, client_ca_pem: &str) -> Result<ServerConfig, Failure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(client_ca_pem.as_bytes()) {
-        let certificate = certificate
-            .map_err(|e| Failure::BadRequest(format!("the client CA cannot be read: {e}")))?;
+        let certificate = certificate.map_err(|e| Failure::BadRequest(format!("the client CA cannot be read: {e}")))?;
         roots
             .add(certificate)
             .map_err(|e| Failure::BadRequest(format!("the client CA cannot be used: {e}")))?;

@@ -95,10 +95,7 @@ impl Doing<'_> {
         } else {
             self.must_have(&self.kind.verbs, &parts.method)?;
         }
-        if self.kind.namespaced()
-            && at.namespace.is_empty()
-            && (!at.name.is_empty() || parts.method != Method::GET)
-        {
+        if self.kind.namespaced() && at.namespace.is_empty() && (!at.name.is_empty() || parts.method != Method::GET) {
             return Err(self.not_allowed(&parts.method));
         }
         match (&parts.method, at.name.is_empty()) {
@@ -148,11 +145,7 @@ impl Doing<'_> {
 
     fn target(&self) -> Target {
         // A namespace's own URL names it twice.
-        let namespace = if self.kind.namespaced() {
-            &self.at.namespace
-        } else {
-            ""
-        };
+        let namespace = if self.kind.namespaced() { &self.at.namespace } else { "" };
         Target::new(self.at.gvr.clone(), namespace, &self.at.name).subresource(&self.at.subresource)
     }
 
@@ -236,18 +229,10 @@ impl Doing<'_> {
         };
         match kind {
             PatchKind::Apply { .. } if options.field_manager.is_empty() => {
-                return wrong(Cause::required(
-                    "fieldManager",
-                    "is required for apply patch",
-                ));
+                return wrong(Cause::required("fieldManager", "is required for apply patch"));
             }
-            PatchKind::Json | PatchKind::Merge | PatchKind::Strategic
-                if self.query.has("force") =>
-            {
-                return wrong(Cause::forbidden(
-                    "force",
-                    "may not be specified for non-apply patch",
-                ));
+            PatchKind::Json | PatchKind::Merge | PatchKind::Strategic if self.query.has("force") => {
+                return wrong(Cause::forbidden("force", "may not be specified for non-apply patch"));
             }
             _ => {}
         }
@@ -273,11 +258,7 @@ impl Doing<'_> {
         self.write(parts, Action::Delete(delete), options).await
     }
 
-    async fn delete_collection(
-        &self,
-        parts: &request::Parts,
-        body: Body,
-    ) -> Result<Response, Failure> {
+    async fn delete_collection(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
         let (delete, dry_run) = self.delete_options(parts, body).await?;
         let (labels, fields) = (
             self.query.get("labelSelector").to_owned(),
@@ -287,16 +268,8 @@ impl Doing<'_> {
             dry_run,
             ..Default::default()
         };
-        self.write(
-            parts,
-            Action::DeleteCollection {
-                delete,
-                labels,
-                fields,
-            },
-            options,
-        )
-        .await
+        self.write(parts, Action::DeleteCollection { delete, labels, fields }, options)
+            .await
     }
 
     async fn delete_options(
@@ -326,17 +299,14 @@ impl Doing<'_> {
             action,
             options,
         };
-        let Written { outcome, warnings } =
-            self.app.cluster.write(&self.asked.caller, write).await?;
+        let Written { outcome, warnings } = self.app.cluster.write(&self.asked.caller, write).await?;
         let mut response = self.written(outcome, accepted)?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
 
     fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
-        let show = |object: &Arc<Object>| {
-            respond::object(self.app, self.kind, object, accepted, &self.query)
-        };
+        let show = |object: &Arc<Object>| respond::object(self.app, self.kind, object, accepted, &self.query);
         Ok(match outcome {
             Outcome::Created(object) => respond::with_code(show(&object)?, StatusCode::CREATED),
             Outcome::Changed(object) => show(&object)?,
@@ -361,31 +331,21 @@ impl Doing<'_> {
                 } else {
                     accepted.view
                 };
-                respond::list(
-                    self.app,
-                    self.kind,
-                    &list,
-                    Accepted { view, ..accepted },
-                    &self.query,
-                )?
+                respond::list(self.app, self.kind, &list, Accepted { view, ..accepted }, &self.query)?
             }
             Outcome::Document { json, created } => {
-                let code = if created {
-                    StatusCode::CREATED
-                } else {
-                    StatusCode::OK
-                };
+                let code = if created { StatusCode::CREATED } else { StatusCode::OK };
                 respond::with_code(respond::json_or_yaml(accepted.format, json)?, code)
             }
         })
     }
 
     fn deleted(&self, object: &Object) -> String {
-        let mut details =
-            json!({"name": object.key.name, "kind": self.at.gvr.resource, "uid": object.uid});
+        let mut details = json!({"name": object.key.name, "kind": self.at.gvr.resource, "uid": object.uid});
         if !self.at.gvr.group.is_empty() {
             details["group"] = self.at.gvr.group.as_str().into();
         }
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}).to_string()
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+            .to_string()
     }
 }

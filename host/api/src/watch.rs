@@ -42,17 +42,14 @@ pub(crate) fn stream(
     };
     let stopped = app.stop.clone().cancelled_owned();
     let open = app.metrics.watch_opened();
-    let frames = events
-        .take_until(stopped)
-        .ready_chunks(TOGETHER)
-        .map(move |events| {
-            let _open = &open;
-            let mut frame = BytesMut::new();
-            for event in events {
-                line.write(event, &mut frame);
-            }
-            Ok::<Bytes, std::convert::Infallible>(frame.freeze())
-        });
+    let frames = events.take_until(stopped).ready_chunks(TOGETHER).map(move |events| {
+        let _open = &open;
+        let mut frame = BytesMut::new();
+        for event in events {
+            line.write(event, &mut frame);
+        }
+        Ok::<Bytes, std::convert::Infallible>(frame.freeze())
+    });
     // An empty frame first: the headers leave at once, even if nothing ever happens.
     let frames = stream::once(async { Ok(Bytes::new()) }).chain(frames);
     Ok(respond::as_json(Body::from_stream(frames)))
@@ -76,10 +73,7 @@ impl Lines {
             Ok(WatchEvent::Bookmark {
                 version,
                 initial_events_end,
-            }) => (
-                "BOOKMARK",
-                self.bookmark(&version.to_string(), *initial_events_end),
-            ),
+            }) => ("BOOKMARK", self.bookmark(&version.to_string(), *initial_events_end)),
             Err(failure) => ("ERROR", Err(reject::status(failure).1)),
         };
         let (kind, object) = match object {
@@ -101,16 +95,7 @@ impl Lines {
                 let head = json!({"resourceVersion": object.version.to_string()});
                 let columns = std::mem::take(&mut self.columns);
                 let objects = std::slice::from_ref(object);
-                respond::table(
-                    &self.app,
-                    &self.kind,
-                    objects,
-                    head,
-                    version,
-                    &self.query,
-                    columns,
-                )
-                .map(Bytes::from)
+                respond::table(&self.app, &self.kind, objects, head, version, &self.query, columns).map(Bytes::from)
             }
         }
         .map_err(|failure| reject::status(&failure).1)
@@ -129,7 +114,8 @@ impl Lines {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": meta.api_version(), "metadata": metadata})
             }
             View::Table(meta) => {
-                let object = json!({"kind": "PartialObjectMetadata", "apiVersion": meta.api_version(), "metadata": metadata});
+                let object =
+                    json!({"kind": "PartialObjectMetadata", "apiVersion": meta.api_version(), "metadata": metadata});
                 json!({
                     "kind": "Table", "apiVersion": meta.api_version(), "metadata": {"resourceVersion": version},
                     "columnDefinitions": null, "rows": [{"cells": [], "object": object}],

@@ -51,10 +51,7 @@ impl Default for Authenticators {
             service_accounts: None,
             fixed: HashMap::new(),
             anonymous: Some(Arc::new(users::anonymous())),
-            remembered: Cache::builder()
-                .max_capacity(REMEMBERED)
-                .time_to_live(REMEMBER)
-                .build(),
+            remembered: Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBER).build(),
         }
     }
 }
@@ -82,10 +79,7 @@ impl Authenticators {
 
     /// # Errors
     /// Credentials were shown and none was good, or none was shown and anonymous requests are refused.
-    pub async fn authenticate(
-        &self,
-        shown: Credentials<'_>,
-    ) -> Result<Arc<UserInfo>, NotAuthenticated> {
+    pub async fn authenticate(&self, shown: Credentials<'_>) -> Result<Arc<UserInfo>, NotAuthenticated> {
         if let Some(user) = shown.certificate {
             return Ok(user.clone());
         }
@@ -102,11 +96,7 @@ impl Authenticators {
     ///
     /// # Errors
     /// The token is unknown, expired, meant for somebody else, or bound to something that is gone.
-    pub async fn token(
-        &self,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<Authenticated, NotAuthenticated> {
+    pub async fn token(&self, token: &str, audiences: &[String]) -> Result<Authenticated, NotAuthenticated> {
         let digest = digest(token);
         if let Some(user) = self.fixed.get(&digest) {
             return Ok(Authenticated {

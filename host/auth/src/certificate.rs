@@ -23,11 +23,7 @@ pub fn user(der: &[u8]) -> Option<UserInfo> {
         .collect();
     groups.push(users::AUTHENTICATED.into());
     let id = format!("X509SHA256={}", fingerprint(der));
-    let extra = [(
-        "authentication.kubernetes.io/credential-id".to_owned(),
-        vec![id],
-    )]
-    .into();
+    let extra = [("authentication.kubernetes.io/credential-id".to_owned(), vec![id])].into();
     Some(UserInfo {
         name: name.into(),
         uid: String::new(),
@@ -59,10 +55,7 @@ mod tests {
             let user = user(&der).unwrap();
             assert_eq!(user.name, "jane");
             assert_eq!(user.groups, ["dev", "system:authenticated"]);
-            assert!(
-                user.extra["authentication.kubernetes.io/credential-id"][0]
-                    .starts_with("X509SHA256=")
-            );
+            assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
         }
         assert_eq!(super::user(b"not a certificate"), None);
     }

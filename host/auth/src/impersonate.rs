@@ -115,13 +115,9 @@ mod tests {
         let jane = impersonate(&rbac, &admin, wish("jane", &["dev"])).unwrap();
         assert_eq!(
             (jane.name.as_str(), &jane.groups[..]),
-            (
-                "jane",
-                &["dev".to_owned(), "system:authenticated".into()][..]
-            )
+            ("jane", &["dev".to_owned(), "system:authenticated".into()][..])
         );
-        let robot =
-            impersonate(&rbac, &admin, wish("system:serviceaccount:shop:cart", &[])).unwrap();
+        let robot = impersonate(&rbac, &admin, wish("system:serviceaccount:shop:cart", &[])).unwrap();
         assert_eq!(
             robot.groups,
             [
@@ -131,9 +127,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            impersonate(&rbac, &jane, wish("root", &[]))
-                .unwrap_err()
-                .to_string(),
+            impersonate(&rbac, &jane, wish("root", &[])).unwrap_err().to_string(),
             "users \"root\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
         );
         assert!(matches!(

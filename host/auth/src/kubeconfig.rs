@@ -21,9 +21,7 @@ pub struct Kubeconfig<'a> {
 impl Kubeconfig<'_> {
     /// YAML with certificates and key inside: readable by the owner only (mode 0600) is how it must be written.
     pub fn yaml(&self) -> String {
-        let Self {
-            name, server, user, ..
-        } = self;
+        let Self { name, server, user, .. } = self;
         let ca = STANDARD.encode(self.ca_pem);
         let certificate = STANDARD.encode(&self.identity.certificate_pem);
         let key = STANDARD.encode(&self.identity.key_pem);

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use model::Failure;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use sha2::{Digest, Sha256};
 
@@ -63,8 +63,8 @@ impl Authority {
     /// # Errors
     /// `BadRequest` saying which of the two cannot be read.
     pub fn load(certificate_pem: &str, key_pem: &str) -> Result<Self, Failure> {
-        let key = KeyPair::from_pem(key_pem)
-            .map_err(|e| Failure::BadRequest(format!("the CA key cannot be read: {e}")))?;
+        let key =
+            KeyPair::from_pem(key_pem).map_err(|e| Failure::BadRequest(format!("the CA key cannot be read: {e}")))?;
         let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
             .map_err(|e| Failure::BadRequest(format!("the CA certificate cannot be read: {e}")))?;
         Ok(Self {
@@ -88,29 +88,19 @@ impl Authority {
     pub fn issue(&self, purpose: &Purpose<'_>, lifetime: Duration) -> Result<Identity, Failure> {
         let key = KeyPair::generate().map_err(Failure::internal)?;
         let (mut params, usage) = match purpose {
-            Purpose::Serving { name, hosts } => (
-                params(name, hosts, lifetime)?,
-                ExtendedKeyUsagePurpose::ServerAuth,
-            ),
+            Purpose::Serving { name, hosts } => (params(name, hosts, lifetime)?, ExtendedKeyUsagePurpose::ServerAuth),
             Purpose::Client { user, group } => {
                 let mut params = params(user, &[], lifetime)?;
                 if !group.is_empty() {
-                    params
-                        .distinguished_name
-                        .push(DnType::OrganizationName, *group);
+                    params.distinguished_name.push(DnType::OrganizationName, *group);
                 }
                 (params, ExtendedKeyUsagePurpose::ClientAuth)
             }
         };
         params.extended_key_usages = vec![usage];
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.use_authority_key_identifier_extension = true;
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .map_err(Failure::internal)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(Failure::internal)?;
         Ok(Identity {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
@@ -124,29 +114,18 @@ impl Authority {
 /// # Errors
 /// `Internal` if the machine yields no randomness.
 pub fn generate_signing_key() -> Result<String, Failure> {
-    Ok(KeyPair::generate()
-        .map_err(Failure::internal)?
-        .serialize_pem())
+    Ok(KeyPair::generate().map_err(Failure::internal)?.serialize_pem())
 }
 
 /// SHA-256 in lower-case hexadecimal.
 pub(crate) fn fingerprint(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn params(
-    common_name: &str,
-    hosts: &[String],
-    lifetime: Duration,
-) -> Result<CertificateParams, Failure> {
+fn params(common_name: &str, hosts: &[String], lifetime: Duration) -> Result<CertificateParams, Failure> {
     let mut params = CertificateParams::new(hosts).map_err(Failure::internal)?;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -112,29 +112,19 @@ pub async fn answer(
         Review::SubjectAccess | Review::LocalSubjectAccess => {
             let spec: AccessSpec = read(review, &document)?;
             if review == Review::LocalSubjectAccess {
-                let asked = spec
-                    .resource_attributes
-                    .as_ref()
-                    .map_or("", |a| &a.namespace);
+                let asked = spec.resource_attributes.as_ref().map_or("", |a| &a.namespace);
                 if asked != namespace {
                     let detail = format!("must match metadata.namespace (\"{namespace}\")");
                     return Err(invalid(
                         review,
-                        Cause::invalid(
-                            "spec.resourceAttributes.namespace",
-                            format!("\"{asked}\""),
-                            &detail,
-                        ),
+                        Cause::invalid("spec.resourceAttributes.namespace", format!("\"{asked}\""), &detail),
                     ));
                 }
             }
             if spec.user.is_empty() && spec.groups.as_ref().is_none_or(Vec::is_empty) {
                 return Err(invalid(
                     review,
-                    Cause::required(
-                        "spec.user",
-                        "at least one of user or group must be specified",
-                    ),
+                    Cause::required("spec.user", "at least one of user or group must be specified"),
                 ));
             }
             let user = UserInfo {
@@ -150,10 +140,7 @@ pub async fn answer(
     Ok(document)
 }
 
-fn read<T: for<'de> Deserialize<'de> + Default>(
-    review: Review,
-    document: &Value,
-) -> Result<T, Failure> {
+fn read<T: for<'de> Deserialize<'de> + Default>(review: Review, document: &Value) -> Result<T, Failure> {
     match document.get("spec") {
         None | Some(Value::Null) => Ok(T::default()),
         Some(spec) => T::deserialize(spec).map_err(|error| {
@@ -174,12 +161,7 @@ fn invalid(review: Review, cause: Cause) -> Failure {
     }
 }
 
-fn access(
-    review: Review,
-    spec: &AccessSpec,
-    user: &UserInfo,
-    rbac: &Rbac,
-) -> Result<Value, Failure> {
+fn access(review: Review, spec: &AccessSpec, user: &UserInfo, rbac: &Rbac) -> Result<Value, Failure> {
     let (verb, what) = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(a), None) => {
             let what = What::Resource {
@@ -200,8 +182,7 @@ fn access(
             ));
         }
         (None, None) => {
-            let detail =
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
             return Err(invalid(
                 review,
                 Cause::invalid("spec.resourceAttributes", "null", detail),
@@ -223,9 +204,8 @@ fn rules(spec: RulesSpec, caller: &UserInfo, rbac: &Rbac) -> Result<Value, Failu
     let mut held = rbac.read(|policy| policy.rules_for(caller, &spec.namespace));
     held.sort();
     held.dedup();
-    let (urls, resources): (Vec<PolicyRule>, Vec<PolicyRule>) = held
-        .into_iter()
-        .partition(|rule| !rule.non_resource_urls.is_empty());
+    let (urls, resources): (Vec<PolicyRule>, Vec<PolicyRule>) =
+        held.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
     Ok(json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": false}))
 }
 

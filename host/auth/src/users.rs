@@ -35,16 +35,11 @@ pub fn service_account(namespace: &str, name: &str) -> String {
 
 /// Namespace and name out of `system:serviceaccount:NAMESPACE:NAME`.
 pub fn parse_service_account(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user
-        .strip_prefix("system:serviceaccount:")?
-        .split_once(':')?;
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
 }
 
 /// The groups each account of a namespace is in, apart from `system:authenticated`.
 pub fn service_account_groups(namespace: &str) -> Vec<String> {
-    vec![
-        SERVICE_ACCOUNTS.into(),
-        format!("{SERVICE_ACCOUNTS}:{namespace}"),
-    ]
+    vec![SERVICE_ACCOUNTS.into(), format!("{SERVICE_ACCOUNTS}:{namespace}")]
 }

@@ -11,8 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::fake::Fake;
 use controllers::{
-    Asked, Controller, Guest, Intent, Observer, Options, Outcome, Precondition, Reconciler,
-    Request, Run,
+    Asked, Controller, Guest, Intent, Observer, Options, Outcome, Precondition, Reconciler, Request, Run,
 };
 use model::{Caller, Failure, Gvk};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -40,9 +39,10 @@ struct Meter {
 impl Observer for Meter {
     fn ran(&self, run: &Run<'_>) {
         let (calls, answered) = run.view.cost();
-        let returned = run.answer.as_ref().map_or(0, |outcome| {
-            serde_json::to_vec(outcome).map_or(0, |json| json.len())
-        });
+        let returned = run
+            .answer
+            .as_ref()
+            .map_or(0, |outcome| serde_json::to_vec(outcome).map_or(0, |json| json.len()));
         let mut total = self.total.lock();
         total.runs += 1;
         total.calls += calls;
@@ -66,11 +66,7 @@ impl Reconciler for Native {
         self.0.subscribe()
     }
 
-    async fn reconcile(
-        &self,
-        request: &Request,
-        view: Arc<RecordedView>,
-    ) -> Result<Outcome, Failure> {
+    async fn reconcile(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure> {
         let key = &request.key;
         let pods = Gvk::new("", "v1", "Pod");
         view.get(
@@ -79,8 +75,8 @@ impl Reconciler for Native {
             &key.name,
             ".metadata.uid .spec.replicas .status",
         )?;
-        let which = Selection::namespace(&key.namespace)
-            .equals(".metadata.ownerReferences[controller=true].uid", "set");
+        let which =
+            Selection::namespace(&key.namespace).equals(".metadata.ownerReferences[controller=true].uid", "set");
         let by = ".status.phase .metadata.deletionTimestamp? .status.conditions[type=Ready].status";
         let tally = view.tally(&pods, &which, by, "")?;
         let body = json!({
@@ -99,13 +95,14 @@ impl Reconciler for Native {
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |sum: u64, byte| {
-        sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
-    })
+    bytes
+        .iter()
+        .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
 }
 
 fn pod(n: usize, ready: bool) -> Value {
-    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "set", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "set", "controller": true}]);
     let status = if ready { "True" } else { "False" };
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -116,7 +113,8 @@ fn pod(n: usize, ready: bool) -> Value {
 }
 
 fn set(replicas: usize) -> Value {
-    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "busybox:1"}]}});
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "busybox:1"}]}});
     json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web", "uid": "set"},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template},
@@ -125,15 +123,11 @@ fn set(replicas: usize) -> Value {
 
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the kernel counts it");
-    let time =
-        |t: nix::sys::time::TimeVal| Duration::new(t.tv_sec() as u64, t.tv_usec() as u32 * 1000);
+    let time = |t: nix::sys::time::TimeVal| Duration::new(t.tv_sec() as u64, t.tv_usec() as u32 * 1000);
     time(usage.user_time()) + time(usage.system_time())
 }
 
-async fn measure(
-    component: Option<&Arc<[u8]>>,
-    members: usize,
-) -> anyhow::Result<(Cost, Duration)> {
+async fn measure(component: Option<&Arc<[u8]>>, members: usize) -> anyhow::Result<(Cost, Duration)> {
     let fake = Fake::new();
     fake.put(set(members));
     for n in 0..members {
@@ -146,10 +140,7 @@ async fn measure(
     );
     let meter = Arc::new(Meter::default());
     let (reconciler, grants): (Arc<dyn Reconciler>, Arc<dyn view::Grants>) = match component {
-        None => (
-            Arc::new(Native(watch::Sender::new(0))),
-            Arc::new(AllGranted),
-        ),
+        None => (Arc::new(Native(watch::Sender::new(0))), Arc::new(AllGranted)),
         Some(component) => {
             let plugin = load(component.clone()).await?;
             (Guest::new(plugin.clone()), Arc::new(Asked(plugin)))
@@ -176,14 +167,9 @@ async fn measure(
             "default",
             &format!("web-{at}"),
         ));
-        let ready =
-            was.is_some_and(|was| was.value()["status"]["conditions"][0]["status"] == "True");
+        let ready = was.is_some_and(|was| was.value()["status"]["conditions"][0]["status"] == "True");
         fake.put(pod(at, !ready));
-        meter
-            .ended
-            .subscribe()
-            .wait_for(|ended| *ended > before)
-            .await?;
+        meter.ended.subscribe().wait_for(|ended| *ended > before).await?;
         quiet(&controller, &meter).await;
     }
     let spent = cpu() - began;
@@ -198,9 +184,7 @@ async fn quiet(controller: &Controller, meter: &Meter) {
     while still < 3 {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let figures = controller.figures();
-        let done = figures.waiting == 0
-            && figures.runs > 0
-            && figures.runs as usize <= *meter.ended.borrow();
+        let done = figures.waiting == 0 && figures.runs > 0 && figures.runs as usize <= *meter.ended.borrow();
         still = if done { still + 1 } else { 0 };
     }
 }
@@ -236,15 +220,8 @@ async fn main() -> anyhow::Result<()> {
     for members in [50, 5_000] {
         let (cost, spent) = measure(component.as_ref(), members).await?;
         let each = |total: f64| total / CHANGES as f64;
-        let (runs, calls, bytes) = (
-            each(cost.runs as f64),
-            each(cost.calls as f64),
-            each(cost.bytes as f64),
-        );
-        let (call, cpu) = (
-            each(cost.in_calls.as_secs_f64() * 1e6),
-            each(spent.as_secs_f64() * 1e6),
-        );
+        let (runs, calls, bytes) = (each(cost.runs as f64), each(cost.calls as f64), each(cost.bytes as f64));
+        let (call, cpu) = (each(cost.in_calls.as_secs_f64() * 1e6), each(spent.as_secs_f64() * 1e6));
         println!("{members:>8} {runs:>8.2} {calls:>8.2} {bytes:>10.0} {call:>12.1} {cpu:>12.1}");
         match of_50 {
             None => of_50 = Some((calls, bytes, cpu)),

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::{
-    Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion,
-    Target, Write, WriteOptions,
+    Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion, Target, Write,
+    WriteOptions,
 };
-use model::{
-    Caller, Failure, FieldPath, GroupResource, Gvk, Kind, Object, ObjectKey, ResourceVersion, Uid,
-};
+use model::{Caller, Failure, FieldPath, GroupResource, Gvk, Kind, Object, ObjectKey, ResourceVersion, Uid};
 use serde_json::{Value, json};
 use view::{Floor, RecordedView, Refused, Selection, View, Wanted};
 
@@ -44,12 +42,7 @@ pub(crate) struct Carried {
 impl Carrier {
     /// `holds` says before each write whether this process may still write (a leader's term); if not, what is left is
     /// dropped without a refusal, as if the process had stopped here.
-    pub(crate) async fn carry(
-        &self,
-        intents: &[Intent],
-        read: &RecordedView,
-        holds: impl Fn() -> bool,
-    ) -> Carried {
+    pub(crate) async fn carry(&self, intents: &[Intent], read: &RecordedView, holds: impl Fn() -> bool) -> Carried {
         let mut carried = Carried::default();
         for (position, intent) in intents.iter().enumerate() {
             if !holds() {
@@ -69,23 +62,13 @@ impl Carrier {
         carried
     }
 
-    async fn one(
-        &self,
-        intent: &Intent,
-        read: &RecordedView,
-        floor: &mut Floor,
-    ) -> Result<(), Failure> {
+    async fn one(&self, intent: &Intent, read: &RecordedView, floor: &mut Floor) -> Result<(), Failure> {
         match intent {
             Intent::Apply { body, when } => {
                 let (kind, key) = self.named(body)?;
                 if *when == Precondition::Absent {
                     return self
-                        .write(
-                            &kind,
-                            target(&kind, &key, ""),
-                            Action::Create(body.clone()),
-                            floor,
-                        )
+                        .write(&kind, target(&kind, &key, ""), Action::Create(body.clone()), floor)
                         .await;
                 }
                 let make = |preconditions| Action::Patch {
@@ -97,13 +80,8 @@ impl Carrier {
             }
             Intent::Create { body } => {
                 let (kind, key) = self.named(body)?;
-                self.write(
-                    &kind,
-                    target(&kind, &key, ""),
-                    Action::Create(body.clone()),
-                    floor,
-                )
-                .await
+                self.write(&kind, target(&kind, &key, ""), Action::Create(body.clone()), floor)
+                    .await
             }
             Intent::SetStatus { body, when } => {
                 let (kind, key) = self.named(body)?;
@@ -111,8 +89,7 @@ impl Carrier {
                 // `add` puts the member there or replaces it whole; a merge would leave fields behind that are gone.
                 let patch = json!([{"op": "add", "path": "/status", "value": status}]);
                 let make = |preconditions| patched(PatchKind::Json, &patch, preconditions);
-                self.guarded(&kind, &key, "status", when, read, floor, make)
-                    .await
+                self.guarded(&kind, &key, "status", when, read, floor, make).await
             }
             Intent::Patch {
                 key,
@@ -132,41 +109,23 @@ impl Carrier {
                     body: body.clone(),
                     preconditions,
                 };
-                self.guarded(&kind, key, subresource, when, read, floor, make)
-                    .await
+                self.guarded(&kind, key, subresource, when, read, floor, make).await
             }
-            Intent::Remove {
-                key,
-                when,
-                propagation,
-            } => {
+            Intent::Remove { key, when, propagation } => {
                 let kind = self.kind(&key.kind)?;
-                let make =
-                    |preconditions| Action::Delete(delete_options(preconditions, *propagation));
+                let make = |preconditions| Action::Delete(delete_options(preconditions, *propagation));
                 absent_is_well(self.guarded(&kind, key, "", when, read, floor, make).await)
             }
-            Intent::RemoveAll { kind, which } => {
-                self.remove_all(&self.kind(kind)?, which, floor).await
-            }
-            Intent::SetScale {
-                key,
-                replicas,
-                when,
-            } => {
+            Intent::RemoveAll { kind, which } => self.remove_all(&self.kind(kind)?, which, floor).await,
+            Intent::SetScale { key, replicas, when } => {
                 let kind = self.kind(&key.kind)?;
                 let patch = json!({"spec": {"replicas": replicas}});
                 let make = |preconditions| patched(PatchKind::Merge, &patch, preconditions);
-                self.guarded(&kind, key, "scale", when, read, floor, make)
-                    .await
+                self.guarded(&kind, key, "scale", when, read, floor, make).await
             }
-            Intent::RemoveFinalizer {
-                key,
-                finalizer,
-                when,
-            } => absent_is_well(
-                self.remove_finalizer(key, finalizer, when, read, floor)
-                    .await,
-            ),
+            Intent::RemoveFinalizer { key, finalizer, when } => {
+                absent_is_well(self.remove_finalizer(key, finalizer, when, read, floor).await)
+            }
             Intent::Evict { key, when } => {
                 let kind = self.kind(&key.kind)?;
                 let make = |preconditions: Preconditions| {
@@ -182,10 +141,7 @@ impl Carrier {
                         "deleteOptions": {"preconditions": conditions},
                     })))
                 };
-                absent_is_well(
-                    self.guarded(&kind, key, "eviction", when, read, floor, make)
-                        .await,
-                )?;
+                absent_is_well(self.guarded(&kind, key, "eviction", when, read, floor, make).await)?;
                 self.note_eviction(&kind, key, floor).await
             }
             Intent::Event(event) => {
@@ -219,32 +175,21 @@ impl Carrier {
                     version: Some(version.parse()?),
                 };
                 return self
-                    .write(
-                        kind,
-                        target(kind, key, subresource),
-                        make(preconditions),
-                        floor,
-                    )
+                    .write(kind, target(kind, key, subresource), make(preconditions), floor)
                     .await;
             }
             Precondition::FieldsAsRead { uid, fields } => {
                 (Some(Uid(uid.as_str().into())), Some(Wanted::parse(fields)?))
             }
             Precondition::Absent => {
-                let says =
-                    "`absent` goes with apply only: other intents need the object they speak of";
+                let says = "`absent` goes with apply only: other intents need the object they speak of";
                 return Err(Failure::BadRequest(says.into()));
             }
         };
         let Some(fields) = fields else {
             let preconditions = Preconditions { uid, version: None };
             return self
-                .write(
-                    kind,
-                    target(kind, key, subresource),
-                    make(preconditions),
-                    floor,
-                )
+                .write(kind, target(kind, key, subresource), make(preconditions), floor)
                 .await;
         };
         let as_read = read
@@ -268,12 +213,7 @@ impl Carrier {
                 version: Some(now.version),
             };
             match self
-                .write(
-                    kind,
-                    target(kind, key, subresource),
-                    make(preconditions),
-                    floor,
-                )
+                .write(kind, target(kind, key, subresource), make(preconditions), floor)
                 .await
             {
                 Err(Failure::Conflict { .. }) => {}
@@ -287,12 +227,7 @@ impl Carrier {
         ))
     }
 
-    async fn remove_all(
-        &self,
-        kind: &Arc<Kind>,
-        which: &Selection,
-        floor: &mut Floor,
-    ) -> Result<(), Failure> {
+    async fn remove_all(&self, kind: &Arc<Kind>, which: &Selection, floor: &mut Floor) -> Result<(), Failure> {
         let whole_cluster = kind.namespaced() && which.namespace.is_empty();
         if which.equals.is_empty() && !whole_cluster {
             let delete = delete_options(Preconditions::default(), Propagation::Background);
@@ -302,9 +237,7 @@ impl Carrier {
                 fields: String::new(),
             };
             let key = Key::new(kind.gvk.clone(), &which.namespace, "");
-            return self
-                .write(kind, target(kind, &key, ""), action, floor)
-                .await;
+            return self.write(kind, target(kind, &key, ""), action, floor).await;
         }
         let mut paths = Vec::new();
         for (path, value) in &which.equals {
@@ -331,10 +264,7 @@ impl Carrier {
                     version: None,
                 };
                 let action = Action::Delete(delete_options(preconditions, Propagation::Background));
-                absent_is_well(
-                    self.write(kind, target(kind, &key, ""), action, floor)
-                        .await,
-                )?;
+                absent_is_well(self.write(kind, target(kind, &key, ""), action, floor).await)?;
             }
         }
         Ok(())
@@ -386,10 +316,7 @@ impl Carrier {
                     }
                 }
             };
-            match self
-                .write(&kind, target(&kind, key, door), action, floor)
-                .await
-            {
+            match self.write(&kind, target(&kind, key, door), action, floor).await {
                 Err(Failure::Conflict { .. }) if !matches!(when, Precondition::Version(_)) => {}
                 done => return done,
             }
@@ -418,28 +345,18 @@ impl Carrier {
             Precondition::FieldsAsRead { uid, fields } => {
                 let fields = Wanted::parse(fields)?;
                 let as_read = read.peek(&key.kind, &key.namespace, &key.name);
-                now.uid.0 == uid.as_str()
-                    && as_read.is_some_and(|as_read| fields.row(&as_read) == fields.row(now))
+                now.uid.0 == uid.as_str() && as_read.is_some_and(|as_read| fields.row(&as_read) == fields.row(now))
             }
         };
         if holds {
             Ok(())
         } else {
-            Err(conflict(
-                kind,
-                key,
-                "is not as it was when this was decided",
-            ))
+            Err(conflict(kind, key, "is not as it was when this was decided"))
         }
     }
 
     /// The eviction subresource does not say at which version the pod went or was marked.
-    async fn note_eviction(
-        &self,
-        kind: &Kind,
-        key: &Key,
-        floor: &mut Floor,
-    ) -> Result<(), Failure> {
+    async fn note_eviction(&self, kind: &Kind, key: &Key, floor: &mut Floor) -> Result<(), Failure> {
         match self
             .cluster
             .get(&self.caller, &target(kind, key, ""), ReadVersion::Latest)
@@ -447,8 +364,7 @@ impl Carrier {
         {
             Ok(pod) => floor.at_least(&kind.gvk, pod.version),
             Err(Failure::NotFound(_)) => {
-                if let Ok(Some(pod)) = self.view.object(&kind.gvk, &key.namespace, &key.name).await
-                {
+                if let Ok(Some(pod)) = self.view.object(&kind.gvk, &key.namespace, &key.name).await {
                     floor.gone(&kind.gvk, &key.namespace, &key.name, pod.uid.clone());
                 }
             }
@@ -470,12 +386,7 @@ impl Carrier {
             ..WriteOptions::default()
         };
         let gone = |floor: &mut Floor, object: &Object| {
-            floor.gone(
-                &kind.gvk,
-                &object.key.namespace,
-                &object.key.name,
-                object.uid.clone(),
-            );
+            floor.gone(&kind.gvk, &object.key.namespace, &object.key.name, object.uid.clone());
         };
         match self
             .cluster
@@ -524,9 +435,7 @@ impl Carrier {
     pub(crate) fn kind(&self, gvk: &Gvk) -> Result<Arc<Kind>, Failure> {
         let kinds = self.cluster.kinds();
         let kind = kinds.iter().find(|kind| kind.gvk == *gvk).cloned();
-        kind.ok_or_else(|| Failure::NoSuchResource {
-            asked: gvk.to_string(),
-        })
+        kind.ok_or_else(|| Failure::NoSuchResource { asked: gvk.to_string() })
     }
 
     /// The kind and key that a body names itself.

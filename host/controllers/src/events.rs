@@ -67,13 +67,8 @@ impl Events {
             "firstTimestamp": stamp, "lastTimestamp": stamp,
             "source": {"component": carrier.caller.agent()}, "reportingComponent": carrier.caller.agent(),
         });
-        self.write(
-            carrier,
-            namespace,
-            "",
-            Action::Create(document.to_string().into()),
-        )
-        .await?;
+        self.write(carrier, namespace, "", Action::Create(document.to_string().into()))
+            .await?;
         let mut told = self.told.lock();
         if told.known.insert(event.clone(), (name, 1)).is_none() {
             told.order.push_back(event.clone());
@@ -86,13 +81,7 @@ impl Events {
         Ok(())
     }
 
-    async fn count(
-        &self,
-        carrier: &Carrier,
-        event: &Event,
-        name: &str,
-        count: u64,
-    ) -> Result<(), Failure> {
+    async fn count(&self, carrier: &Carrier, event: &Event, name: &str, count: u64) -> Result<(), Failure> {
         let patch = json!({"count": count, "lastTimestamp": stamp(carrier.view.now())});
         let body: Bytes = patch.to_string().into();
         let action = Action::Patch {
@@ -103,13 +92,7 @@ impl Events {
         self.write(carrier, namespace(event), name, action).await
     }
 
-    async fn write(
-        &self,
-        carrier: &Carrier,
-        namespace: &str,
-        name: &str,
-        action: Action,
-    ) -> Result<(), Failure> {
+    async fn write(&self, carrier: &Carrier, namespace: &str, name: &str, action: Action) -> Result<(), Failure> {
         let kind = carrier.kind(&Gvk::new("", "v1", "Event"))?;
         // Nobody decides by events, so no view waits for them.
         carrier

@@ -29,15 +29,8 @@ impl Guest {
     ///
     /// # Errors
     /// As [`Reconciler::reconcile`].
-    pub async fn replay(
-        &self,
-        request: &Request,
-        view: Arc<RecordedView>,
-    ) -> Result<Outcome, Failure> {
-        let answer = self
-            .controller
-            .replay(&to_wall(request), Box::new(view))
-            .await;
+    pub async fn replay(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure> {
+        let answer = self.controller.replay(&to_wall(request), Box::new(view)).await;
         self.answered(answer)
     }
 
@@ -64,15 +57,8 @@ impl Reconciler for Guest {
         self.controller.plugin().generation()
     }
 
-    async fn reconcile(
-        &self,
-        request: &Request,
-        view: Arc<RecordedView>,
-    ) -> Result<Outcome, Failure> {
-        let answer = self
-            .controller
-            .reconcile(&to_wall(request), Box::new(view))
-            .await;
+    async fn reconcile(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure> {
+        let answer = self.controller.reconcile(&to_wall(request), Box::new(view)).await;
         self.answered(answer)
     }
 }
@@ -102,11 +88,8 @@ impl view::Grants for Asked {
 }
 
 fn kind(text: &str) -> Result<Gvk, Failure> {
-    Gvk::parse(text).ok_or_else(|| {
-        Failure::BadRequest(format!(
-            "{text:?} is not a kind; write it like apps/v1/ReplicaSet"
-        ))
-    })
+    Gvk::parse(text)
+        .ok_or_else(|| Failure::BadRequest(format!("{text:?} is not a kind; write it like apps/v1/ReplicaSet")))
 }
 
 fn selection(which: &reads::Selection) -> view::Selection {
@@ -173,11 +156,7 @@ fn key(key: reads::ObjectKey) -> Result<Key, Failure> {
 }
 
 fn from_wall(outcome: wall::Outcome) -> Result<Outcome, Failure> {
-    let intents = outcome
-        .intents
-        .into_iter()
-        .map(intent)
-        .collect::<Result<_, _>>()?;
+    let intents = outcome.intents.into_iter().map(intent).collect::<Result<_, _>>()?;
     Ok(Outcome {
         intents,
         memo: outcome.memo.into(),
@@ -248,14 +227,11 @@ fn precondition(from: wall::Precondition) -> Result<Precondition, Failure> {
     Ok(match from {
         wall::Precondition::Uid(uid) => Precondition::Uid(uid),
         wall::Precondition::Version(version) => Precondition::Version(version),
-        wall::Precondition::FieldsAsRead((uid, fields)) => {
-            Precondition::FieldsAsRead { uid, fields }
-        }
+        wall::Precondition::FieldsAsRead((uid, fields)) => Precondition::FieldsAsRead { uid, fields },
         wall::Precondition::Absent => Precondition::Absent,
         wall::Precondition::None => Precondition::None,
         wall::Precondition::Other((form, _)) => {
-            let says =
-                format!("this host does not know precondition {form}; it is older than the plugin");
+            let says = format!("this host does not know precondition {form}; it is older than the plugin");
             return Err(Failure::BadRequest(says));
         }
     })

@@ -22,9 +22,6 @@ mod sdk_columns;
 mod stories;
 
 pub use guest::{Asked, Guest};
-pub use intent::{
-    Event, Intent, Key, MEMO_BYTES, Outcome, PatchFormat, Precondition, Propagation, Refusal,
-    Request,
-};
+pub use intent::{Event, Intent, Key, MEMO_BYTES, Outcome, PatchFormat, Precondition, Propagation, Refusal, Request};
 pub use reconciler::Reconciler;
 pub use runner::{Controller, Figures, Observer, Options, Run};

@@ -72,12 +72,9 @@ impl Queue {
             *not_before = (*not_before).min(now + AFTER_CHANGE);
         }
         match state.place {
-            Place::Closed(asked) => {
-                state.place = Place::Closed(Some(asked.map_or(priority, |a| a.min(priority))))
-            }
+            Place::Closed(asked) => state.place = Place::Closed(Some(asked.map_or(priority, |a| a.min(priority)))),
             Place::Ready(known) if known <= priority => {}
-            Place::Later(at, known)
-                if known <= priority && state.not_before.is_none_or(|n| n >= at) => {}
+            Place::Later(at, known) if known <= priority && state.not_before.is_none_or(|n| n >= at) => {}
             Place::Ready(known) | Place::Later(_, known) => self.put(key, known.min(priority), now),
             Place::Idle => self.put(key, priority, now),
         }
@@ -218,9 +215,7 @@ mod tests {
         queue.ask(3, Priority::Change, now);
         queue.ask(2, Priority::Change, now);
         queue.ask(2, Priority::Sweep, now);
-        let order: Vec<u64> = std::iter::from_fn(|| queue.next(now))
-            .map(|(key, _)| key)
-            .collect();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.next(now)).map(|(key, _)| key).collect();
         assert_eq!(order, [3, 2, 1]);
     }
 

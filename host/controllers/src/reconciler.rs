@@ -20,9 +20,5 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// # Errors
     /// Any [`Failure`]: it trapped, ran out of time or refused. The key is run again later; nothing was changed.
-    async fn reconcile(
-        &self,
-        request: &Request,
-        view: Arc<RecordedView>,
-    ) -> Result<Outcome, Failure>;
+    async fn reconcile(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure>;
 }

@@ -129,10 +129,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(1);
 impl Controller {
     /// Starts working at once. Call it in a tokio runtime.
     pub fn start(reconciler: Arc<dyn Reconciler>, options: Options) -> Self {
-        let caller = Caller::component(
-            &format!("system:plugin:{}", options.name),
-            &["system:plugins"],
-        );
+        let caller = Caller::component(&format!("system:plugin:{}", options.name), &["system:plugins"]);
         let carrier = Carrier {
             cluster: options.cluster,
             view: options.view,
@@ -268,11 +265,7 @@ async fn dispatch(shared: Arc<Shared>) {
             let shared = shared.clone();
             tokio::spawn(async move {
                 shared.carrier.view.reach(&floor).await;
-                shared
-                    .state
-                    .lock()
-                    .queue
-                    .put_back(number, priority, Instant::now());
+                shared.state.lock().queue.put_back(number, priority, Instant::now());
                 shared.asked.notify_one();
             });
         }
@@ -325,19 +318,14 @@ impl Shared {
         let (view, answer, took) = self.call(&mut request).await;
         let outcome = match &answer {
             Ok(outcome) if outcome.memo.len() > MEMO_BYTES => {
-                let says = format!(
-                    "its memo has {} bytes; {MEMO_BYTES} is the limit",
-                    outcome.memo.len()
-                );
+                let says = format!("its memo has {} bytes; {MEMO_BYTES} is the limit", outcome.memo.len());
                 Err(Failure::Plugin {
                     name: self.carrier.field_manager.clone(),
                     doing: "reconcile",
                     reason: says,
                 })
             }
-            answer => answer
-                .as_ref()
-                .map_err(|_| Failure::Internal(String::new())),
+            answer => answer.as_ref().map_err(|_| Failure::Internal(String::new())),
         };
         let Ok(outcome) = outcome else {
             self.faults.fetch_add(1, Ordering::Relaxed);
@@ -354,22 +342,11 @@ impl Shared {
                     .as_ref()
                     .is_none_or(|now| Some(*now.borrow()) == term && term.flatten().is_some())
         };
-        let Carried {
-            done,
-            refused,
-            floor,
-        } = self.carrier.carry(&outcome.intents, &view, holds).await;
+        let Carried { done, refused, floor } = self.carrier.carry(&outcome.intents, &view, holds).await;
         self.intents.fetch_add(done as u64, Ordering::Relaxed);
         let times = request.refused.as_ref().map_or(0, |refusal| refusal.times) + 1;
         let refused = refused.map(|(intent, why)| Refusal { intent, why, times });
-        self.tell(
-            &request,
-            why.as_ref(),
-            &view,
-            &answer,
-            took,
-            refused.as_ref(),
-        );
+        self.tell(&request, why.as_ref(), &view, &answer, took, refused.as_ref());
         let end = match &refused {
             Some(_) => {
                 self.refusals.fetch_add(1, Ordering::Relaxed);
@@ -385,10 +362,7 @@ impl Shared {
         entry.refused = refused;
         entry.floor = floor;
         // A subject that is gone is run until there is nothing left to do for it.
-        let quiet = outcome
-            .intents
-            .iter()
-            .all(|intent| matches!(intent, Intent::Event(_)));
+        let quiet = outcome.intents.iter().all(|intent| matches!(intent, Intent::Event(_)));
         match (entry.present, end) {
             (false, End::Well) if quiet => None,
             (false, End::Well) => Some((took, End::Again)),
@@ -397,10 +371,7 @@ impl Shared {
     }
 
     /// The call itself, made again while it asks for kinds that nobody had read before.
-    async fn call(
-        &self,
-        request: &mut Request,
-    ) -> (Arc<RecordedView>, Result<Outcome, Failure>, Duration) {
+    async fn call(&self, request: &mut Request) -> (Arc<RecordedView>, Result<Outcome, Failure>, Duration) {
         let mut fills = 0;
         loop {
             let view = Arc::new(self.carrier.view.open(self.grants.clone()));
@@ -476,15 +447,11 @@ impl Shared {
     /// The subject is another kind now: keys of the old one have nothing to run for.
     fn leave(&self) {
         let old = std::mem::take(&mut *self.state.lock());
-        old.keys
-            .into_keys()
-            .for_each(|number| self.carrier.view.forget(number));
+        old.keys.into_keys().for_each(|number| self.carrier.view.forget(number));
     }
 
     fn leads(&self) -> bool {
-        self.term
-            .as_ref()
-            .is_none_or(|term| term.borrow().is_some())
+        self.term.as_ref().is_none_or(|term| term.borrow().is_some())
     }
 
     /// Another process may have worked in the meantime, so everything is looked at once.
@@ -527,11 +494,7 @@ impl Subjects {
         else {
             return;
         };
-        let key = Key::new(
-            (*object.gvk).clone(),
-            &object.key.namespace,
-            &object.key.name,
-        );
+        let key = Key::new((*object.gvk).clone(), &object.key.namespace, &object.key.name);
         let priority = if shared.starting.load(Ordering::Acquire) {
             Priority::Sweep
         } else {
@@ -556,11 +519,7 @@ impl Subjects {
                 number
             }
         };
-        state
-            .keys
-            .get_mut(&number)
-            .expect("numbers and keys agree")
-            .present = present;
+        state.keys.get_mut(&number).expect("numbers and keys agree").present = present;
         state.queue.ask(number, priority, Instant::now());
         drop(state);
         shared.asked.notify_one();

@@ -16,8 +16,7 @@ use tokio::sync::watch;
 use view::{AllGranted, RecordedView, Recording, Selection, View};
 
 use crate::{
-    Controller, Intent, Key, Observer, Options, Outcome, Precondition, Propagation, Reconciler,
-    Refusal, Request, Run,
+    Controller, Intent, Key, Observer, Options, Outcome, Precondition, Propagation, Reconciler, Refusal, Request, Run,
 };
 
 type Decide = Arc<dyn Fn(&Request, &RecordedView) -> Result<Outcome, Failure> + Send + Sync>;
@@ -41,10 +40,7 @@ impl Native {
         })
     }
 
-    fn swap(
-        &self,
-        decide: impl Fn(&Request, &RecordedView) -> Result<Outcome, Failure> + Send + Sync + 'static,
-    ) {
+    fn swap(&self, decide: impl Fn(&Request, &RecordedView) -> Result<Outcome, Failure> + Send + Sync + 'static) {
         *self.decide.lock() = Arc::new(decide);
         self.revision.send_modify(|n| *n += 1);
     }
@@ -60,11 +56,7 @@ impl Reconciler for Native {
         self.revision.subscribe()
     }
 
-    async fn reconcile(
-        &self,
-        request: &Request,
-        view: Arc<RecordedView>,
-    ) -> Result<Outcome, Failure> {
+    async fn reconcile(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure> {
         let decide = self.decide.lock().clone();
         decide(request, &view)
     }
@@ -107,11 +99,7 @@ impl Log {
         let mut moved = self.moved.subscribe();
         let wait = moved.wait_for(|_| holds(&self.runs.lock()));
         let in_time = tokio::time::timeout(Duration::from_secs(20), wait).await;
-        assert!(
-            in_time.is_ok(),
-            "not in 20 s: {what}; runs: {:?}",
-            self.whys()
-        );
+        assert!(in_time.is_ok(), "not in 20 s: {what}; runs: {:?}", self.whys());
     }
 
     fn of(&self, name: &str) -> Vec<Ran> {
@@ -143,11 +131,7 @@ fn stage(fake: &Fake, reconciler: Arc<Native>) -> Stage {
     stage_with(fake, reconciler, None)
 }
 
-fn stage_with(
-    fake: &Fake,
-    reconciler: Arc<Native>,
-    term: Option<watch::Receiver<Option<u64>>>,
-) -> Stage {
+fn stage_with(fake: &Fake, reconciler: Arc<Native>, term: Option<watch::Receiver<Option<u64>>>) -> Stage {
     let view = View::new(
         fake.cluster(),
         Caller::component("system:view", &[]),
@@ -186,29 +170,17 @@ fn set(name: &str, replicas: i64) -> Value {
 }
 
 fn key(resource: (&str, &str), name: &str) -> ObjectKey {
-    ObjectKey::new(
-        model::GroupResource::new(resource.0, resource.1),
-        "default",
-        name,
-    )
+    ObjectKey::new(model::GroupResource::new(resource.0, resource.1), "default", name)
 }
 
 const SETS: (&str, &str) = ("apps", "replicasets");
 
 fn number(answer: &Bytes, row: usize, column: usize) -> i64 {
-    Columns::parse(answer)
-        .unwrap()
-        .cell(row, column)
-        .i64()
-        .unwrap_or(0)
+    Columns::parse(answer).unwrap().cell(row, column).i64().unwrap_or(0)
 }
 
 fn text(answer: &Bytes, row: usize, column: usize) -> String {
-    Columns::parse(answer)
-        .unwrap()
-        .cell(row, column)
-        .str()
-        .to_owned()
+    Columns::parse(answer).unwrap().cell(row, column).str().to_owned()
 }
 
 fn owned_by(uid: &str) -> Selection {
@@ -216,21 +188,10 @@ fn owned_by(uid: &str) -> Selection {
 }
 
 /// Keeps as many pods as a set asks for; `mark` tells pods of one revision of it from another's.
-fn replicas(
-    mark: &'static str,
-) -> impl Fn(&Request, &RecordedView) -> Result<Outcome, Failure> + Send + Sync {
+fn replicas(mark: &'static str) -> impl Fn(&Request, &RecordedView) -> Result<Outcome, Failure> + Send + Sync {
     move |request, view| {
-        let Key {
-            kind,
-            namespace,
-            name,
-        } = &request.key;
-        let own = view.get(
-            kind,
-            namespace,
-            name,
-            ".metadata.uid .spec.replicas .status.replicas",
-        )?;
+        let Key { kind, namespace, name } = &request.key;
+        let own = view.get(kind, namespace, name, ".metadata.uid .spec.replicas .status.replicas")?;
         if Columns::parse(&own).unwrap().is_empty() {
             return Ok(Outcome::default());
         }
@@ -241,7 +202,8 @@ fn replicas(
             .sum();
         let mut intents = Vec::new();
         for _ in there..wanted {
-            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true}]);
+            let owner =
+                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true}]);
             let pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"generateName": format!("{name}-"), "namespace": namespace, "labels": {"by": mark}, "ownerReferences": owner},
@@ -284,9 +246,8 @@ fn replicas(
 }
 
 fn status(fake: &Fake, name: &str) -> i64 {
-    fake.object(&key(SETS, name)).map_or(-1, |set| {
-        set.value()["status"]["replicas"].as_i64().unwrap_or(0)
-    })
+    fake.object(&key(SETS, name))
+        .map_or(-1, |set| set.value()["status"]["replicas"].as_i64().unwrap_or(0))
 }
 
 #[tokio::test]
@@ -367,26 +328,19 @@ async fn settle(stage: &Stage) {
                     .unwrap_or_default()
             };
             let shown = stage.view.version(&pods()) >= newest("pods")
-                && stage.view.version(&Gvk::new("apps", "v1", "ReplicaSet"))
-                    >= newest("replicasets.apps");
+                && stage.view.version(&Gvk::new("apps", "v1", "ReplicaSet")) >= newest("replicasets.apps");
             let runs = stage.controller.figures().runs;
             for _ in 0..50 {
                 tokio::task::yield_now().await;
             }
             let after = stage.controller.figures();
-            if shown
-                && after.waiting == 0
-                && after.runs == runs
-                && stage.log.runs.lock().len() as u64 == runs
-            {
+            if shown && after.waiting == 0 && after.runs == runs && stage.log.runs.lock().len() as u64 == runs {
                 return;
             }
         }
     };
     assert!(
-        tokio::time::timeout(Duration::from_secs(20), quiet)
-            .await
-            .is_ok(),
+        tokio::time::timeout(Duration::from_secs(20), quiet).await.is_ok(),
         "never quiet: {:?}",
         stage.log.whys()
     );
@@ -405,7 +359,9 @@ async fn every_change_it_read_is_followed_by_a_run_that_sees_it() {
     });
     let stage = stage(&fake, native);
     for n in 1..=50 {
-        fake.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"n": n.to_string()}}));
+        fake.put(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"n": n.to_string()}}),
+        );
         if n % 7 == 0 {
             stage
                 .log
@@ -439,12 +395,9 @@ async fn after_its_own_write_it_never_acts_on_an_older_view() {
     settle(&stage).await;
     fake.hold_watches("pods");
     fake.put(set("web", 4));
-    until(&fake, "two more were made", |f| {
-        f.objects("pods").len() == 4
-    })
-    .await;
-    let runs = stage.log.of("web").len()
-        + usize::from(stage.log.of("web").len() as u64 != stage.controller.figures().runs);
+    until(&fake, "two more were made", |f| f.objects("pods").len() == 4).await;
+    let runs =
+        stage.log.of("web").len() + usize::from(stage.log.of("web").len() as u64 != stage.controller.figures().runs);
     // The set changes again and again; the pods it made are not in the view.
     for n in 5..=8 {
         fake.put(set("web", n));
@@ -452,11 +405,7 @@ async fn after_its_own_write_it_never_acts_on_an_older_view() {
     for _ in 0..2000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(
-        fake.objects("pods").len(),
-        4,
-        "it acted on a view without its own pods"
-    );
+    assert_eq!(fake.objects("pods").len(), 4, "it acted on a view without its own pods");
     assert!(
         stage.log.of("web").len() <= runs,
         "it ran on a view without its own pods"
@@ -562,20 +511,12 @@ async fn a_lost_term_drops_what_is_left_and_the_next_one_decides_anew() {
         None
     });
     fake.put(set("web", 6));
-    let _stage = stage_with(
-        &fake,
-        Native::new("apps/v1/ReplicaSet", replicas("a")),
-        Some(watched),
-    );
+    let _stage = stage_with(&fake, Native::new("apps/v1/ReplicaSet", replicas("a")), Some(watched));
     until(&fake, "three pods", |f| f.objects("pods").len() == 3).await;
     for _ in 0..2000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(
-        fake.objects("pods").len(),
-        3,
-        "nothing is written without a term"
-    );
+    assert_eq!(fake.objects("pods").len(), 3, "nothing is written without a term");
     term.send_replace(Some(2));
     until(&fake, "six pods", |f| {
         f.objects("pods").len() == 6 && status(f, "web") == 6
@@ -600,16 +541,12 @@ async fn a_refused_intent_reaches_the_next_run() {
     assert_eq!(refused[0].intent, 0);
     assert_eq!(refused[0].why.reason, "conflict");
     for pair in runs.windows(2) {
-        assert_eq!(
-            pair[0].refused, pair[1].refused_before,
-            "the very next run hears of it"
-        );
+        assert_eq!(pair[0].refused, pair[1].refused_before, "the very next run hears of it");
     }
-    assert!(runs.iter().any(|ran| {
-        ran.refused_before
-            .as_ref()
-            .is_some_and(|refusal| refusal.times == 1)
-    }));
+    assert!(
+        runs.iter()
+            .any(|ran| { ran.refused_before.as_ref().is_some_and(|refusal| refusal.times == 1) })
+    );
 }
 
 #[tokio::test]
@@ -632,14 +569,8 @@ async fn the_same_recorded_reads_give_the_same_bytes() {
         let bytes = |outcome: &Outcome| serde_json::to_vec(outcome).unwrap();
         assert_eq!(bytes(&again), bytes(ran.answer.as_ref().unwrap()));
         // One that asks something else is told so, not answered with something near.
-        let strays =
-            RecordedView::replay(recording).get(&pods(), "default", "other", ".metadata.name");
-        assert!(
-            strays
-                .unwrap_err()
-                .message
-                .contains("the replay left the recording")
-        );
+        let strays = RecordedView::replay(recording).get(&pods(), "default", "other", ".metadata.name");
+        assert!(strays.unwrap_err().message.contains("the replay left the recording"));
     }
 }
 
@@ -706,17 +637,15 @@ async fn the_memo_comes_back_and_time_wakes() {
 async fn changes_bring_one_row_for_one_pod() {
     let fake = Fake::new();
     for n in 0..200 {
-        fake.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{n}"), "labels": {"app": "web"}}}));
+        fake.put(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{n}"), "labels": {"app": "web"}}}),
+        );
     }
     fake.put(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}));
     let rows = Arc::new(Mutex::new(Vec::new()));
     let told = rows.clone();
     let native = Native::new("v1/Service", move |request, view| {
-        let cursor = request
-            .memo
-            .as_ref()
-            .try_into()
-            .map_or(0, u64::from_le_bytes);
+        let cursor = request.memo.as_ref().try_into().map_or(0, u64::from_le_bytes);
         let which = Selection::namespace("default").labelled("app=web");
         let delta = view.changes(&pods(), &which, ".status.phase", cursor)?;
         let count = |packed: &Bytes| Columns::parse(packed).unwrap().rows();
@@ -730,9 +659,7 @@ async fn changes_bring_one_row_for_one_pod() {
     let stage = stage(&fake, native);
     stage
         .log
-        .until("all rows once", |_| {
-            rows.lock().last() == Some(&(true, 200, 0))
-        })
+        .until("all rows once", |_| rows.lock().last() == Some(&(true, 200, 0)))
         .await;
     let pod = |status: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p7", "labels": {"app": "web"}}, "status": {"phase": status}});
     fake.put(pod("Running"));
@@ -754,12 +681,7 @@ async fn fields_as_read_minds_those_fields_only() {
     let (at_write, hooked) = (Arc::new(AtomicUsize::new(0)), fake.clone());
     let count = at_write.clone();
     let native = Native::new("v1/ConfigMap", move |request, view| {
-        let own = view.get(
-            &request.key.kind,
-            "default",
-            "c",
-            ".metadata.uid .data.mind .data.done",
-        )?;
+        let own = view.get(&request.key.kind, "default", "c", ".metadata.uid .data.mind .data.done")?;
         if text(&own, 0, 2) == text(&own, 0, 1) {
             return Ok(Outcome::default());
         }
@@ -775,9 +697,7 @@ async fn fields_as_read_minds_those_fields_only() {
             uid: text(&own, 0, 0),
             fields: ".data.mind".into(),
         };
-        let body = json!({"data": {"done": text(&own, 0, 1)}})
-            .to_string()
-            .into();
+        let body = json!({"data": {"done": text(&own, 0, 1)}}).to_string().into();
         let format = crate::PatchFormat::Merge;
         let key = request.key.clone();
         Ok(Outcome {
@@ -792,8 +712,7 @@ async fn fields_as_read_minds_those_fields_only() {
         })
     });
     let stage = stage(&fake, native);
-    let done =
-        |f: &Fake| f.object(&key(("", "configmaps"), "c")).unwrap().value()["data"]["done"].clone();
+    let done = |f: &Fake| f.object(&key(("", "configmaps"), "c")).unwrap().value()["data"]["done"].clone();
     until(&fake, "done with the new value", |f| done(f) == "2").await;
     let refusals: BTreeMap<_, _> = stage
         .log
@@ -877,22 +796,13 @@ async fn finalizers_evictions_scale_and_collections() {
     let stage = stage(&fake, native);
     stage.log.until("it ran", |runs| !runs.is_empty()).await;
     assert_eq!(stage.log.of("go")[0].refused, None);
-    let meta =
-        |name: &str| fake.object(&key(("", "pods"), name)).unwrap().value()["metadata"].clone();
+    let meta = |name: &str| fake.object(&key(("", "pods"), name)).unwrap().value()["metadata"].clone();
     assert_eq!(meta("a")["finalizers"], json!(["x/z"]));
-    assert!(
-        meta("b")["deletionTimestamp"].is_string() && meta("c")["deletionTimestamp"].is_string()
-    );
+    assert!(meta("b")["deletionTimestamp"].is_string() && meta("c")["deletionTimestamp"].is_string());
     assert!(fake.object(&key(("", "pods"), "d")).is_none());
-    assert_eq!(
-        fake.object(&key(SETS, "web")).unwrap().value()["spec"]["replicas"],
-        5
-    );
+    assert_eq!(fake.object(&key(SETS, "web")).unwrap().value()["spec"]["replicas"], 5);
     let events = fake.objects("events");
-    assert_eq!(
-        (events.len(), events[0].value()["count"].as_i64()),
-        (1, Some(2))
-    );
+    assert_eq!((events.len(), events[0].value()["count"].as_i64()), (1, Some(2)));
 }
 
 /// Numbers that follow from a seed.
@@ -911,12 +821,8 @@ impl Dice {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn among_refusals_gaps_and_swaps_nothing_is_doubled_or_forgotten() {
     const SETS_THERE: u64 = 12;
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 1
-    });
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 1);
     eprintln!("SEED={seed}");
     let fake = Fake::new();
     let trouble = Arc::new(Mutex::new(Dice(seed ^ 1)));
@@ -997,9 +903,9 @@ async fn among_refusals_gaps_and_swaps_nothing_is_doubled_or_forgotten() {
         fake.objects("pods")
             .iter()
             .for_each(|pod| *count.entry(name_of(pod)).or_default() += 1);
-        wanted.iter().all(|(name, wanted)| {
-            count.get(name).copied().unwrap_or(0) == *wanted && status(fake, name) == *wanted
-        })
+        wanted
+            .iter()
+            .all(|(name, wanted)| count.get(name).copied().unwrap_or(0) == *wanted && status(fake, name) == *wanted)
     };
     let wait = tokio::time::timeout(Duration::from_secs(60), fake.until(settled)).await;
     assert!(

@@ -10,8 +10,7 @@ use serde_json::Value;
 fn main() {
     let pod = include_bytes!("pod.json");
     let pod =
-        serde_json::to_vec(&serde_json::from_slice::<Value>(pod).expect("the sample is JSON"))
-            .expect("it was JSON");
+        serde_json::to_vec(&serde_json::from_slice::<Value>(pod).expect("the sample is JSON")).expect("it was JSON");
     let set = FieldSet::parse(&[
         ".metadata.name",
         ".metadata.labels[\"app.kubernetes.io/name\"]",

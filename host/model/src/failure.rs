@@ -54,10 +54,7 @@ pub enum Failure {
         code: u16,
     },
     #[error("the server does not allow this method on the requested resource")]
-    MethodNotAllowed {
-        verb: String,
-        resource: GroupResource,
-    },
+    MethodNotAllowed { verb: String, resource: GroupResource },
     #[error("{0}")]
     NotAcceptable(String),
     #[error("{0}")]
@@ -74,10 +71,7 @@ pub enum Failure {
     #[error("Request entity too large: limit is {limit} bytes")]
     TooLarge { limit: usize },
     #[error("{reason}")]
-    TooManyRequests {
-        reason: String,
-        retry_after: Duration,
-    },
+    TooManyRequests { reason: String, retry_after: Duration },
     #[error("{0}")]
     Timeout(String),
     #[error("{what} is not reachable")]
@@ -116,7 +110,8 @@ impl Failure {
     pub fn modified(object: ObjectKey) -> Self {
         Failure::Conflict {
             object,
-            reason: "the object has been modified; please apply your changes to the latest version and try again".into(),
+            reason: "the object has been modified; please apply your changes to the latest version and try again"
+                .into(),
             causes: Vec::new(),
         }
     }
@@ -165,21 +160,11 @@ impl Cause {
 
     /// `value` as it is to be printed, quoted if it is text.
     pub fn invalid(field: impl Into<String>, value: impl fmt::Display, detail: &str) -> Self {
-        Self::of(
-            CauseReason::Invalid,
-            field,
-            &format!("Invalid value: {value}"),
-            detail,
-        )
+        Self::of(CauseReason::Invalid, field, &format!("Invalid value: {value}"), detail)
     }
 
     pub fn duplicate(field: impl Into<String>, value: impl fmt::Display) -> Self {
-        Self::of(
-            CauseReason::Duplicate,
-            field,
-            &format!("Duplicate value: {value}"),
-            "",
-        )
+        Self::of(CauseReason::Duplicate, field, &format!("Duplicate value: {value}"), "")
     }
 
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
@@ -187,11 +172,7 @@ impl Cause {
     }
 
     /// `supported` in the order it is to be printed.
-    pub fn not_supported(
-        field: impl Into<String>,
-        value: impl fmt::Display,
-        supported: &[&str],
-    ) -> Self {
+    pub fn not_supported(field: impl Into<String>, value: impl fmt::Display, supported: &[&str]) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
         let detail = format!("supported values: {}", list.join(", "));
         Self::of(

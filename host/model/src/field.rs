@@ -30,14 +30,11 @@ impl<'a> FieldValue<'a> {
         match value {
             Value::Null => FieldValue::Null,
             Value::Bool(b) => FieldValue::Bool(*b),
-            Value::Number(n) => n.as_i64().map_or_else(
-                || Self::float(n.as_f64().unwrap_or_default()),
-                FieldValue::I64,
-            ),
+            Value::Number(n) => n
+                .as_i64()
+                .map_or_else(|| Self::float(n.as_f64().unwrap_or_default()), FieldValue::I64),
             Value::String(text) => FieldValue::Str(Cow::Borrowed(text)),
-            Value::Array(_) | Value::Object(_) => {
-                FieldValue::Json(value.to_string().into_bytes().into())
-            }
+            Value::Array(_) | Value::Object(_) => FieldValue::Json(value.to_string().into_bytes().into()),
         }
     }
 
@@ -308,16 +305,8 @@ impl FieldSet {
 
 fn child(nodes: &mut Vec<Node>, at: usize, step: &Step) -> usize {
     let known = match step {
-        Step::Key(key) => nodes[at]
-            .keys
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, n)| *n),
-        _ => nodes[at]
-            .elements
-            .iter()
-            .find(|(s, _)| s == step)
-            .map(|(_, n)| *n),
+        Step::Key(key) => nodes[at].keys.iter().find(|(k, _)| k == key).map(|(_, n)| *n),
+        _ => nodes[at].elements.iter().find(|(s, _)| s == step).map(|(_, n)| *n),
     };
     if let Some(known) = known {
         return known as usize;
@@ -349,9 +338,7 @@ impl Pass<'_, '_, '_> {
         let set = self.set;
         let node = &set.nodes[node as usize];
         let end = match self.json.get(at) {
-            Some(b'{') if !node.keys.is_empty() || !node.elements.is_empty() => {
-                self.object(node, at + 1)
-            }
+            Some(b'{') if !node.keys.is_empty() || !node.elements.is_empty() => self.object(node, at + 1),
             Some(b'[') if !node.elements.is_empty() => self.list(node, at + 1),
             _ if self.left == 0 => return self.json.len(),
             _ => scan::value(self.json, at),
@@ -412,8 +399,7 @@ impl Pass<'_, '_, '_> {
         let mut index = 0;
         // Bit i: the i-th step has had its element. Steps beyond 64 are only looked at more often.
         let mut done = 0u64;
-        let several =
-            node.elements.len() >= 64 || node.elements.iter().any(|(step, _)| *step == Step::Each);
+        let several = node.elements.len() >= 64 || node.elements.iter().any(|(step, _)| *step == Step::Each);
         loop {
             at = scan::blank(json, at);
             if !several && done.count_ones() as usize == node.elements.len() {
@@ -435,9 +421,7 @@ impl Pass<'_, '_, '_> {
                     && match step {
                         Step::Each => true,
                         Step::Index(wanted) => *wanted == index,
-                        Step::Where(wanted) => wanted
-                            .iter()
-                            .all(|(key, text)| scan::member_is(json, at, key, text)),
+                        Step::Where(wanted) => wanted.iter().all(|(key, text)| scan::member_is(json, at, key, text)),
                         Step::Key(_) => false,
                     };
                 if hit {
@@ -515,10 +499,7 @@ mod tests {
         (".status.phase", "Str(\"Running\")"),
         (".status.conditions[type=Ready].status", "Str(\"True\")"),
         (".status.conditions[type=Gone].status", "Absent"),
-        (
-            ".metadata.labels[\"app.kubernetes.io/name\"]",
-            "Str(\"web\")",
-        ),
+        (".metadata.labels[\"app.kubernetes.io/name\"]", "Str(\"web\")"),
         (".metadata.labels[\"a\\\"b\"]", "Str(\"quoted\")"),
         (".metadata.x", "Str(\"é\\n\")"),
         (".spec.priority", "I64(1)"),
@@ -533,10 +514,7 @@ mod tests {
         (".spec.containers[9].name", "Absent"),
         (".spec.containers[*].image", r#"["one","two","three"]"#),
         (".spec.containers[*].ports[*].containerPort", "[80,81]"),
-        (
-            ".spec.containers[*].ports[containerPort=81].containerPort",
-            "[81]",
-        ),
+        (".spec.containers[*].ports[containerPort=81].containerPort", "[81]"),
         (".spec.containers[*].missing", "[]"),
         (".spec.containers[*].missing?", "Bool(false)"),
         (".spec.containers[*].ports?", "Bool(true)"),
@@ -615,19 +593,13 @@ mod tests {
         leaf.prop_recursive(4, 40, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-                prop::collection::btree_map("[a-d]", inner, 0..5)
-                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+                prop::collection::btree_map("[a-d]", inner, 0..5).prop_map(|m| Value::Object(m.into_iter().collect())),
             ]
         })
     }
 
     fn path() -> impl Strategy<Value = String> {
-        let step = prop_oneof![
-            "\\.[a-d]",
-            Just("[*]".to_owned()),
-            "\\[[0-2]\\]",
-            "\\[[a-d]=[a-c]\\]"
-        ];
+        let step = prop_oneof!["\\.[a-d]", Just("[*]".to_owned()), "\\[[0-2]\\]", "\\[[a-d]=[a-c]\\]"];
         (prop::collection::vec(step, 0..5), "\\??").prop_map(|(steps, end)| steps.concat() + &end)
     }
 

@@ -41,11 +41,7 @@ impl FieldSelector {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut terms = Vec::new();
         for term in split(text) {
-            let wrong = || {
-                Failure::BadRequest(format!(
-                    "invalid selector: '{text}'; can't understand '{term}'"
-                ))
-            };
+            let wrong = || Failure::BadRequest(format!("invalid selector: '{text}'; can't understand '{term}'"));
             let at = term.find(['=', '!']).ok_or_else(wrong)?;
             let (field, rest) = (&term[..at], &term[at..]);
             let (equal, value) = match rest {
@@ -61,8 +57,7 @@ impl FieldSelector {
             });
         }
         terms.sort();
-        let paths: Result<Vec<FieldPath>, Failure> =
-            terms.iter().map(|t| FieldPath::parse(&t.field)).collect();
+        let paths: Result<Vec<FieldPath>, Failure> = terms.iter().map(|t| FieldPath::parse(&t.field)).collect();
         Ok(Self {
             terms: terms.into(),
             set: FieldSet::new(paths?),
@@ -128,18 +123,9 @@ impl fmt::Display for FieldSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, term) in self.terms.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
-            write!(
-                f,
-                "{comma}{}{}",
-                term.field,
-                if term.equal { "=" } else { "!=" }
-            )?;
+            write!(f, "{comma}{}{}", term.field, if term.equal { "=" } else { "!=" })?;
             for c in term.value.chars() {
-                let slash = if matches!(c, '\\' | ',' | '=') {
-                    "\\"
-                } else {
-                    ""
-                };
+                let slash = if matches!(c, '\\' | ',' | '=') { "\\" } else { "" };
                 write!(f, "{slash}{c}")?;
             }
         }
@@ -187,7 +173,8 @@ fn unescape(value: &str) -> Result<CompactString, Failure> {
 mod tests {
     use super::*;
 
-    const POD: &[u8] = br#"{"metadata":{"name":"a,b","namespace":"n"},"spec":{"nodeName":"x","hostNetwork":true,"n":3},"status":{}}"#;
+    const POD: &[u8] =
+        br#"{"metadata":{"name":"a,b","namespace":"n"},"spec":{"nodeName":"x","hostNetwork":true,"n":3},"status":{}}"#;
 
     #[test]
     fn selects_by_the_bytes() {
@@ -203,16 +190,10 @@ mod tests {
         ] {
             let parsed = FieldSelector::parse(selector).unwrap();
             assert_eq!(parsed.matches(POD), matches, "{selector}");
-            assert_eq!(
-                FieldSelector::parse(&parsed.to_string()).unwrap(),
-                parsed,
-                "{selector}"
-            );
+            assert_eq!(FieldSelector::parse(&parsed.to_string()).unwrap(), parsed, "{selector}");
         }
         assert_eq!(
-            FieldSelector::parse("metadata.name=a")
-                .unwrap()
-                .exact("metadata.name"),
+            FieldSelector::parse("metadata.name=a").unwrap().exact("metadata.name"),
             Some("a")
         );
     }
@@ -222,14 +203,8 @@ mod tests {
         for (selector, message) in [
             ("a", "invalid selector: 'a'; can't understand 'a'"),
             ("a!b", "invalid selector: 'a!b'; can't understand 'a!b'"),
-            (
-                r"a=\x",
-                r"invalid field selector: invalid escape sequence: \x",
-            ),
-            (
-                "a=b=c",
-                "invalid field selector: unescaped character in value: =",
-            ),
+            (r"a=\x", r"invalid field selector: invalid escape sequence: \x"),
+            ("a=b=c", "invalid field selector: unescaped character in value: ="),
         ] {
             assert_eq!(
                 FieldSelector::parse(selector).unwrap_err().to_string(),

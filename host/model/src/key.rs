@@ -38,9 +38,7 @@ impl fmt::Display for ObjectKey {
 /// A store revision: rises with every write to the cluster and names exactly one of them.
 ///
 /// Clients treat it as opaque text; here it is a number so that two can be compared (KEP-5504 allows that).
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ResourceVersion(pub u64);
 
 impl ResourceVersion {

@@ -42,8 +42,7 @@ impl Gvk {
     /// Parses `v1/Pod` or `apps/v1/ReplicaSet`, the spelling plugins use.
     pub fn parse(text: &str) -> Option<Self> {
         let (api_version, kind) = text.rsplit_once('/')?;
-        (!api_version.is_empty() && !kind.is_empty())
-            .then(|| Self::from_api_version(api_version, kind))
+        (!api_version.is_empty() && !kind.is_empty()).then(|| Self::from_api_version(api_version, kind))
     }
 }
 
@@ -227,11 +226,7 @@ mod tests {
 
     #[test]
     fn kinds_are_spelled_as_plugins_spell_them() {
-        for text in [
-            "v1/Pod",
-            "apps/v1/ReplicaSet",
-            "plugins.pilotis.dev/v1alpha1/Plugin",
-        ] {
+        for text in ["v1/Pod", "apps/v1/ReplicaSet", "plugins.pilotis.dev/v1alpha1/Plugin"] {
             assert_eq!(Gvk::parse(text).unwrap().to_string(), text);
         }
         for bad in ["Pod", "/Pod", "v1/"] {
@@ -246,9 +241,6 @@ mod tests {
             GroupResource::new("apps", "deployments").to_string(),
             "deployments.apps"
         );
-        assert_eq!(
-            Gvr::new("apps", "v1", "deployments").to_string(),
-            "apps/v1/deployments"
-        );
+        assert_eq!(Gvr::new("apps", "v1", "deployments").to_string(), "apps/v1/deployments");
     }
 }

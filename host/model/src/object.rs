@@ -29,10 +29,7 @@ impl Labels {
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let mut pairs: Vec<_> = pairs
-            .into_iter()
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect();
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         pairs.sort();
         pairs.dedup_by(|later, earlier| later.0 == earlier.0);
         Self(pairs.into())
@@ -62,8 +59,7 @@ impl Object {
     pub fn from_value(gvk: Arc<Gvk>, key: ObjectKey, value: &Value) -> Result<Self, Failure> {
         let json = serde_json::to_vec(value).map_err(Failure::internal)?;
         let meta = value.get("metadata").and_then(Value::as_object);
-        let meta =
-            meta.ok_or_else(|| Failure::Internal(format!("{key} was read without its metadata")))?;
+        let meta = meta.ok_or_else(|| Failure::Internal(format!("{key} was read without its metadata")))?;
         let text = |name: &str| meta.get(name).and_then(Value::as_str).unwrap_or_default();
         let labels = meta.get("labels").and_then(Value::as_object);
         let labels = labels

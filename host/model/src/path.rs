@@ -40,11 +40,9 @@ impl FieldPath {
     /// # Errors
     /// [`Failure::BadRequest`] that says where in the text the grammar is left.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        Reader { text, at: 0 }.path().map_err(|(at, says)| {
-            Failure::BadRequest(format!(
-                "field path {text:?} is malformed at byte {at}: {says}"
-            ))
-        })
+        Reader { text, at: 0 }
+            .path()
+            .map_err(|(at, says)| Failure::BadRequest(format!("field path {text:?} is malformed at byte {at}: {says}")))
     }
 
     pub fn steps(&self) -> &[Step] {
@@ -63,20 +61,14 @@ impl FieldPath {
 
     /// One of the two names a place at or inside the other's: a change of one may be a change of the other.
     pub fn overlaps(&self, other: &FieldPath) -> bool {
-        self.steps
-            .iter()
-            .zip(other.steps.iter())
-            .all(|(a, b)| match (a, b) {
-                (Step::Key(a), Step::Key(b)) => a == b,
-                (Step::Index(a), Step::Index(b)) => a == b,
-                // Two selections of one list may fall on the same element unless they differ on the same member.
-                (Step::Where(a), Step::Where(b)) => !a
-                    .iter()
-                    .any(|(k, v)| b.iter().any(|(l, w)| k == l && v != w)),
-                (Step::Key(_), Step::Index(_) | Step::Where(_))
-                | (Step::Index(_) | Step::Where(_), Step::Key(_)) => false,
-                _ => true,
-            })
+        self.steps.iter().zip(other.steps.iter()).all(|(a, b)| match (a, b) {
+            (Step::Key(a), Step::Key(b)) => a == b,
+            (Step::Index(a), Step::Index(b)) => a == b,
+            // Two selections of one list may fall on the same element unless they differ on the same member.
+            (Step::Where(a), Step::Where(b)) => !a.iter().any(|(k, v)| b.iter().any(|(l, w)| k == l && v != w)),
+            (Step::Key(_), Step::Index(_) | Step::Where(_)) | (Step::Index(_) | Step::Where(_), Step::Key(_)) => false,
+            _ => true,
+        })
     }
 
     /// Reads from a parsed document; what [`crate::FieldSet`] reads from the bytes of the same document.
@@ -87,16 +79,10 @@ impl FieldPath {
             return FieldValue::Bool(found.iter().any(|v| !v.is_null()));
         }
         if !self.is_many() {
-            return found
-                .first()
-                .map_or(FieldValue::Absent, |v| FieldValue::of(v));
+            return found.first().map_or(FieldValue::Absent, |v| FieldValue::of(v));
         }
         // A list that is not there is absent; one that is there and holds nothing is empty.
-        let first = self
-            .steps
-            .iter()
-            .position(|s| *s == Step::Each)
-            .unwrap_or_default();
+        let first = self.steps.iter().position(|s| *s == Step::Each).unwrap_or_default();
         let mut lists = Vec::new();
         collect(&self.steps[..first], document, &mut lists);
         match lists.first() {
@@ -133,14 +119,12 @@ fn collect<'a>(steps: &[Step], value: &'a Value, found: &mut Vec<&'a Value>) {
         }
         (Step::Where(wanted), Value::Array(list)) => {
             let is = |element: &&Value| {
-                wanted
-                    .iter()
-                    .all(|(key, text)| match element.get(key.as_str()) {
-                        Some(Value::String(has)) => has == text.as_str(),
-                        Some(Value::Bool(has)) => text == if *has { "true" } else { "false" },
-                        Some(Value::Number(has)) => number_is(has, text),
-                        _ => false,
-                    })
+                wanted.iter().all(|(key, text)| match element.get(key.as_str()) {
+                    Some(Value::String(has)) => has == text.as_str(),
+                    Some(Value::Bool(has)) => text == if *has { "true" } else { "false" },
+                    Some(Value::Number(has)) => number_is(has, text),
+                    _ => false,
+                })
             };
             if let Some(value) = list.iter().find(is) {
                 collect(rest, value, found);
@@ -167,17 +151,12 @@ impl fmt::Display for FieldPath {
         }
         for step in &self.steps {
             match step {
-                Step::Key(key) if !key.is_empty() && key.chars().all(is_name) => {
-                    write!(f, ".{key}")?
-                }
+                Step::Key(key) if !key.is_empty() && key.chars().all(is_name) => write!(f, ".{key}")?,
                 Step::Key(key) => write!(f, "[{}]", Value::from(key.as_str()))?,
                 Step::Index(at) => write!(f, "[{at}]")?,
                 Step::Each => f.write_str("[*]")?,
                 Step::Where(wanted) => {
-                    let pairs: Vec<String> = wanted
-                        .iter()
-                        .map(|(k, v)| format!("{}={}", word(k), word(v)))
-                        .collect();
+                    let pairs: Vec<String> = wanted.iter().map(|(k, v)| format!("{}={}", word(k), word(v))).collect();
                     write!(f, "[{}]", pairs.join(","))?;
                 }
             }
@@ -250,10 +229,7 @@ impl<'t> Reader<'t> {
             return match first.parse() {
                 _ if quoted => Ok(Step::Key(first)),
                 Ok(index) if first.chars().all(|c| c.is_ascii_digit()) => Ok(Step::Index(index)),
-                _ => Err((
-                    start,
-                    "in brackets stands `*`, a place, a quoted key, or key=value",
-                )),
+                _ => Err((start, "in brackets stands `*`, a place, a quoted key, or key=value")),
             };
         }
         let mut pairs = Vec::new();
@@ -292,11 +268,7 @@ impl<'t> Reader<'t> {
         )
     }
 
-    fn take_while(
-        &mut self,
-        is: impl Fn(char) -> bool,
-        missing: &'static str,
-    ) -> Result<CompactString, Wrong> {
+    fn take_while(&mut self, is: impl Fn(char) -> bool, missing: &'static str) -> Result<CompactString, Wrong> {
         let length = self.rest().find(|c| !is(c)).unwrap_or(self.rest().len());
         if length == 0 {
             return Err((self.at, missing));
@@ -383,17 +355,10 @@ mod tests {
 
     #[test]
     fn overlap_is_about_places() {
-        let overlap = |a: &str, b: &str| {
-            FieldPath::parse(a)
-                .unwrap()
-                .overlaps(&FieldPath::parse(b).unwrap())
-        };
+        let overlap = |a: &str, b: &str| FieldPath::parse(a).unwrap().overlaps(&FieldPath::parse(b).unwrap());
         assert!(overlap(".spec", ".spec.replicas") && overlap(".spec.replicas", ".spec"));
         assert!(!overlap(".spec.replicas", ".spec.template"));
-        assert!(
-            overlap(".c[type=Ready].status", ".c[*]")
-                && !overlap(".c[type=Ready]", ".c[type=Other]")
-        );
+        assert!(overlap(".c[type=Ready].status", ".c[*]") && !overlap(".c[type=Ready]", ".c[type=Other]"));
         assert!(overlap(".c[type=Ready]", ".c[0]") && overlap(".", ".a"));
     }
 }

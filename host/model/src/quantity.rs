@@ -143,24 +143,15 @@ impl Quantity {
                 let precision = 15 - whole.len() as i64 - exponent * 3 / 10 - 1;
                 (fraction.is_empty() && precision >= 0, 1i128 << exponent, 0)
             }
-            Format::Decimal | Format::Exponent => {
-                (digits <= 18 && exponent + scale >= -9, 1, exponent)
-            }
+            Format::Decimal | Format::Exponent => (digits <= 18 && exponent + scale >= -9, 1, exponent),
         };
         let canonical = short
             && match format {
                 Format::Binary => exponent % 10 == 0 && number & 7 != 0,
-                _ => {
-                    (scale + power) % 3 == 0
-                        && !ends_in_thousand(whole, fraction)
-                        && !whole.starts_with('0')
-                }
+                _ => (scale + power) % 3 == 0 && !ends_in_thousand(whole, fraction) && !whole.starts_with('0'),
             };
-        let nanos = shift(
-            number.checked_mul(multiplier).ok_or(WRONG_NUMBER)?,
-            scale + power + 9,
-        )
-        .ok_or(WRONG_NUMBER)?;
+        let nanos =
+            shift(number.checked_mul(multiplier).ok_or(WRONG_NUMBER)?, scale + power + 9).ok_or(WRONG_NUMBER)?;
         let mut format = format;
         let mut nanos = nanos;
         if format == Format::Binary {
@@ -186,10 +177,7 @@ fn take_apart(text: &str) -> Result<Parts<'_>, &'static str> {
     let negative = text.starts_with('-');
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let rest = unsigned.trim_start_matches('0');
-    let digits = |text: &str| {
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len())
-    };
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (whole, rest) = rest.split_at(digits(rest));
     let (fraction, suffix) = match rest.strip_prefix('.') {
         Some(rest) => rest.split_at(digits(rest)),
@@ -218,9 +206,7 @@ fn interpret(suffix: &str) -> Option<(Format, i64)> {
     }
     let exponent = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
     // Beyond this no number fits; the bound keeps the arithmetic on exponents small.
-    (-400..=400)
-        .contains(&exponent)
-        .then_some((Format::Exponent, exponent))
+    (-400..=400).contains(&exponent).then_some((Format::Exponent, exponent))
 }
 
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
@@ -297,11 +283,7 @@ impl Add for Quantity {
     type Output = Quantity;
 
     fn add(self, other: Quantity) -> Quantity {
-        let format = if self.is_zero() {
-            other.format
-        } else {
-            self.format
-        };
+        let format = if self.is_zero() { other.format } else { self.format };
         Quantity {
             nanos: self.nanos.saturating_add(other.nanos),
             format,
@@ -417,11 +399,7 @@ mod tests {
     fn rounds_up_and_compares_numbers() {
         let parse = |text: &str| Quantity::parse(text).unwrap();
         assert_eq!(
-            (
-                parse("1.5").value(),
-                parse("1500u").milli(),
-                parse("-1.5").value()
-            ),
+            (parse("1.5").value(), parse("1500u").milli(), parse("-1.5").value()),
             (2, 2, -2)
         );
         assert_eq!(parse("1"), parse("1000m"));

@@ -81,8 +81,7 @@ pub(crate) fn text(json: &[u8]) -> Option<Cow<'_, str>> {
 /// `key` as it stands between the quotes.
 #[inline]
 pub(crate) fn key_is(key: &[u8], name: &str) -> bool {
-    key == name.as_bytes()
-        || (key.contains(&b'\\') && unescaped(key).is_some_and(|key| key == name))
+    key == name.as_bytes() || (key.contains(&b'\\') && unescaped(key).is_some_and(|key| key == name))
 }
 
 fn unescaped(key: &[u8]) -> Option<String> {

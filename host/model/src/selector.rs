@@ -80,9 +80,7 @@ impl Selector {
             .flatten()
         {
             let values = vec![value.as_str().unwrap_or_default().into()];
-            requirements.push(
-                Requirement::new(key, Operator::Equals, values).map_err(Failure::BadRequest)?,
-            );
+            requirements.push(Requirement::new(key, Operator::Equals, values).map_err(Failure::BadRequest)?);
         }
         for expression in selector
             .get("matchExpressions")
@@ -90,12 +88,7 @@ impl Selector {
             .into_iter()
             .flatten()
         {
-            let word = |name: &str| {
-                expression
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
+            let word = |name: &str| expression.get(name).and_then(Value::as_str).unwrap_or_default();
             let operator = match word("operator") {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
@@ -107,17 +100,9 @@ impl Selector {
                     )));
                 }
             };
-            let values = expression
-                .get("values")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            let values = values
-                .filter_map(|v| v.as_str().map(CompactString::from))
-                .collect();
-            requirements.push(
-                Requirement::new(word("key"), operator, values).map_err(Failure::BadRequest)?,
-            );
+            let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+            let values = values.filter_map(|v| v.as_str().map(CompactString::from)).collect();
+            requirements.push(Requirement::new(word("key"), operator, values).map_err(Failure::BadRequest)?);
         }
         Ok(Self::of(requirements))
     }
@@ -141,11 +126,7 @@ impl Selector {
     }
 
     pub fn matches(&self, labels: &Labels) -> bool {
-        !self.nothing
-            && self
-                .requirements
-                .iter()
-                .all(|r| r.matches(labels.get(&r.key)))
+        !self.nothing && self.requirements.iter().all(|r| r.matches(labels.get(&r.key)))
     }
 
     /// Matches all there is, so a reader may leave it out.
@@ -163,14 +144,12 @@ impl Selector {
 
     /// The value that `key` must have, if there is only one: lets an index answer.
     pub fn exact(&self, key: &str) -> Option<&str> {
-        self.requirements.iter().find_map(|r| {
-            match (r.key == key, r.operator, r.values.as_slice()) {
-                (true, Operator::Equals | Operator::DoubleEquals | Operator::In, [one]) => {
-                    Some(one.as_str())
-                }
+        self.requirements
+            .iter()
+            .find_map(|r| match (r.key == key, r.operator, r.values.as_slice()) {
+                (true, Operator::Equals | Operator::DoubleEquals | Operator::In, [one]) => Some(one.as_str()),
                 _ => None,
-            }
-        })
+            })
     }
 }
 
@@ -198,11 +177,7 @@ impl fmt::Display for Selector {
 impl Requirement {
     /// # Errors
     /// What is wrong with the key, the values or their number, as a sentence.
-    pub fn new(
-        key: &str,
-        operator: Operator,
-        mut values: Vec<CompactString>,
-    ) -> Result<Self, String> {
+    pub fn new(key: &str, operator: Operator, mut values: Vec<CompactString>) -> Result<Self, String> {
         let mut wrong = Vec::new();
         if let Some(complaint) = key_complaint("key", key) {
             wrong.push(complaint);
@@ -213,9 +188,7 @@ impl Requirement {
             Operator::In | Operator::NotIn if values.is_empty() => {
                 "for 'in', 'notin' operators, values set can't be empty"
             }
-            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals
-                if values.len() != 1 =>
-            {
+            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => {
                 "exact-match compatibility requires one single value"
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
@@ -230,14 +203,9 @@ impl Requirement {
             wrong.push(format!("values: Invalid value: {shown}: {count}"));
         }
         for (i, value) in values.iter().enumerate() {
-            if matches!(operator, Operator::GreaterThan | Operator::LessThan)
-                && value.parse::<i64>().is_err()
-            {
+            if matches!(operator, Operator::GreaterThan | Operator::LessThan) && value.parse::<i64>().is_err() {
                 let says = "for 'Gt', 'Lt' operators, the value must be an integer";
-                wrong.push(format!(
-                    "values[{i}]: Invalid value: {:?}: {says}",
-                    value.as_str()
-                ));
+                wrong.push(format!("values[{i}]: Invalid value: {:?}: {says}", value.as_str()));
             }
             let complaints = text::label_value(value);
             if !complaints.is_empty() {
@@ -273,13 +241,8 @@ impl Requirement {
             Operator::DoesNotExist => value.is_none(),
             Operator::GreaterThan | Operator::LessThan => {
                 let number = |text: &str| text.parse::<i64>().ok();
-                match (
-                    value.and_then(number),
-                    self.values.first().and_then(|v| number(v)),
-                ) {
-                    (Some(has), Some(bound)) if self.operator == Operator::GreaterThan => {
-                        has > bound
-                    }
+                match (value.and_then(number), self.values.first().and_then(|v| number(v))) {
+                    (Some(has), Some(bound)) if self.operator == Operator::GreaterThan => has > bound,
                     (Some(has), Some(bound)) => has < bound,
                     _ => false,
                 }
@@ -308,8 +271,7 @@ impl fmt::Display for Requirement {
 
 fn key_complaint(field: &str, key: &str) -> Option<String> {
     let complaints = text::qualified_name(key);
-    (!complaints.is_empty())
-        .then(|| format!("{field}: Invalid value: {key:?}: {}", complaints.join("; ")))
+    (!complaints.is_empty()).then(|| format!("{field}: Invalid value: {key:?}: {}", complaints.join("; ")))
 }
 
 /// Only `ident` carries what was written; for the others the text says it.
@@ -354,23 +316,17 @@ impl Parser {
                         (Token::Comma, _) => match self.peek() {
                             (Token::Word | Token::Not, _) => {}
                             (_, found) => {
-                                return Err(format!(
-                                    "found '{found}', expected: identifier after ','"
-                                ));
+                                return Err(format!("found '{found}', expected: identifier after ','"));
                             }
                         },
                         (_, found) => {
-                            return Err(format!(
-                                "found '{found}', expected: ',' or 'end of string'"
-                            ));
+                            return Err(format!("found '{found}', expected: ',' or 'end of string'"));
                         }
                     }
                 }
                 (Token::End, _) => return Ok(requirements),
                 (_, found) => {
-                    return Err(format!(
-                        "found '{found}', expected: !, identifier, or 'end of string'"
-                    ));
+                    return Err(format!("found '{found}', expected: !, identifier, or 'end of string'"));
                 }
             }
         }
@@ -402,9 +358,7 @@ impl Parser {
             Token::NotIn => (Operator::NotIn, self.values()?),
             Token::Binary(operator) => (operator, vec![self.value()?]),
             _ => {
-                return Err(format!(
-                    "found '{found}', expected: in, notin, =, ==, !=, gt, lt"
-                ));
+                return Err(format!("found '{found}', expected: in, notin, =, ==, !=, gt, lt"));
             }
         };
         Requirement::new(&key, operator, values)
@@ -521,9 +475,7 @@ mod tests {
     use serde_json::json;
 
     fn labels(text: &str) -> Labels {
-        text.split(',')
-            .filter_map(|pair| pair.split_once('='))
-            .collect()
+        text.split(',').filter_map(|pair| pair.split_once('=')).collect()
     }
 
     #[test]
@@ -542,19 +494,9 @@ mod tests {
             ("a=", "a=", "a=b"),
         ] {
             let parsed = Selector::parse(selector).unwrap();
-            assert!(
-                parsed.matches(&labels(yes)),
-                "{selector} should match {yes}"
-            );
-            assert!(
-                !parsed.matches(&labels(no)),
-                "{selector} should not match {no}"
-            );
-            assert_eq!(
-                Selector::parse(&parsed.to_string()).unwrap(),
-                parsed,
-                "{selector}"
-            );
+            assert!(parsed.matches(&labels(yes)), "{selector} should match {yes}");
+            assert!(!parsed.matches(&labels(no)), "{selector} should not match {no}");
+            assert_eq!(Selector::parse(&parsed.to_string()).unwrap(), parsed, "{selector}");
         }
         assert!(Selector::parse("").unwrap().is_everything());
     }
@@ -563,27 +505,15 @@ mod tests {
     fn complains_in_apimachinerys_words() {
         for (selector, message) in [
             ("a=b,", "found '', expected: identifier after ','"),
-            (
-                "=b",
-                "found '=', expected: !, identifier, or 'end of string'",
-            ),
+            ("=b", "found '=', expected: !, identifier, or 'end of string'"),
             (
                 "a b",
                 "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
             ),
-            (
-                "a in x",
-                "unable to parse requirement: found 'x' expected: '('",
-            ),
-            (
-                "a in (x",
-                "unable to parse requirement: found '', expected: ',' or ')'",
-            ),
+            ("a in x", "unable to parse requirement: found 'x' expected: '('"),
+            ("a in (x", "unable to parse requirement: found '', expected: ',' or ')'"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
-            (
-                "a==(",
-                "unable to parse requirement: found '(', expected: identifier",
-            ),
+            ("a==(", "unable to parse requirement: found '(', expected: identifier"),
             (
                 "a>x",
                 "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",

@@ -60,11 +60,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             name
         }
         _ => {
-            let whole = regex_says(
-                &format!("a valid label key {says}"),
-                QUALIFIED_NAME,
-                examples,
-            );
+            let whole = regex_says(&format!("a valid label key {says}"), QUALIFIED_NAME, examples);
             return vec![format!(
                 "{whole} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
@@ -76,11 +72,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         wrong.extend(too_long(name, 63, "name part "));
     }
     if !is_label_word(name) {
-        wrong.push(regex_says(
-            &format!("name part {says}"),
-            QUALIFIED_NAME,
-            examples,
-        ));
+        wrong.push(regex_says(&format!("name part {says}"), QUALIFIED_NAME, examples));
     }
     wrong
 }
@@ -90,11 +82,7 @@ pub fn label_value(text: &str) -> Vec<String> {
     let mut wrong = too_long(text, 63, "");
     if !text.is_empty() && !is_label_word(text) {
         let says = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
-        wrong.push(regex_says(
-            says,
-            LABEL_VALUE,
-            &["MyValue", "my_value", "12345"],
-        ));
+        wrong.push(regex_says(says, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
     }
     wrong
 }
@@ -102,9 +90,7 @@ pub fn label_value(text: &str) -> Vec<String> {
 fn is_dns_label(text: &str) -> bool {
     let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    bytes.first().is_some_and(edge)
-        && bytes.last().is_some_and(edge)
-        && bytes.iter().all(|b| edge(b) || *b == b'-')
+    bytes.first().is_some_and(edge) && bytes.last().is_some_and(edge) && bytes.iter().all(|b| edge(b) || *b == b'-')
 }
 
 fn is_label_word(text: &str) -> bool {
@@ -147,15 +133,7 @@ mod tests {
         for good in ["a", "app.kubernetes.io/name", "A_b.c"] {
             assert!(qualified_name(good).is_empty(), "{good}");
         }
-        for bad in [
-            "",
-            "/a",
-            "a/",
-            "a/b/c",
-            "UPPER.io/a",
-            "a b",
-            &"a".repeat(64),
-        ] {
+        for bad in ["", "/a", "a/", "a/b/c", "UPPER.io/a", "a b", &"a".repeat(64)] {
             assert!(!qualified_name(bad).is_empty(), "{bad}");
         }
         assert!(label_value("").is_empty());

@@ -21,11 +21,8 @@ pub fn micros(at: Timestamp) -> String {
 /// # Errors
 /// [`Failure::BadRequest`] with the text.
 pub fn parse(text: &str) -> Result<Timestamp, Failure> {
-    text.parse().map_err(|_| {
-        Failure::BadRequest(format!(
-            "{text:?} is not a time; write it like 2026-01-02T03:04:05Z"
-        ))
-    })
+    text.parse()
+        .map_err(|_| Failure::BadRequest(format!("{text:?} is not a time; write it like 2026-01-02T03:04:05Z")))
 }
 
 #[cfg(test)]

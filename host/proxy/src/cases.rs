@@ -26,10 +26,7 @@ fn cases_have_the_answers_they_should() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    cases.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "yaml")
-    });
+    cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     cases.sort();
     assert!(cases.len() >= 10, "the cases are in {}", folder.display());
     let bless = std::env::var_os("BLESS").is_some();
@@ -77,17 +74,13 @@ fn tell(text: &str) -> String {
             "Here" => story.here(&document),
             "Then" => story.step(),
             "Ask" => story.questions = list(&document, "questions"),
-            "Gone" => drop(story.objects.remove(&(
-                word(&["of"]),
-                word(&["namespace"]),
-                word(&["name"]),
-            ))),
+            "Gone" => drop(
+                story
+                    .objects
+                    .remove(&(word(&["of"]), word(&["namespace"]), word(&["name"]))),
+            ),
             _ => {
-                let key = (
-                    kind,
-                    word(&["metadata", "namespace"]),
-                    word(&["metadata", "name"]),
-                );
+                let key = (kind, word(&["metadata", "namespace"]), word(&["metadata", "name"]));
                 story.objects.insert(key, document);
             }
         }
@@ -98,21 +91,14 @@ fn tell(text: &str) -> String {
 
 impl Story {
     fn here(&mut self, document: &Value) {
-        self.node = document
-            .get("node")
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .to_owned();
+        self.node = document.get("node").and_then(Value::as_str).unwrap_or("").to_owned();
         self.settings.pod_cidrs = list(document, "podCIDRs");
         self.settings.node_port_addresses = list(document, "nodePortAddresses");
         self.reverse = list(document, "reverse");
     }
 
     fn world(&self) -> World {
-        fn all<T: DeserializeOwned>(
-            objects: &BTreeMap<(String, String, String), Value>,
-            kind: &str,
-        ) -> Vec<Arc<T>> {
+        fn all<T: DeserializeOwned>(objects: &BTreeMap<(String, String, String), Value>, kind: &str) -> Vec<Arc<T>> {
             let of_kind = objects.iter().filter(|(key, _)| key.0 == kind);
             of_kind
                 .map(|(_, object)| Arc::new(serde_yaml_ng::from_value(object.clone()).unwrap()))
@@ -148,12 +134,6 @@ impl Story {
 }
 
 fn list<T: std::str::FromStr<Err: std::fmt::Debug>>(document: &Value, key: &str) -> Vec<T> {
-    let texts = document
-        .get(key)
-        .and_then(Value::as_sequence)
-        .into_iter()
-        .flatten();
-    texts
-        .map(|text| text.as_str().unwrap().parse().unwrap())
-        .collect()
+    let texts = document.get(key).and_then(Value::as_sequence).into_iter().flatten();
+    texts.map(|text| text.as_str().unwrap().parse().unwrap()).collect()
 }

@@ -33,11 +33,7 @@ impl Candidate<'_> {
 
     /// Higher is better, for two slices that tell of the same address.
     fn rank(&self) -> u8 {
-        if self.ready() {
-            2
-        } else {
-            u8::from(self.leaving())
-        }
+        if self.ready() { 2 } else { u8::from(self.leaving()) }
     }
 }
 
@@ -50,16 +46,9 @@ pub struct Choice {
 
 /// Every endpoint the slices give for `port`, in order of address. An endpoint moving between slices may stand in both
 /// for a while: the better word counts.
-pub fn candidates<'a>(
-    slices: &[&'a EndpointSlice],
-    port: &ServicePort,
-    family: Family,
-) -> Vec<Candidate<'a>> {
+pub fn candidates<'a>(slices: &[&'a EndpointSlice], port: &ServicePort, family: Family) -> Vec<Candidate<'a>> {
     let mut found: BTreeMap<Backend, Candidate<'a>> = BTreeMap::new();
-    for slice in slices
-        .iter()
-        .filter(|slice| family_of(slice) == Some(family))
-    {
+    for slice in slices.iter().filter(|slice| family_of(slice) == Some(family)) {
         let target = slice
             .ports
             .iter()
@@ -69,10 +58,7 @@ pub fn candidates<'a>(
         };
         for endpoint in &slice.endpoints {
             // The API: all addresses of an endpoint are interchangeable; use the first.
-            let address = endpoint
-                .addresses
-                .first()
-                .and_then(|ip| ip.parse::<IpAddr>().ok());
+            let address = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok());
             let Some(address) = address.filter(|ip| Family::of(*ip) == family) else {
                 continue;
             };
@@ -101,11 +87,7 @@ fn family_of(slice: &EndpointSlice) -> Option<Family> {
 pub fn anywhere(candidates: &[Candidate<'_>], here: Here<'_>, distribution: &str) -> Choice {
     let ready: Vec<_> = candidates.iter().filter(|c| c.ready()).collect();
     let endpoints = match ready.is_empty() {
-        true => candidates
-            .iter()
-            .filter(|c| c.leaving())
-            .map(|c| c.at)
-            .collect(),
+        true => candidates.iter().filter(|c| c.leaving()).map(|c| c.at).collect(),
         false => near(&ready, here, distribution).map(|c| c.at).collect(),
     };
     Choice {
@@ -136,15 +118,13 @@ fn near<'c, 'a>(
     distribution: &str,
 ) -> impl Iterator<Item = &'c Candidate<'a>> {
     let for_node = |c: &Candidate<'_>| c.of.hints.for_nodes.iter().any(|n| n.name == here.node);
-    let for_zone = |c: &Candidate<'_>| {
-        !here.zone.is_empty() && c.of.hints.for_zones.iter().any(|z| z.name == here.zone)
-    };
+    let for_zone =
+        |c: &Candidate<'_>| !here.zone.is_empty() && c.of.hints.for_zones.iter().any(|z| z.name == here.zone);
     let by_node = distribution == "PreferSameNode"
         && ready.iter().all(|c| !c.of.hints.for_nodes.is_empty())
         && ready.iter().any(|c| for_node(c));
-    let by_zone = !by_node
-        && ready.iter().all(|c| !c.of.hints.for_zones.is_empty())
-        && ready.iter().any(|c| for_zone(c));
+    let by_zone =
+        !by_node && ready.iter().all(|c| !c.of.hints.for_zones.is_empty()) && ready.iter().any(|c| for_zone(c));
     let wanted = |c: &Candidate<'_>| (!by_node || for_node(c)) && (!by_zone || for_zone(c));
     let kept: Vec<_> = ready.iter().copied().filter(|c| wanted(c)).collect();
     kept.into_iter()

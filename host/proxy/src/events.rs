@@ -51,14 +51,8 @@ impl Teller {
             service,
             why,
         } = trouble;
-        let same = |s: &&Arc<crate::facts::Service>| {
-            s.metadata.namespace == *namespace && s.metadata.name == *service
-        };
-        let uid = world
-            .services
-            .iter()
-            .find(same)
-            .map_or("", |s| &s.metadata.uid);
+        let same = |s: &&Arc<crate::facts::Service>| s.metadata.namespace == *namespace && s.metadata.name == *service;
+        let uid = world.services.iter().find(same).map_or("", |s| &s.metadata.uid);
         let now = Timestamp::now();
         let seconds = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let name = format!("{service}.{:x}", now.as_nanosecond());

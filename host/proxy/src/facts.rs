@@ -289,27 +289,17 @@ mod tests {
     fn what_a_slice_leaves_out_means_what_the_api_says() {
         let unsaid: Conditions = serde_json::from_str("{}").unwrap();
         assert!(unsaid.ready() && unsaid.serving() && !unsaid.terminating());
-        let leaving: Conditions =
-            serde_json::from_str(r#"{"ready":false,"serving":true,"terminating":true}"#).unwrap();
+        let leaving: Conditions = serde_json::from_str(r#"{"ready":false,"serving":true,"terminating":true}"#).unwrap();
         assert!(!leaving.ready() && leaving.serving() && leaving.terminating());
     }
 
     #[test]
     fn an_empty_slice_and_an_old_service_are_read() {
         let slice: EndpointSlice =
-            serde_json::from_str(r#"{"addressType":"IPv4","endpoints":null,"ports":null}"#)
-                .unwrap();
+            serde_json::from_str(r#"{"addressType":"IPv4","endpoints":null,"ports":null}"#).unwrap();
         assert!(slice.endpoints.is_empty() && slice.ports.is_empty());
-        let service: Service =
-            serde_json::from_str(r#"{"spec":{"clusterIP":"10.0.0.1"}}"#).unwrap();
+        let service: Service = serde_json::from_str(r#"{"spec":{"clusterIP":"10.0.0.1"}}"#).unwrap();
         assert_eq!(service.spec.addresses().collect::<Vec<_>>(), ["10.0.0.1"]);
-        assert_eq!(
-            service
-                .spec
-                .session_affinity_config
-                .client_ip
-                .timeout_seconds,
-            10_800
-        );
+        assert_eq!(service.spec.session_affinity_config.client_ip.timeout_seconds, 10_800);
     }
 }

@@ -28,12 +28,7 @@ pub struct Feed {
 
 impl Feed {
     /// Starts to read as `caller`. With `node`, that Node is read too.
-    pub fn start(
-        cluster: Arc<dyn Cluster>,
-        caller: &Caller,
-        node: Option<&str>,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(cluster: Arc<dyn Cluster>, caller: &Caller, node: Option<&str>, stop: &CancellationToken) -> Self {
         let (changed, changes) = watch::channel(0);
         let stop = stop.child_token();
         let source = Source {
@@ -44,13 +39,8 @@ impl Feed {
         };
         Self {
             services: source.mirror(Gvr::new("", "v1", "services"), String::new()),
-            slices: source.mirror(
-                Gvr::new("discovery.k8s.io", "v1", "endpointslices"),
-                String::new(),
-            ),
-            node: node.map(|name| {
-                source.mirror(Gvr::new("", "v1", "nodes"), format!("metadata.name={name}"))
-            }),
+            slices: source.mirror(Gvr::new("discovery.k8s.io", "v1", "endpointslices"), String::new()),
+            node: node.map(|name| source.mirror(Gvr::new("", "v1", "nodes"), format!("metadata.name={name}"))),
             changes,
             stop,
         }
@@ -126,9 +116,7 @@ struct Mirror<T> {
 
 impl<T: Mirrored> Mirror<T> {
     fn all(&self) -> Option<Vec<Arc<T>>> {
-        self.lock()
-            .as_ref()
-            .map(|objects| objects.values().cloned().collect())
+        self.lock().as_ref().map(|objects| objects.values().cloned().collect())
     }
 
     /// Puts a whole list in place of what was known.
@@ -206,10 +194,7 @@ impl<T: Mirrored> Reader<T> {
             bookmarks: true,
             ..WatchOptions::default()
         };
-        let mut events = self
-            .cluster
-            .watch(&self.caller, &self.collection, &options)
-            .await?;
+        let mut events = self.cluster.watch(&self.caller, &self.collection, &options).await?;
         while let Some(event) = events.next().await {
             let version = match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -236,10 +221,7 @@ impl<T: Mirrored> Reader<T> {
             ..ListOptions::default()
         };
         loop {
-            let page = self
-                .cluster
-                .list(&self.caller, &self.collection, &options)
-                .await?;
+            let page = self.cluster.list(&self.caller, &self.collection, &options).await?;
             let read = page
                 .items
                 .iter()

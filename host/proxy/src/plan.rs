@@ -41,11 +41,7 @@ pub enum Family {
 
 impl Family {
     pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 }
 
@@ -82,9 +78,7 @@ pub struct PortPlan {
 impl PortPlan {
     /// Has any door but the cluster IP.
     pub fn has_external(&self) -> bool {
-        self.node_port.is_some()
-            || !self.external_ips.is_empty()
-            || !self.load_balancer_ips.is_empty()
+        self.node_port.is_some() || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
     }
 }
 
@@ -137,16 +131,9 @@ pub fn plan(world: &World, node: &str) -> Plan {
     let here = endpoints::Here { node, zone };
     let mut plan = Plan::default();
     for service in world.services.iter().filter(|service| is_ours(service)) {
-        let owner = (
-            service.metadata.namespace.as_str(),
-            service.metadata.name.as_str(),
-        );
+        let owner = (service.metadata.namespace.as_str(), service.metadata.name.as_str());
         let slices = slices.get(&owner).map_or(&[][..], Vec::as_slice);
-        for cluster_ip in service
-            .spec
-            .addresses()
-            .filter_map(|ip| ip.parse::<IpAddr>().ok())
-        {
+        for cluster_ip in service.spec.addresses().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
             for port in &service.spec.ports {
                 let name = PortName {
                     namespace: service.metadata.namespace.clone(),
@@ -156,10 +143,8 @@ pub fn plan(world: &World, node: &str) -> Plan {
                     family: Family::of(cluster_ip),
                 };
                 let candidates = endpoints::candidates(slices, port, name.family);
-                plan.ports.insert(
-                    name,
-                    port_plan(service, port, cluster_ip, &candidates, here),
-                );
+                plan.ports
+                    .insert(name, port_plan(service, port, cluster_ip, &candidates, here));
             }
         }
     }
@@ -192,15 +177,12 @@ fn port_plan(
         TrafficPolicy::Local => Backends::of(&local),
     };
     let balancers = service.status.load_balancer.ingress.iter();
-    let balancers = balancers
-        .filter(|at| at.ip_mode != "Proxy")
-        .map(|at| at.ip.as_str());
+    let balancers = balancers.filter(|at| at.ip_mode != "Proxy").map(|at| at.ip.as_str());
     let is_balanced = spec.kind == ServiceType::LoadBalancer;
     PortPlan {
         cluster_ip,
         port: port.port,
-        node_port: (port.node_port != 0 && spec.kind != ServiceType::ClusterIP)
-            .then_some(port.node_port),
+        node_port: (port.node_port != 0 && spec.kind != ServiceType::ClusterIP).then_some(port.node_port),
         external_ips: addresses(spec.external_ips.iter().map(String::as_str), family),
         load_balancer_ips: if is_balanced {
             addresses(balancers, family)
@@ -214,12 +196,7 @@ fn port_plan(
         },
         affinity: match spec.session_affinity {
             Affinity::None => None,
-            Affinity::ClientIP => Some(
-                spec.session_affinity_config
-                    .client_ip
-                    .timeout_seconds
-                    .max(1),
-            ),
+            Affinity::ClientIP => Some(spec.session_affinity_config.client_ip.timeout_seconds.max(1)),
         },
         internal: by_policy(spec.internal_traffic_policy),
         external: by_policy(spec.external_traffic_policy),
@@ -237,10 +214,7 @@ fn addresses<'a>(texts: impl Iterator<Item = &'a str>, family: Family) -> BTreeS
 
 /// `loadBalancerSourceRanges`. When ranges were given but none is of this family, nobody of this family may come in.
 fn ranges(texts: &[String], family: Family) -> BTreeSet<IpNet> {
-    let given: Vec<IpNet> = texts
-        .iter()
-        .filter_map(|text| text.trim().parse().ok())
-        .collect();
+    let given: Vec<IpNet> = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
     let ours: Vec<IpNet> = given
         .iter()
         .filter(|net| Family::of(net.addr()) == family)

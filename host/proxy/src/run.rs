@@ -87,9 +87,7 @@ pub async fn run(
                 Some((Instant::now() + pause, pause))
             }
         };
-        let told = stop
-            .run_until_cancelled(teller.tell(engine.unserved(), &seen))
-            .await;
+        let told = stop.run_until_cancelled(teller.tell(engine.unserved(), &seen)).await;
         if told.is_none() {
             break;
         }
@@ -101,11 +99,7 @@ pub async fn run(
             break;
         }
     }
-    if config.cleanup {
-        engine.cleanup().await
-    } else {
-        Ok(())
-    }
+    if config.cleanup { engine.cleanup().await } else { Ok(()) }
 }
 
 /// Waits for the time to try again; for ever if nothing failed.

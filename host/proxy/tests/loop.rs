@@ -19,11 +19,7 @@ async fn until(look: &mut watch::Receiver<Arc<Plan>>, what: &str, wanted: impl F
     let seen = tokio::time::timeout(PATIENCE, look.wait_for(|plan| wanted(&plan.to_string())))
         .await
         .is_ok();
-    assert!(
-        seen,
-        "never: {what}; the plan is\n{}",
-        look.borrow().clone()
-    );
+    assert!(seen, "never: {what}; the plan is\n{}", look.borrow().clone());
 }
 
 const SPEC: &str = "{clusterIPs: [10.96.0.10], ports: [{port: 80}]}";
@@ -48,10 +44,7 @@ async fn plans_follow_the_cluster_through_its_failures() {
     })
     .await;
     cluster.apply(&service("web", SPEC, 8080, &["10.1.1.1"]));
-    until(&mut look, "a Service comes", |plan| {
-        plan.contains("10.1.1.1:8080")
-    })
-    .await;
+    until(&mut look, "a Service comes", |plan| plan.contains("10.1.1.1:8080")).await;
     cluster.fake.break_watches();
     cluster.apply(&service("web", SPEC, 8080, &["10.1.1.2"]));
     until(&mut look, "a change after a broken watch", |plan| {
@@ -111,10 +104,7 @@ async fn a_failed_sync_is_tried_again_without_another_change() {
         Box::new(engine),
         stop.clone(),
     ));
-    until(&mut look, "the second try", |plan| {
-        plan.contains("10.1.1.1:8080")
-    })
-    .await;
+    until(&mut look, "the second try", |plan| plan.contains("10.1.1.1:8080")).await;
     stop.cancel();
     running.await.unwrap().unwrap();
 }
@@ -160,9 +150,7 @@ async fn a_service_that_cannot_be_served_is_told_so_once() {
     };
     let engine = Box::new(Picky(inner, Arc::default()));
     let running = tokio::spawn(run(config, cluster.clone(), engine, stop.clone()));
-    let written = cluster
-        .fake
-        .until(|fake| !fake.objects("events").is_empty());
+    let written = cluster.fake.until(|fake| !fake.objects("events").is_empty());
     tokio::time::timeout(PATIENCE, written)
         .await
         .expect("an Event is written");

@@ -95,9 +95,7 @@ impl Pod {
                         continue;
                     };
                     let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
-                    let _ = socket
-                        .send_to(format!("{said} {text}").as_bytes(), peer)
-                        .await;
+                    let _ = socket.send_to(format!("{said} {text}").as_bytes(), peer).await;
                 }
             };
             tokio::select! {
@@ -151,13 +149,8 @@ async fn endpoints_take_turns_and_bytes_pass_both_ways() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service(
-        "web",
-        &spec,
-        TARGET,
-        &[&pods[0].name, &pods[1].name],
-    ))
-    .await;
+    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name]))
+        .await;
     let at = format!("{vip}:8000");
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..4 {
@@ -170,12 +163,7 @@ async fn endpoints_take_turns_and_bytes_pass_both_ways() {
     );
     let long = "0123456789".repeat(100_000);
     let (_, back) = ask(&at, &long).await.unwrap();
-    assert!(
-        back == long,
-        "{} of {} bytes came back",
-        back.len(),
-        long.len()
-    );
+    assert!(back == long, "{} of {} bytes came back", back.len(), long.len());
 }
 
 #[tokio::test]
@@ -199,13 +187,8 @@ async fn a_dead_endpoint_is_passed_over() {
     let pod = Pod::start(&lab.pod(1)).await;
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service(
-        "web",
-        &spec,
-        TARGET,
-        &[&pod.name, &lab.pod(7), &lab.pod(8)],
-    ))
-    .await;
+    lab.sync(&service("web", &spec, TARGET, &[&pod.name, &lab.pod(7), &lab.pod(8)]))
+        .await;
     for _ in 0..9 {
         assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), pod.name);
     }
@@ -217,15 +200,11 @@ async fn what_runs_may_finish_after_its_endpoint_and_its_service_left() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
-    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name]))
-        .await;
+    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name])).await;
     let mut running = TcpStream::connect(format!("{vip}:8000")).await.unwrap();
     let mut line = vec![0; pods[0].name.len() + 1];
     running.read_exact(&mut line).await.unwrap();
-    for text in [
-        service("web", &spec, TARGET, &[&pods[1].name]),
-        String::new(),
-    ] {
+    for text in [service("web", &spec, TARGET, &[&pods[1].name]), String::new()] {
         lab.sync(&text).await;
         running.write_all(b"still here?").await.unwrap();
         let mut back = [0; 11];
@@ -250,13 +229,8 @@ async fn a_rolling_update_fails_no_request() {
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}]}}");
     let mut pods = vec![Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
-    lab.sync(&service(
-        "web",
-        &spec,
-        TARGET,
-        &[&pods[0].name, &pods[1].name],
-    ))
-    .await;
+    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name]))
+        .await;
     let stop = CancellationToken::new();
     let done = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..3)
@@ -277,20 +251,14 @@ async fn a_rolling_update_fails_no_request() {
         .collect();
     for round in 3..20 {
         let before = done.load(Ordering::Relaxed);
-        eventually("requests go on", async || {
-            done.load(Ordering::Relaxed) > before + 10
-        })
-        .await;
+        eventually("requests go on", async || done.load(Ordering::Relaxed) > before + 10).await;
         // A new pod comes, the oldest leaves the Service, and stops once what was on its way to it is done.
         pods.push(Pod::start(&lab.pod(round)).await);
         let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
         lab.sync(&service("web", &spec, TARGET, &names)).await;
         lab.sync(&service("web", &spec, TARGET, &names[1..])).await;
         let before = done.load(Ordering::Relaxed);
-        eventually("requests go on", async || {
-            done.load(Ordering::Relaxed) > before + 10
-        })
-        .await;
+        eventually("requests go on", async || done.load(Ordering::Relaxed) > before + 10).await;
         drop(pods.remove(0));
     }
     stop.cancel();
@@ -298,10 +266,7 @@ async fn a_rolling_update_fails_no_request() {
         let failed = client.await.unwrap();
         assert!(failed.is_empty(), "{failed:?}");
     }
-    eprintln!(
-        "{} requests during 17 replaced pods",
-        done.load(Ordering::Relaxed)
-    );
+    eprintln!("{} requests during 17 replaced pods", done.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
@@ -309,22 +274,15 @@ async fn a_client_stays_where_it_was() {
     let mut lab = Lab::new(Settings::default());
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
-    let spec =
-        format!("{{clusterIPs: [{vip}], sessionAffinity: ClientIP, ports: [{{port: 8000}}]}}");
-    lab.sync(&service(
-        "web",
-        &spec,
-        TARGET,
-        &[&pods[0].name, &pods[1].name],
-    ))
-    .await;
+    let spec = format!("{{clusterIPs: [{vip}], sessionAffinity: ClientIP, ports: [{{port: 8000}}]}}");
+    lab.sync(&service("web", &spec, TARGET, &[&pods[0].name, &pods[1].name]))
+        .await;
     let first = who(&format!("{vip}:8000")).await.unwrap();
     for _ in 0..6 {
         assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), first);
     }
     let other = pods.iter().find(|pod| pod.name != first).unwrap();
-    lab.sync(&service("web", &spec, TARGET, &[&other.name]))
-        .await;
+    lab.sync(&service("web", &spec, TARGET, &[&other.name])).await;
     assert_eq!(who(&format!("{vip}:8000")).await.unwrap(), other.name);
 }
 
@@ -334,13 +292,8 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
     let pods = [Pod::start(&lab.pod(1)).await, Pod::start(&lab.pod(2)).await];
     let vip = lab.vip();
     let spec = format!("{{clusterIPs: [{vip}], ports: [{{name: u, port: 5300, protocol: UDP}}]}}");
-    lab.sync(&service(
-        "dns",
-        &spec,
-        TARGET,
-        &[&pods[0].name, &pods[1].name],
-    ))
-    .await;
+    lab.sync(&service("dns", &spec, TARGET, &[&pods[0].name, &pods[1].name]))
+        .await;
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(format!("{vip}:5300")).await.unwrap();
     let ask = async |text: &str| {
@@ -348,9 +301,7 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
         // Datagrams may be lost around a change: ask again.
         for _ in 0..5 {
             client.send(text.as_bytes()).await.unwrap();
-            if let Ok(Ok(length)) =
-                tokio::time::timeout(Duration::from_secs(2), client.recv(&mut answer)).await
-            {
+            if let Ok(Ok(length)) = tokio::time::timeout(Duration::from_secs(2), client.recv(&mut answer)).await {
                 let said = String::from_utf8_lossy(&answer[..length]).into_owned();
                 return said
                     .split_once(' ')
@@ -366,8 +317,7 @@ async fn udp_flows_keep_their_endpoint_until_it_leaves() {
         assert_eq!(ask("again").await.0, first);
     }
     let other = pods.iter().find(|pod| pod.name != first).unwrap();
-    lab.sync(&service("dns", &spec, TARGET, &[&other.name]))
-        .await;
+    lab.sync(&service("dns", &spec, TARGET, &[&other.name])).await;
     assert_eq!(ask("now").await.0, other.name);
     // The largest datagram that loopback carries whole in one piece of ours.
     assert_eq!(ask(&"x".repeat(1400)).await.1.len(), 1400);
@@ -420,16 +370,11 @@ async fn node_ports_and_busy_addresses() {
         .local_addr()
         .unwrap()
         .port();
-    let spec = format!(
-        "{{type: NodePort, clusterIPs: [{vip}], ports: [{{port: 8000, nodePort: {port}}}]}}"
-    );
+    let spec = format!("{{type: NodePort, clusterIPs: [{vip}], ports: [{{port: 8000, nodePort: {port}}}]}}");
     let blocker = TcpListener::bind(SocketAddr::new(vip.parse().unwrap(), 8000))
         .await
         .unwrap();
-    let wanted = Arc::new(plan(
-        &world(&service("web", &spec, TARGET, &[&pod.name])),
-        "node",
-    ));
+    let wanted = Arc::new(plan(&world(&service("web", &spec, TARGET, &[&pod.name])), "node"));
     let error = lab.engine.sync(&wanted).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(
@@ -451,9 +396,7 @@ async fn what_cannot_be_served_is_said_and_stops_no_other() {
     let mut lab = Lab::new(Settings::default());
     let pod = Pod::start(&lab.pod(1)).await;
     let vip = lab.vip();
-    let spec = format!(
-        "{{clusterIPs: [{vip}], ports: [{{port: 8000}}, {{name: s, port: 8001, protocol: SCTP}}]}}"
-    );
+    let spec = format!("{{clusterIPs: [{vip}], ports: [{{port: 8000}}, {{name: s, port: 8001, protocol: SCTP}}]}}");
     let text = service("web", &spec, TARGET, &[&pod.name]);
     let with_sctp = format!("{{name: s, port: {TARGET}, protocol: SCTP}}, {{port: {TARGET}}}");
     lab.sync(&text.replace(&format!("{{port: {TARGET}}}"), &with_sctp))
@@ -463,10 +406,7 @@ async fn what_cannot_be_served_is_said_and_stops_no_other() {
     let [only] = &unserved.iter().collect::<Vec<_>>()[..] else {
         panic!("{unserved:?}")
     };
-    assert_eq!(
-        (only.namespace.as_str(), only.service.as_str()),
-        ("test", "web")
-    );
+    assert_eq!((only.namespace.as_str(), only.service.as_str()), ("test", "web"));
     assert!(
         only.why.contains(&format!("{vip}:8001/sctp")) && only.why.contains("TCP and UDP only"),
         "{}",

@@ -64,24 +64,14 @@ impl Lab {
             reply.truncate(length);
             reply
         };
-        let reply = tokio::time::timeout(PATIENCE, talk)
-            .await
-            .expect("an answer");
+        let reply = tokio::time::timeout(PATIENCE, talk).await.expect("an answer");
         let reply = Message::from_vec(&reply).unwrap();
-        assert_eq!(
-            (reply.metadata.id, &reply.queries),
-            (query.metadata.id, &query.queries)
-        );
+        assert_eq!((reply.metadata.id, &reply.queries), (query.metadata.id, &query.queries));
         reply
     }
 
     /// Asks until the answer is `wanted`.
-    async fn eventually(
-        &self,
-        kind: RecordType,
-        name: &str,
-        wanted: impl Fn(&Message) -> bool,
-    ) -> Message {
+    async fn eventually(&self, kind: RecordType, name: &str, wanted: impl Fn(&Message) -> bool) -> Message {
         let wait = async {
             loop {
                 let reply = self.ask(kind, name).await;
@@ -145,23 +135,17 @@ async fn names_follow_the_cluster() {
     lab.cluster.apply(&web("10.96.0.10"));
     lab.cluster.fail(0);
     let reply = lab
-        .eventually(RecordType::A, WEB, |reply| {
-            addresses(reply) == ["10.96.0.10"]
-        })
+        .eventually(RecordType::A, WEB, |reply| addresses(reply) == ["10.96.0.10"])
         .await;
     assert!(reply.metadata.authoritative && !reply.metadata.recursion_available);
     lab.cluster.apply(&web("10.96.0.11"));
-    lab.eventually(RecordType::A, WEB, |reply| {
-        addresses(reply) == ["10.96.0.11"]
-    })
-    .await;
+    lab.eventually(RecordType::A, WEB, |reply| addresses(reply) == ["10.96.0.11"])
+        .await;
     // Changes that fall into a broken watch are seen after the next list.
     lab.cluster.fake.break_watches();
     lab.cluster.apply(&web("10.96.0.12"));
-    lab.eventually(RecordType::A, WEB, |reply| {
-        addresses(reply) == ["10.96.0.12"]
-    })
-    .await;
+    lab.eventually(RecordType::A, WEB, |reply| addresses(reply) == ["10.96.0.12"])
+        .await;
     lab.cluster.delete("", "services", "web");
     let gone = lab
         .eventually(RecordType::A, WEB, |reply| {
@@ -203,10 +187,7 @@ async fn long_answers_are_cut_by_udp_and_whole_by_tcp() {
     assert!(!whole.metadata.truncation);
     assert_eq!(addresses(&whole).len(), 120);
     let again = lab.send(query(RecordType::A, WEB, None), true).await;
-    assert_ne!(
-        whole.answers[0], again.answers[0],
-        "endpoints take turns at the front"
-    );
+    assert_ne!(whole.answers[0], again.answers[0], "endpoints take turns at the front");
 }
 
 #[tokio::test]
@@ -220,22 +201,14 @@ async fn other_questions_go_upstream_and_aliases_are_followed_there() {
         loop {
             let (length, peer) = upstream.recv_from(&mut bytes).await.unwrap();
             let asked = Message::from_vec(&bytes[..length]).unwrap();
-            for (id, last) in [
-                (asked.metadata.id.wrapping_add(1), 66),
-                (asked.metadata.id, 7),
-            ] {
+            for (id, last) in [(asked.metadata.id.wrapping_add(1), 66), (asked.metadata.id, 7)] {
                 let mut reply = Message::new(id, MessageType::Response, OpCode::Query);
                 reply.add_queries(asked.queries.clone());
                 let name = asked.queries[0].name().clone();
-                reply.answers.push(Record::from_rdata(
-                    name,
-                    60,
-                    RData::A(A::new(192, 0, 2, last)),
-                ));
-                upstream
-                    .send_to(&reply.to_vec().unwrap(), peer)
-                    .await
-                    .unwrap();
+                reply
+                    .answers
+                    .push(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, last))));
+                upstream.send_to(&reply.to_vec().unwrap(), peer).await.unwrap();
             }
         }
     });
@@ -290,8 +263,7 @@ async fn dig_agrees() {
     };
     let told = dig("SRV _http._tcp.web.test.svc.cluster.local").await;
     assert!(
-        told.contains("status: NOERROR")
-            && told.contains("SRV 0 100 80 web.test.svc.cluster.local."),
+        told.contains("status: NOERROR") && told.contains("SRV 0 100 80 web.test.svc.cluster.local."),
         "{told}"
     );
     let told = dig("+tcp -x 10.96.0.10").await;

@@ -33,11 +33,7 @@ impl Lab {
     /// `None`, with the reason on stderr, where namespaces or nftables are not to be had.
     async fn new(settings: Settings) -> Option<Self> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let suffix = format!(
-            "-pp{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let suffix = format!("-pp{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         if !nix::unistd::geteuid().is_root() {
             eprintln!("skipped: network namespaces need root");
             return None;
@@ -57,15 +53,9 @@ impl Lab {
                 "-n {node} link add to-{place} type veth peer name eth0 netns {peer}"
             ))
             .unwrap();
-            for (at, device, last) in [
-                ("node", format!("to-{place}"), 1),
-                (*place, "eth0".to_owned(), 2),
-            ] {
+            for (at, device, last) in [("node", format!("to-{place}"), 1), (*place, "eth0".to_owned(), 2)] {
                 lab.ip_in(at, &format!("addr add 10.77.{i}.{last}/24 dev {device}"));
-                lab.ip_in(
-                    at,
-                    &format!("addr add fd77:{i}::{last}/64 dev {device} nodad"),
-                );
+                lab.ip_in(at, &format!("addr add fd77:{i}::{last}/64 dev {device} nodad"));
                 lab.ip_in(at, &format!("link set {device} up"));
             }
             lab.ip_in(place, &format!("route add default via 10.77.{i}.1"));
@@ -109,11 +99,7 @@ impl Lab {
     }
 
     /// Runs `work` on a thread that lives in a place's network.
-    fn inside<T: Send + 'static>(
-        &self,
-        place: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    fn inside<T: Send + 'static>(&self, place: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace = std::fs::File::open(format!("/run/netns/{}", self.name(place))).unwrap();
         let thread = std::thread::spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
@@ -149,9 +135,7 @@ impl Lab {
         self.engine
             .sync(&Arc::new(plan(&world(text), "node")))
             .await
-            .unwrap_or_else(|error| {
-                panic!("{error}: {:?}\n{text}", std::error::Error::source(&error))
-            });
+            .unwrap_or_else(|error| panic!("{error}: {:?}\n{text}", std::error::Error::source(&error)));
     }
 
     /// What a TCP client in `place` hears from `at`.
@@ -195,28 +179,18 @@ impl Lab {
 
     /// The table as the kernel shows it, without what is only in the kernel (handles).
     fn table(&self, family: &str) -> Vec<String> {
-        let command = format!(
-            "netns exec {} nft -j list table {family} {TABLE}",
-            self.name("node")
-        );
-        let output = Command::new("ip")
-            .args(command.split(' '))
-            .output()
-            .unwrap();
+        let command = format!("netns exec {} nft -j list table {family} {TABLE}", self.name("node"));
+        let output = Command::new("ip").args(command.split(' ')).output().unwrap();
         let Ok(listing) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else {
             return Vec::new();
         };
         let mut objects: Vec<String> = Vec::new();
-        let mut rules: std::collections::BTreeMap<String, Vec<String>> =
-            std::collections::BTreeMap::new();
+        let mut rules: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
         for object in listing["nftables"].as_array().unwrap() {
             let mut object = object.clone();
             for inner in object.as_object_mut().unwrap().values_mut() {
                 inner.as_object_mut().unwrap().remove("handle");
-                if let Some(elements) = inner
-                    .get_mut("elem")
-                    .and_then(serde_json::Value::as_array_mut)
-                {
+                if let Some(elements) = inner.get_mut("elem").and_then(serde_json::Value::as_array_mut) {
                     elements.sort_by_key(ToString::to_string);
                 }
             }
@@ -308,14 +282,8 @@ async fn a_cluster_ip_leads_to_every_endpoint_from_everywhere() {
         &[POD2],
     ))
     .await;
-    assert_eq!(
-        lab.ask("pod1", "10.96.0.10:80").unwrap(),
-        format!("pod2 {POD1}")
-    );
-    assert_eq!(
-        lab.ask("client", "10.96.0.10:80").unwrap(),
-        "pod2 10.77.3.1"
-    );
+    assert_eq!(lab.ask("pod1", "10.96.0.10:80").unwrap(), format!("pod2 {POD1}"));
+    assert_eq!(lab.ask("client", "10.96.0.10:80").unwrap(), "pod2 10.77.3.1");
     // A pod that meets itself must see the node, or it would answer past it.
     assert_eq!(lab.ask("pod2", "10.96.0.10:80").unwrap(), "pod2 10.77.3.1");
 }
@@ -325,10 +293,11 @@ async fn node_ports_external_addresses_and_ipv6_work() {
     let Some(mut lab) = Lab::new(Settings::default()).await else {
         return;
     };
-    let spec = "{type: NodePort, clusterIPs: [10.96.0.10], externalIPs: [192.0.2.7], ports: [{port: 80, nodePort: 30080}]}";
-    let v6 = "{type: NodePort, clusterIPs: [\"fd96::10\"], sessionAffinity: ClientIP, ports: [{port: 80, nodePort: 30086}]}";
-    let both = service("web", spec, 8080, &[POD1, POD2])
-        + &service("six", v6, 8080, &["fd77:2::2", "fd77:3::2"]);
+    let spec =
+        "{type: NodePort, clusterIPs: [10.96.0.10], externalIPs: [192.0.2.7], ports: [{port: 80, nodePort: 30080}]}";
+    let v6 =
+        "{type: NodePort, clusterIPs: [\"fd96::10\"], sessionAffinity: ClientIP, ports: [{port: 80, nodePort: 30086}]}";
+    let both = service("web", spec, 8080, &[POD1, POD2]) + &service("six", v6, 8080, &["fd77:2::2", "fd77:3::2"]);
     lab.sync(&both).await;
     for at in ["10.77.1.1:30080", "192.0.2.7:80"] {
         assert_eq!(lab.ask_often("client", at, 30), ["pod1", "pod2"], "at {at}");
@@ -364,10 +333,7 @@ async fn a_service_without_endpoints_refuses_at_once() {
     ] {
         let start = Instant::now();
         assert!(refused(lab.ask(place, at)), "{place} to {at}");
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "{place} to {at} waited"
-        );
+        assert!(start.elapsed() < Duration::from_secs(1), "{place} to {at} waited");
     }
     let socket = lab.udp("client");
     socket.connect("10.96.0.10:80").unwrap();
@@ -397,19 +363,16 @@ async fn a_client_stays_with_its_endpoint_until_that_leaves() {
     let first = lab.ask_often("client", "10.96.0.10:80", 12);
     assert_eq!(first.len(), 1, "{first:?}");
     // A change elsewhere does not make the kernel forget.
-    lab.sync(&(service("web", spec, 8080, &[POD1, POD2]) + &other))
-        .await;
+    lab.sync(&(service("web", spec, 8080, &[POD1, POD2]) + &other)).await;
     assert_eq!(lab.ask_often("client", "10.96.0.10:80", 12), first);
     let (left, stays) = if first == ["pod1"] {
         (POD2, "pod2")
     } else {
         (POD1, "pod1")
     };
-    lab.sync(&(service("web", spec, 8080, &[left]) + &other))
-        .await;
+    lab.sync(&(service("web", spec, 8080, &[left]) + &other)).await;
     assert_eq!(lab.ask_often("client", "10.96.0.10:80", 4), [stays]);
-    lab.sync(&(service("web", spec, 8080, &[POD1, POD2]) + &other))
-        .await;
+    lab.sync(&(service("web", spec, 8080, &[POD1, POD2]) + &other)).await;
     assert_eq!(
         lab.ask_often("client", "10.96.0.10:80", 12),
         [stays],
@@ -431,8 +394,7 @@ async fn local_policies_and_source_ranges_hold() {
         "the source is kept"
     );
     // The same endpoints, all on another node.
-    let away =
-        service("web", local, 8080, &[POD1]).replace("nodeName: node", "nodeName: elsewhere");
+    let away = service("web", local, 8080, &[POD1]).replace("nodeName: node", "nodeName: elsewhere");
     lab.sync(&away).await;
     assert!(
         silent(lab.ask_within("client", "10.77.1.1:30080", SHORT)),
@@ -447,11 +409,7 @@ async fn local_policies_and_source_ranges_hold() {
         ["pod1"],
         "the node itself is no outsider"
     );
-    assert_eq!(
-        lab.ask_often("pod2", "10.77.3.1:30080", 2),
-        ["pod1"],
-        "nor is a pod"
-    );
+    assert_eq!(lab.ask_often("pod2", "10.77.3.1:30080", 2), ["pod1"], "nor is a pod");
 
     let ranged = |range: &str| {
         let spec = format!(
@@ -513,14 +471,9 @@ async fn no_request_fails_while_the_rules_change() {
             for at in ["10.96.0.10:80", "10.77.1.1:30080"] {
                 let at: SocketAddr = at.parse().unwrap();
                 let mut said = String::new();
-                let result = TcpStream::connect_timeout(&at, PATIENCE)
-                    .and_then(|mut s| s.read_to_string(&mut said));
+                let result = TcpStream::connect_timeout(&at, PATIENCE).and_then(|mut s| s.read_to_string(&mut said));
                 done += 1;
-                failed.extend(
-                    result
-                        .err()
-                        .map(|error| format!("request {done} to {at}: {error}")),
-                );
+                failed.extend(result.err().map(|error| format!("request {done} to {at}: {error}")));
             }
         }
         (done, failed)
@@ -575,12 +528,7 @@ async fn changes_one_by_one_end_where_a_rewrite_ends() {
                 ["Cluster", "Local"][roll(2) as usize],
             );
             let timeout = 10 + roll(2);
-            let ranges = [
-                "[]",
-                "[10.0.0.0/8]",
-                "[0.0.0.0/0]",
-                "[10.0.0.0/8, 10.1.0.0/16]",
-            ][roll(4) as usize];
+            let ranges = ["[]", "[10.0.0.0/8]", "[0.0.0.0/0]", "[10.0.0.0/8, 10.1.0.0/16]"][roll(4) as usize];
             let spec = format!(
                 "{{type: {kind}, clusterIPs: [10.96.0.{i}], sessionAffinity: {affinity}, \
                  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {timeout}}}}}, externalTrafficPolicy: {outer}, \
@@ -589,9 +537,7 @@ async fn changes_one_by_one_end_where_a_rewrite_ends() {
                  status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.{i}}}]}}}}",
                 30000 + roll(4)
             );
-            let endpoints: Vec<String> = (0..roll(4))
-                .map(|_| format!("10.77.2.{}", 2 + roll(4)))
-                .collect();
+            let endpoints: Vec<String> = (0..roll(4)).map(|_| format!("10.77.2.{}", 2 + roll(4))).collect();
             let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
             let mut service = service(&format!("s{i}"), &spec, 8080, &endpoints);
             if roll(3) == 0 {
@@ -641,10 +587,7 @@ async fn a_thousand_services_cost_little_to_change() {
         start.elapsed()
     );
     assert_eq!(lab.ask_often("client", "10.96.4.0:80", 2), ["pod1"]);
-    assert_eq!(
-        lab.ask_often("client", "10.96.3.249:80", 20),
-        ["pod1", "pod2"]
-    );
+    assert_eq!(lab.ask_often("client", "10.96.3.249:80", 20), ["pod1", "pod2"]);
 }
 
 #[tokio::test]
@@ -656,12 +599,7 @@ async fn the_longest_names_fit() {
     let spec = format!(
         "{{clusterIPs: [\"fd96::10\"], sessionAffinity: ClientIP, ports: [{{name: {name}, port: 80, protocol: SCTP}}]}}"
     );
-    let text = service(
-        &name,
-        &spec,
-        65535,
-        &["fd77:1111:2222:3333:4444:5555:6666::"],
-    );
+    let text = service(&name, &spec, 65535, &["fd77:1111:2222:3333:4444:5555:6666::"]);
     let text = text.replace("namespace: test", &format!("namespace: {name}"));
     lab.sync(&text.replace(
         "ports: [{port: 65535}",
@@ -669,9 +607,7 @@ async fn the_longest_names_fit() {
     ))
     .await;
     assert!(
-        lab.table("ip6")
-            .iter()
-            .any(|object| object.contains("endpoint-nnn")),
+        lab.table("ip6").iter().any(|object| object.contains("endpoint-nnn")),
         "{:?}",
         lab.table("ip6")
     );
@@ -684,11 +620,8 @@ async fn a_table_somebody_broke_is_made_whole_and_cleanup_leaves_nothing() {
     };
     let spec = "{clusterIPs: [10.96.0.10], ports: [{port: 80}]}";
     lab.sync(&service("web", spec, 8080, &[POD1])).await;
-    lab.ip(&format!(
-        "netns exec {} nft flush ruleset",
-        lab.name("node")
-    ))
-    .unwrap();
+    lab.ip(&format!("netns exec {} nft flush ruleset", lab.name("node")))
+        .unwrap();
     assert!(lab.table("ip").is_empty());
     lab.sync(&service("web", spec, 8080, &[POD2])).await;
     assert_eq!(lab.ask_often("client", "10.96.0.10:80", 2), ["pod2"]);

@@ -26,11 +26,7 @@ pub(crate) struct Cidr {
 
 impl Cidr {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let bad = || {
-            Failure::BadRequest(format!(
-                "{text:?} is not a range of addresses such as 10.96.0.0/16"
-            ))
-        };
+        let bad = || Failure::BadRequest(format!("{text:?} is not a range of addresses such as 10.96.0.0/16"));
         let (address, bits) = text.split_once('/').ok_or_else(bad)?;
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let bits: u8 = bits.parse().map_err(|_| bad())?;
@@ -39,11 +35,7 @@ impl Cidr {
             return Err(bad());
         }
         let host = u32::from(width - bits);
-        let base = if host == 128 {
-            0
-        } else {
-            value >> host << host
-        };
+        let base = if host == 128 { 0 } else { value >> host << host };
         Ok(Self {
             base,
             bits,
@@ -198,20 +190,10 @@ impl Allocator {
 
 /// What a Service says it has.
 pub(crate) fn goods(service: &serde_json::Value) -> Vec<Good> {
-    let addresses = list_at(service, "spec.clusterIPs")
-        .iter()
-        .filter_map(|a| a.as_str());
-    let mut goods: Vec<Good> = addresses
-        .filter_map(|a| a.parse().ok())
-        .map(Good::Address)
-        .collect();
+    let addresses = list_at(service, "spec.clusterIPs").iter().filter_map(|a| a.as_str());
+    let mut goods: Vec<Good> = addresses.filter_map(|a| a.parse().ok()).map(Good::Address).collect();
     if goods.is_empty() {
-        goods.extend(
-            text_at(service, "spec.clusterIP")
-                .parse()
-                .ok()
-                .map(Good::Address),
-        );
+        goods.extend(text_at(service, "spec.clusterIP").parse().ok().map(Good::Address));
     }
     for port in list_at(service, "spec.ports") {
         if let Some(number) = port["nodePort"]
@@ -272,13 +254,11 @@ impl<'a> Claims<'a> {
     /// Takes any free address of a range; `None` when it is full.
     pub(crate) fn take_address(&mut self, range: Cidr, owner: &str) -> Option<IpAddr> {
         let usable = range.usable();
-        self.take_any(usable, reserved(usable), owner, |n| {
-            Good::Address(range.nth(n))
-        })
-        .and_then(|good| match good {
-            Good::Address(address) => Some(address),
-            Good::Port(..) => None,
-        })
+        self.take_any(usable, reserved(usable), owner, |n| Good::Address(range.nth(n)))
+            .and_then(|good| match good {
+                Good::Address(address) => Some(address),
+                Good::Port(..) => None,
+            })
     }
 
     /// Takes any free node port; `None` when there is none.
@@ -294,13 +274,7 @@ impl<'a> Claims<'a> {
     }
 
     /// From a random start in the upper part, all around it, then the lower part.
-    fn take_any(
-        &mut self,
-        count: u64,
-        low: u64,
-        owner: &str,
-        good: impl Fn(u64) -> Good,
-    ) -> Option<Good> {
+    fn take_any(&mut self, count: u64, low: u64, owner: &str, good: impl Fn(u64) -> Good) -> Option<Good> {
         let high = count - low;
         let start = self.dice.below(high.max(1));
         let mut taken = self.allocator.taken.lock();
@@ -321,11 +295,7 @@ impl<'a> Claims<'a> {
     }
 
     pub(crate) fn range_of(&self, address: IpAddr) -> Option<Cidr> {
-        self.allocator
-            .ranges
-            .iter()
-            .copied()
-            .find(|r| r.contains(address))
+        self.allocator.ranges.iter().copied().find(|r| r.contains(address))
     }
 
     /// Says that the owner no longer has a good, once the write is done.
@@ -377,19 +347,13 @@ mod tests {
         let mut seen = Vec::new();
         for i in 0..6 {
             let mut claims = Claims::new(&allocator, &SystemDice);
-            seen.push(
-                claims
-                    .take_address(allocator.ranges[0], &format!("ns/{i}"))
-                    .unwrap(),
-            );
+            seen.push(claims.take_address(allocator.ranges[0], &format!("ns/{i}")).unwrap());
             claims.keep();
         }
         seen.sort();
         assert_eq!(
             seen.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [
-                "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"
-            ]
+            ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
         );
         assert_eq!(
             Claims::new(&allocator, &SystemDice).take_address(allocator.ranges[0], "ns/x"),
@@ -417,18 +381,11 @@ mod tests {
     fn ranges_know_their_addresses() {
         let range = Cidr::parse("10.96.0.7/16").unwrap();
         assert_eq!(range.to_string(), "10.96.0.0/16");
-        assert!(
-            range.contains("10.96.0.1".parse().unwrap())
-                && range.contains("10.96.255.254".parse().unwrap())
-        );
+        assert!(range.contains("10.96.0.1".parse().unwrap()) && range.contains("10.96.255.254".parse().unwrap()));
         for outside in ["10.96.0.0", "10.96.255.255", "10.97.0.1", "fd00::1"] {
             assert!(!range.contains(outside.parse().unwrap()), "{outside}");
         }
-        assert!(
-            Cidr::parse("fd00::/108")
-                .unwrap()
-                .contains("fd00::1".parse().unwrap())
-        );
+        assert!(Cidr::parse("fd00::/108").unwrap().contains("fd00::1".parse().unwrap()));
         assert!(Cidr::parse("10.0.0.0").is_err() && Cidr::parse("10.0.0.0/33").is_err());
     }
 }

@@ -79,12 +79,7 @@ pub(crate) fn default(resource: &Resource, new: &mut Value) {
 }
 
 /// What a custom kind's schema demands. An update is forgiven what its old state broke already.
-pub(crate) fn validate(
-    resource: &Resource,
-    new: &Value,
-    old: Option<&Value>,
-    wrong: &mut Vec<Cause>,
-) {
+pub(crate) fn validate(resource: &Resource, new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     if !resource.checked {
         return;
     }
@@ -152,12 +147,7 @@ fn resets(resource: &Resource, subresource: &str) -> &'static [&'static str] {
 }
 
 /// Notes in `metadata.managedFields` that the writer wrote what differs between the two states.
-pub(crate) fn track(
-    resource: &Resource,
-    old: Option<&Value>,
-    new: &mut Value,
-    hand: Hand<'_>,
-) -> Result<(), Failure> {
+pub(crate) fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, hand: Hand<'_>) -> Result<(), Failure> {
     let time = model::time::seconds(hand.now);
     let resets = resets(resource, hand.subresource);
     let writer = Writer {
@@ -208,12 +198,7 @@ impl Patch {
         Self::with(schema_of(gvk), kind, body, validation)
     }
 
-    fn with(
-        schema: Schema,
-        kind: PatchKind,
-        body: &Bytes,
-        validation: FieldValidation,
-    ) -> Result<Self, Failure> {
+    fn with(schema: Schema, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
         let patch = serde_json::from_slice(body)
             .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
         Ok(Self {
@@ -238,9 +223,7 @@ impl Patch {
             PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => old.clone(),
         };
         match self.kind {
-            PatchKind::Json => {
-                schema::json_patch(&mut new, &self.patch, self.schema.gvk(), &key.name)?
-            }
+            PatchKind::Json => schema::json_patch(&mut new, &self.patch, self.schema.gvk(), &key.name)?,
             PatchKind::Merge => schema::json_merge(&mut new, &self.patch),
             PatchKind::Strategic => schema::strategic::merge(&self.schema, &mut new, &self.patch)?,
             PatchKind::Apply { .. } => {}
@@ -270,9 +253,7 @@ impl Patch {
         // Unknown fields are told of before apply, which does not forgive them.
         let mut config = self.patch.clone();
         if !config.is_object() {
-            return Err(Failure::BadRequest(
-                "the applied configuration is not an object".into(),
-            ));
+            return Err(Failure::BadRequest("the applied configuration is not an object".into()));
         }
         let problems = self.schema.conform(&mut config)?;
         judge(&self.schema, problems, self.validation, warnings)?;

@@ -17,8 +17,7 @@ pub(crate) fn system() -> Caller {
 
 pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
     for name in NAMESPACES {
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         registry.ensure(&system(), "", &namespace).await?;
     }
     let service = json!({
@@ -38,24 +37,13 @@ impl Registry {
     ///
     /// # Errors
     /// Those of [`Cluster::write`], `AlreadyExists` excepted; `NoSuchResource` for a kind that is not served.
-    pub async fn ensure(
-        &self,
-        caller: &Caller,
-        namespace: &str,
-        object: &Value,
-    ) -> Result<(), Failure> {
+    pub async fn ensure(&self, caller: &Caller, namespace: &str, object: &Value) -> Result<(), Failure> {
         let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
         let gvk = model::Gvk::from_api_version(text("apiVersion"), text("kind"));
         let resources = self.resources();
         let found = resources.iter().find(|r| r.kind.gvk == gvk);
-        let resource = found.ok_or_else(|| Failure::NoSuchResource {
-            asked: gvk.to_string(),
-        })?;
-        let target = Target::new(
-            resource.kind.gvr(),
-            namespace,
-            crate::meta::text(object, "name"),
-        );
+        let resource = found.ok_or_else(|| Failure::NoSuchResource { asked: gvk.to_string() })?;
+        let target = Target::new(resource.kind.gvr(), namespace, crate::meta::text(object, "name"));
         let at = client::ReadVersion::Latest;
         match self.get(caller, &target, at).await {
             Ok(_) => return Ok(()),

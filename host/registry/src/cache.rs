@@ -135,12 +135,7 @@ impl Cache {
             gvk: storage.gvk.clone(),
             prefix: storage.prefix.clone(),
             namespaced: resource.kind.namespaced(),
-            picker: Picker::new(
-                resource
-                    .selectable
-                    .iter()
-                    .map(|s| (s.path.as_str(), s.default)),
-            )?,
+            picker: Picker::new(resource.selectable.iter().map(|s| (s.path.as_str(), s.default)))?,
             limits,
             store: store.clone(),
             state: RwLock::new(State {
@@ -212,9 +207,7 @@ impl Cache {
                 }
             }
             match page.entries.last() {
-                Some(last) if page.remaining > 0 => {
-                    range = range.at(page.revision).after(&last.key)
-                }
+                Some(last) if page.remaining > 0 => range = range.at(page.revision).after(&last.key),
                 _ => break page.revision,
             }
         };
@@ -247,12 +240,7 @@ impl Cache {
             true => place.split_once('/')?,
             false => ("", place),
         };
-        (!name.contains('/')).then(|| {
-            (
-                place.into(),
-                ObjectKey::new(self.resource.clone(), namespace, name),
-            )
-        })
+        (!name.contains('/')).then(|| (place.into(), ObjectKey::new(self.resource.clone(), namespace, name)))
     }
 
     pub(crate) fn store_key(&self, namespace: &str, name: &str) -> String {
@@ -370,11 +358,7 @@ impl Cache {
 
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let place = self.place_of(namespace, name);
-        self.state
-            .read()
-            .objects
-            .get(&place)
-            .map(|entry| entry.object.clone())
+        self.state.read().objects.get(&place).map(|entry| entry.object.clone())
     }
 
     fn place_of(&self, namespace: &str, name: &str) -> Place {
@@ -487,9 +471,7 @@ impl Cache {
                 )));
             }
             Some(from) => {
-                let start = state
-                    .window
-                    .partition_point(|change| change.version <= from);
+                let start = state.window.partition_point(|change| change.version <= from);
                 first.extend(
                     state
                         .window

@@ -37,11 +37,7 @@ impl Catalog {
 
     /// The built-in kinds and these custom ones.
     pub(crate) fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let all = self.all[..self.built_in]
-            .iter()
-            .cloned()
-            .chain(custom)
-            .collect();
+        let all = self.all[..self.built_in].iter().cloned().chain(custom).collect();
         Self::of(all, self.built_in)
     }
 

@@ -31,20 +31,9 @@ pub(crate) struct Errand<'a> {
 }
 
 impl Job<'_> {
-    pub(crate) async fn create(
-        &self,
-        target: &Target,
-        body: &Bytes,
-        notes: &mut Notes,
-    ) -> Result<Outcome, Failure> {
-        let value = body::decode(
-            self.resource,
-            body,
-            self.options.validation,
-            &mut notes.warnings,
-        )?;
-        self.create_value(target, value, Origin::Written, notes)
-            .await
+    pub(crate) async fn create(&self, target: &Target, body: &Bytes, notes: &mut Notes) -> Result<Outcome, Failure> {
+        let value = body::decode(self.resource, body, self.options.validation, &mut notes.warnings)?;
+        self.create_value(target, value, Origin::Written, notes).await
     }
 
     /// Creates from a decoded document, with a generated name if it asks for one.
@@ -69,17 +58,14 @@ impl Job<'_> {
             if given.is_empty() && !prefix.is_empty() {
                 // Names longer than 63 bytes could not become a label value or a host name.
                 let front: String = prefix.chars().take(58).collect();
-                new["metadata"]["name"] =
-                    format!("{front}{}", self.registry.inner.options.dice.suffix()).into();
+                new["metadata"]["name"] = format!("{front}{}", self.registry.inner.options.dice.suffix()).into();
             }
             let target = Target {
                 name: meta::text(&new, "name").to_owned(),
                 ..target.clone()
             };
             let mut tried = Notes::default();
-            let result = self
-                .settle(&target, None, new, None, origin, &mut tried)
-                .await;
+            let result = self.settle(&target, None, new, None, origin, &mut tried).await;
             let outcome = match result {
                 Ok(settled) => self.commit_new(&target, settled, &tried).await,
                 Err(failure) => Err(failure),
@@ -145,12 +131,7 @@ impl Job<'_> {
         preconditions: &Preconditions,
         notes: &mut Notes,
     ) -> Result<Outcome, Failure> {
-        let mut new = body::decode(
-            self.resource,
-            body,
-            self.options.validation,
-            &mut notes.warnings,
-        )?;
+        let mut new = body::decode(self.resource, body, self.options.validation, &mut notes.warnings)?;
         meta::address(self.resource, target, &mut new)?;
         if meta::text(&new, "name") != target.name {
             let sent = meta::text(&new, "name");
@@ -164,11 +145,7 @@ impl Job<'_> {
         }
         let version = meta::version(&new)?.or(preconditions.version);
         if version.is_none() && !self.resource.rules.unconditional_update && door.is_none() {
-            let cause = Cause::invalid(
-                "metadata.resourceVersion",
-                "0",
-                "must be specified for an update",
-            );
+            let cause = Cause::invalid("metadata.resourceVersion", "0", "must be specified for an update");
             return Err(self.invalid(&target.name, vec![cause]));
         }
         let uid = match meta::text(&new, "uid") {
@@ -177,14 +154,9 @@ impl Job<'_> {
         };
         let asked = Preconditions { uid, version };
         let old = self.old(target, asked.version).await?;
-        if old.is_none()
-            && door.is_none()
-            && self.resource.rules.create_on_update
-            && asked == Preconditions::default()
+        if old.is_none() && door.is_none() && self.resource.rules.create_on_update && asked == Preconditions::default()
         {
-            self.registry
-                .authorize(self.caller, "create", target)
-                .await?;
+            self.registry.authorize(self.caller, "create", target).await?;
             return self.create_value(target, new, Origin::Written, notes).await;
         }
         let errand = Errand {
@@ -193,8 +165,7 @@ impl Job<'_> {
             asked: &asked,
             origin: Origin::Written,
         };
-        self.change(errand, old, notes, &mut |_| Ok(new.clone()))
-            .await
+        self.change(errand, old, notes, &mut |_| Ok(new.clone())).await
     }
 
     pub(crate) async fn patch(
@@ -207,13 +178,7 @@ impl Job<'_> {
         notes: &mut Notes,
     ) -> Result<Outcome, Failure> {
         let old = self.old(target, preconditions.version).await?;
-        let patch = body::Patch::read(
-            self.resource,
-            &target.subresource,
-            kind,
-            body,
-            self.options.validation,
-        )?;
+        let patch = body::Patch::read(self.resource, &target.subresource, kind, body, self.options.validation)?;
         let hand = self.hand(&target.subresource);
         let key = self.cache.key(&target.namespace, &target.name);
         if let PatchKind::Apply { .. } = kind {
@@ -227,9 +192,7 @@ impl Job<'_> {
                 });
             }
             if old.is_none() && door.is_none() {
-                self.registry
-                    .authorize(self.caller, "create", target)
-                    .await?;
+                self.registry.authorize(self.caller, "create", target).await?;
                 let new = patch.apply_to_nothing(&key, hand, &mut notes.warnings)?;
                 return self.create_value(target, new, Origin::Applied, notes).await;
             }
@@ -278,10 +241,7 @@ impl Job<'_> {
         for _ in 0..TRIES {
             let mut tried = Notes::default();
             let attempt = match self.make(&old, asked, make) {
-                Ok(new) => {
-                    self.settle(target, door, new, Some(&old), origin, &mut tried)
-                        .await
-                }
+                Ok(new) => self.settle(target, door, new, Some(&old), origin, &mut tried).await,
                 Err(failure) => Err(failure),
             };
             // Whatever ends here without a transaction must not rest on a state that is past.

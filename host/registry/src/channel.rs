@@ -43,9 +43,7 @@ impl Told {
                 let gone = change.gone.clone();
                 (
                     What::Deleted,
-                    gone.unwrap_or_else(|| {
-                        document::at_version(&was.object, change.version).into()
-                    }),
+                    gone.unwrap_or_else(|| document::at_version(&was.object, change.version).into()),
                 )
             }
             (None, None) => return None,
@@ -113,13 +111,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     /// Puts the change into every channel it matches, and those channels into `woken`.
-    pub(crate) fn tell(
-        &self,
-        change: &Change,
-        picker: &Picker,
-        limit: usize,
-        woken: &mut Vec<Arc<Channel>>,
-    ) {
+    pub(crate) fn tell(&self, change: &Change, picker: &Picker, limit: usize, woken: &mut Vec<Arc<Channel>>) {
         let mut tell = |channels: &[Arc<Channel>]| {
             for channel in channels {
                 let Some(told) = Told::of(change, &channel.filter, picker) else {
@@ -157,22 +149,12 @@ impl Channels {
         match index {
             Index::Any => &mut self.any,
             Index::Namespace(namespace) => self.namespaces.entry(namespace).or_default(),
-            Index::Field(slot, value) => self
-                .fields
-                .entry(slot)
-                .or_default()
-                .entry(value)
-                .or_default(),
+            Index::Field(slot, value) => self.fields.entry(slot).or_default().entry(value).or_default(),
         }
     }
 
     /// A watcher of `filter` that is told everything from now on.
-    pub(crate) fn join(
-        &mut self,
-        filter: Filter,
-        cache: &Arc<Cache>,
-        after: ResourceVersion,
-    ) -> Subscription {
+    pub(crate) fn join(&mut self, filter: Filter, cache: &Arc<Cache>, after: ResourceVersion) -> Subscription {
         let group = self.group(filter.index());
         let channel = match group.iter().find(|c| c.filter == filter) {
             Some(channel) => channel.clone(),
@@ -234,16 +216,8 @@ impl Channels {
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Channel>> {
         let all = std::mem::take(self);
         let namespaces = all.namespaces.into_values().flatten();
-        let fields = all
-            .fields
-            .into_values()
-            .flat_map(AHashMap::into_values)
-            .flatten();
-        all.any
-            .into_iter()
-            .chain(namespaces)
-            .chain(fields)
-            .collect()
+        let fields = all.fields.into_values().flat_map(AHashMap::into_values).flatten();
+        all.any.into_iter().chain(namespaces).chain(fields).collect()
     }
 }
 
@@ -286,12 +260,7 @@ impl Subscription {
             if let Some(seat) = ring.seats.iter_mut().find(|(s, _)| *s == self.seat) {
                 seat.1 = self.place;
             }
-            let slowest = ring
-                .seats
-                .iter()
-                .map(|(_, place)| *place)
-                .min()
-                .unwrap_or(self.place);
+            let slowest = ring.seats.iter().map(|(_, place)| *place).min().unwrap_or(self.place);
             while ring.first < slowest {
                 ring.events.pop_front();
                 ring.first += 1;

@@ -55,8 +55,7 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
     let resource = registry.find(&Gvr::new("", "v1", "resourcequotas"))?;
     let cache = registry.cache(&resource).await?;
     loop {
-        let Some(object) = read::newest(registry, &cache, &charge.namespace, &charge.quota).await?
-        else {
+        let Some(object) = read::newest(registry, &cache, &charge.namespace, &charge.quota).await? else {
             // The quota is gone, and with it the limit.
             return Ok(());
         };
@@ -80,12 +79,7 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
                 Way::GiveBack => before - asked,
             };
             if way == Way::Take && after > hard {
-                over.push((
-                    name.clone(),
-                    amount.clone(),
-                    before.to_string(),
-                    hard.to_string(),
-                ));
+                over.push((name.clone(), amount.clone(), before.to_string(), hard.to_string()));
             }
             let sum = after.max(Quantity::default()).to_string();
             if value["status"].is_null() {

@@ -18,20 +18,11 @@ pub(crate) async fn serve(
         return Ok(object);
     }
     let value = to_served(registry, resource, object.value()).await?;
-    Object::from_value(
-        Arc::new(resource.kind.gvk.clone()),
-        object.key.clone(),
-        &value,
-    )
-    .map(Arc::new)
+    Object::from_value(Arc::new(resource.kind.gvk.clone()), object.key.clone(), &value).map(Arc::new)
 }
 
 /// A document in the stored version, turned into the served one.
-pub(crate) async fn to_served(
-    registry: &Registry,
-    resource: &Resource,
-    mut value: Value,
-) -> Result<Value, Failure> {
+pub(crate) async fn to_served(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
     let to = resource.kind.gvk.api_version();
     if value["apiVersion"] == to.as_str() {
         return Ok(value);
@@ -46,33 +37,21 @@ pub(crate) async fn to_served(
 }
 
 /// A document in the served version, turned into the stored one.
-pub(crate) async fn to_stored(
-    registry: &Registry,
-    resource: &Resource,
-    mut value: Value,
-) -> Result<Value, Failure> {
+pub(crate) async fn to_stored(registry: &Registry, resource: &Resource, mut value: Value) -> Result<Value, Failure> {
     let to = resource.storage.gvk.api_version();
     if value["apiVersion"] == to.as_str() {
         return Ok(value);
     }
     match resource.storage.versions {
         Versions::Alike => {}
-        Versions::Renamed(names) => rename(
-            &mut value,
-            names.iter().map(|&(stored, served)| (served, stored)),
-        ),
+        Versions::Renamed(names) => rename(&mut value, names.iter().map(|&(stored, served)| (served, stored))),
         Versions::Asked => return asked(registry, resource, value, &to).await,
     }
     value["apiVersion"] = to.into();
     Ok(value)
 }
 
-async fn asked(
-    registry: &Registry,
-    resource: &Resource,
-    value: Value,
-    to: &str,
-) -> Result<Value, Failure> {
+async fn asked(registry: &Registry, resource: &Resource, value: Value, to: &str) -> Result<Value, Failure> {
     let Some(convert) = &registry.inner.options.convert else {
         let kind = &resource.kind.gvk.kind;
         return Err(Failure::Internal(format!(
@@ -83,9 +62,7 @@ async fn asked(
     let mut converted = convert.convert(&resource.kind, value, to).await?;
     // A converter may change labels and annotations, and nothing else of the metadata.
     let (Some(Value::Object(mut meta)), Some(new)) = (meta, converted.get("metadata")) else {
-        return Err(Failure::Internal(format!(
-            "conversion to {to} lost the metadata"
-        )));
+        return Err(Failure::Internal(format!("conversion to {to} lost the metadata")));
     };
     for key in ["labels", "annotations"] {
         match new.get(key) {

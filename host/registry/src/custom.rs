@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use client::{
-    Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion,
-    Target, WatchOptions, WatchStream, Write, WriteOptions,
+    Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion, Target,
+    WatchOptions, WatchStream, Write, WriteOptions,
 };
 use compact_str::CompactString;
 use futures::StreamExt;
@@ -40,11 +40,7 @@ pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
     let weak = Arc::downgrade(&registry.inner);
     let mut from = version;
     let mut changes = registry
-        .watch(
-            &system(),
-            &Collection::all(definitions()),
-            &from_version(from),
-        )
+        .watch(&system(), &Collection::all(definitions()), &from_version(from))
         .await?;
     tokio::spawn(async move {
         follower.settle(&weak, &known).await;
@@ -68,11 +64,7 @@ pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
             }
             // The watch is over: begin a new one from a fresh state.
             match registry
-                .watch(
-                    &system(),
-                    &Collection::all(definitions()),
-                    &from_version(from),
-                )
+                .watch(&system(), &Collection::all(definitions()), &from_version(from))
                 .await
             {
                 Ok(again) => changes = again,
@@ -106,10 +98,7 @@ impl Registry {
         let resource = self.find(&definitions())?;
         let cache = self.cache(&resource).await?;
         let (objects, version) = cache.snapshot();
-        Ok((
-            objects.values().map(|e| e.object.value()).collect(),
-            version,
-        ))
+        Ok((objects.values().map(|e| e.object.value()).collect(), version))
     }
 }
 
@@ -146,9 +135,7 @@ impl Follower {
                         }
                     };
                     // Watchers stay, unless what the cache reads of each object is another thing now.
-                    let reads = |r: &[Arc<Resource>]| {
-                        r.first().map(|r| (r.selectable.clone(), r.kind.scope))
-                    };
+                    let reads = |r: &[Arc<Resource>]| r.first().map(|r| (r.selectable.clone(), r.kind.scope));
                     if had.is_some_and(|(_, had)| reads(&had) != reads(&resources)) {
                         registry.drop_cache(&storage_of(definition));
                     }
@@ -166,11 +153,7 @@ impl Follower {
         self.compiled = compiled;
         let before = registry.resources();
         let next = registry.inner.catalog.load().with_custom(custom);
-        let same = before.len() == next.all.len()
-            && before
-                .iter()
-                .zip(next.all.iter())
-                .all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = before.len() == next.all.len() && before.iter().zip(next.all.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
         if !same {
             registry.inner.catalog.store(Arc::new(next));
             registry.inner.catalog_changed.send_modify(|n| *n += 1);
@@ -201,11 +184,7 @@ impl Follower {
 }
 
 /// Whether the definition may have the names it asks for. The elder of two that want the same has them.
-fn accept(
-    registry: &Registry,
-    definition: &Value,
-    known: &[Value],
-) -> Result<(), (&'static str, String)> {
+fn accept(registry: &Registry, definition: &Value, known: &[Value]) -> Result<(), (&'static str, String)> {
     let spec = &definition["spec"];
     let group = text_at(spec, "group");
     let names = &spec["names"];
@@ -271,14 +250,7 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
                 now,
             );
             let says = "the initial names have been accepted";
-            set_condition(
-                &mut new,
-                "Established",
-                true,
-                "InitialNamesAccepted",
-                says,
-                now,
-            );
+            set_condition(&mut new, "Established", true, "InitialNamesAccepted", says, now);
         }
         Err((reason, message)) => {
             set_condition(&mut new, "NamesAccepted", false, reason, &message, now);
@@ -291,8 +263,7 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
     if new["status"] == definition["status"] {
         return Ok(());
     }
-    let target =
-        Target::new(definitions(), "", meta::text(definition, "name")).subresource("status");
+    let target = Target::new(definitions(), "", meta::text(definition, "name")).subresource("status");
     let action = Action::Update {
         body: new.to_string().into(),
         preconditions: Preconditions::default(),
@@ -335,20 +306,12 @@ async fn empty(weak: Weak<Inner>, definition: Value) {
 /// One round: `None` when the definition was let go.
 async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStream>, Failure> {
     let spec = &definition["spec"];
-    let storage = list_at(spec, "versions")
-        .iter()
-        .find(|v| v["served"] == true);
+    let storage = list_at(spec, "versions").iter().find(|v| v["served"] == true);
     let version = storage.map(|v| text_at(v, "name")).unwrap_or_default();
-    let gvr = Gvr::new(
-        text_at(spec, "group"),
-        version,
-        text_at(spec, "names.plural"),
-    );
+    let gvr = Gvr::new(text_at(spec, "group"), version, text_at(spec, "names.plural"));
     if let Some(resource) = registry.resource(&gvr) {
         let collection = Collection::all(gvr.clone());
-        let list = registry
-            .list(&system(), &collection, &ListOptions::default())
-            .await?;
+        let list = registry.list(&system(), &collection, &ListOptions::default()).await?;
         if !list.items.is_empty() {
             let from = WatchOptions {
                 from: Some(list.version),
@@ -356,8 +319,7 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStr
             };
             let changes = registry.watch(&system(), &collection, &from).await?;
             for object in &list.items {
-                let target =
-                    Target::new(resource.kind.gvr(), &object.key.namespace, &object.key.name);
+                let target = Target::new(resource.kind.gvr(), &object.key.namespace, &object.key.name);
                 let action = Action::Delete(DeleteOptions::default());
                 match registry
                     .write(
@@ -374,9 +336,7 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStr
                     Err(failure) => return Err(failure),
                 }
             }
-            let left = registry
-                .list(&system(), &collection, &ListOptions::default())
-                .await?;
+            let left = registry.list(&system(), &collection, &ListOptions::default()).await?;
             if !left.items.is_empty() {
                 return Ok(Some(changes));
             }
@@ -390,10 +350,7 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStr
         Err(Failure::NotFound(_)) => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    let left: Vec<&str> = meta::finalizers(&now)
-        .into_iter()
-        .filter(|f| *f != CLEANUP)
-        .collect();
+    let left: Vec<&str> = meta::finalizers(&now).into_iter().filter(|f| *f != CLEANUP).collect();
     let patch = json!({"metadata": {"uid": now["metadata"]["uid"], "resourceVersion": now["metadata"]["resourceVersion"], "finalizers": left}});
     let target = Target::new(definitions(), "", name);
     let action = Action::Patch {
@@ -469,12 +426,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
             .singular(text_at(spec, "names.singular"))
             .stored_under(&format!("/registry/{group}/{plural}/"))
             .short(&shorts.iter().map(CompactString::as_str).collect::<Vec<_>>())
-            .categories(
-                &categories
-                    .iter()
-                    .map(CompactString::as_str)
-                    .collect::<Vec<_>>(),
-            )
+            .categories(&categories.iter().map(CompactString::as_str).collect::<Vec<_>>())
             .conditional_updates();
         resource.storage.gvk = stored.clone();
         resource.storage.versions = match text_at(spec, "conversion.strategy") {
@@ -498,9 +450,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
             resource = resource.status();
         }
         if doors["scale"].is_object() {
-            let path = |key: &str| {
-                CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'))
-            };
+            let path = |key: &str| CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'));
             resource = resource.scale(ScalePaths {
                 replicas: path("specReplicasPath"),
                 status_replicas: path("statusReplicasPath"),

@@ -58,9 +58,7 @@ pub(crate) async fn delete(
             job.tell(notes, tried);
             return Ok(match step {
                 Step::Nothing => Outcome::Changed(job.answer(old.object).await?),
-                Step::Mark(value) => {
-                    Outcome::Changed(job.imagined(value, &target.name, &target.namespace)?)
-                }
+                Step::Mark(value) => Outcome::Changed(job.imagined(value, &target.name, &target.namespace)?),
                 Step::Remove => Outcome::Deleted(job.answer(old.object).await?),
             });
         }
@@ -73,10 +71,7 @@ pub(crate) async fn delete(
             }
             Step::Mark(value) => {
                 let stored = job.encode(value).await?;
-                (
-                    Txn::update(store_key, stored.clone(), old.object.version),
-                    Some(stored),
-                )
+                (Txn::update(store_key, stored.clone(), old.object.version), Some(stored))
             }
             Step::Remove => (Txn::delete(store_key, old.object.version), None),
         };
@@ -84,9 +79,7 @@ pub(crate) async fn delete(
             store::Outcome::Done { revision } => {
                 job.tell(notes, tried);
                 return Ok(match marked {
-                    Some(stored) => {
-                        Outcome::Changed(job.answer(job.written(key, &stored, revision)?).await?)
-                    }
+                    Some(stored) => Outcome::Changed(job.answer(job.written(key, &stored, revision)?).await?),
                     None => {
                         let gone = document::at_version(&old.object, revision);
                         Outcome::Deleted(job.gone(gone.into()).await?)
@@ -146,10 +139,7 @@ fn options(job: &Job<'_>, delete: &DeleteOptions) -> Value {
         options.insert("gracePeriodSeconds".into(), grace.into());
     }
     if let Some(propagation) = delete.propagation {
-        options.insert(
-            "propagationPolicy".into(),
-            format!("{propagation:?}").into(),
-        );
+        options.insert("propagationPolicy".into(), format!("{propagation:?}").into());
     }
     if job.options.dry_run {
         options.insert("dryRun".into(), json!(["All"]));
@@ -184,9 +174,7 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
     let granted = old["metadata"]["deletionGracePeriodSeconds"].as_u64();
     let held = !finalizers.is_empty()
         || match rules.deletion {
-            Deletion::Namespace => old["spec"]["finalizers"]
-                .as_array()
-                .is_some_and(|f| !f.is_empty()),
+            Deletion::Namespace => old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()),
             Deletion::AtOnce | Deletion::Graceful(_) => false,
         };
     if dying {
@@ -196,11 +184,7 @@ fn decide(job: &Job<'_>, old: &Value, delete: &DeleteOptions) -> Result<Step, Fa
             if granted.unwrap_or(0) == 0 && !held {
                 return Ok(Step::Remove);
             }
-            return Ok(if changed {
-                Step::Mark(new)
-            } else {
-                Step::Nothing
-            });
+            return Ok(if changed { Step::Mark(new) } else { Step::Nothing });
         }
     }
     if grace == 0 && !held {
@@ -223,12 +207,9 @@ fn mark(new: &mut Value, old: &Value, grace: u64, now: jiff::Timestamp) -> Resul
     let seconds = |s: u64| SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX / 2));
     let due = match (meta::text(old, "deletionTimestamp"), granted) {
         ("", _) | (_, None) => now.checked_add(seconds(grace)),
-        (due, Some(granted)) => {
-            model::time::parse(due)?.checked_sub(seconds(granted - grace.min(granted)))
-        }
+        (due, Some(granted)) => model::time::parse(due)?.checked_sub(seconds(granted - grace.min(granted))),
     };
-    let due =
-        due.map_err(|_| Failure::BadRequest(format!("gracePeriodSeconds {grace} is too long")))?;
+    let due = due.map_err(|_| Failure::BadRequest(format!("gracePeriodSeconds {grace} is too long")))?;
     let fields = meta::fields(new);
     fields.insert("deletionTimestamp".into(), model::time::seconds(due).into());
     fields.insert("deletionGracePeriodSeconds".into(), grace.into());

@@ -47,9 +47,7 @@ pub(crate) fn stored(
     bytes: &[u8],
     version: ResourceVersion,
 ) -> Result<Object, Failure> {
-    let unreadable = |e: serde_json::Error| {
-        Failure::Internal(format!("what is stored for {key} cannot be read: {e}"))
-    };
+    let unreadable = |e: serde_json::Error| Failure::Internal(format!("what is stored for {key} cannot be read: {e}"));
     let head: Head<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
     let meta: Meta<'_> = serde_json::from_str(head.metadata.get()).map_err(unreadable)?;
     let labels = meta
@@ -99,11 +97,7 @@ pub(crate) fn at_version(object: &Object, version: ResourceVersion) -> Object {
         let after = meta.start + 1;
         if object.json[after..].starts_with(FIELD) {
             let digits = after + FIELD.len();
-            let end = digits
-                + object.json[digits..]
-                    .iter()
-                    .position(|&b| b == b'"')
-                    .unwrap_or(0);
+            let end = digits + object.json[digits..].iter().position(|&b| b == b'"').unwrap_or(0);
             let mut json = Vec::with_capacity(object.json.len() + 4);
             json.extend_from_slice(&object.json[..digits]);
             json.extend_from_slice(version.to_string().as_bytes());
@@ -123,9 +117,7 @@ pub(crate) fn encode(value: &mut Value) -> Result<Bytes, Failure> {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
     }
-    serde_json::to_vec(value)
-        .map(Bytes::from)
-        .map_err(Failure::internal)
+    serde_json::to_vec(value).map(Bytes::from).map_err(Failure::internal)
 }
 
 fn within(bytes: &[u8], raw: &RawValue) -> Range<usize> {
@@ -160,13 +152,9 @@ impl Picker {
     ///
     /// # Errors
     /// [`Failure::BadRequest`] for a text that is no path.
-    pub(crate) fn new<'a>(
-        paths: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, Failure> {
-        let (paths, defaults): (Vec<&str>, Vec<CompactString>) = paths
-            .into_iter()
-            .map(|(path, default)| (path, default.into()))
-            .unzip();
+    pub(crate) fn new<'a>(paths: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Failure> {
+        let (paths, defaults): (Vec<&str>, Vec<CompactString>) =
+            paths.into_iter().map(|(path, default)| (path, default.into())).unzip();
         Ok(Self {
             fields: FieldSet::parse(&paths)?,
             defaults,
@@ -179,16 +167,11 @@ impl Picker {
             return Box::default();
         }
         let texts = self.fields.read(json);
-        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text()
-        {
+        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text() {
             text if text.is_empty() => default.clone(),
             text => text.as_ref().into(),
         };
-        texts
-            .into_iter()
-            .zip(&self.defaults)
-            .map(or_default)
-            .collect()
+        texts.into_iter().zip(&self.defaults).map(or_default).collect()
     }
 }
 
@@ -209,13 +192,7 @@ mod tests {
             json!({"apiVersion": "v1", "metadata": {"uid": "u", "labels": {"a": "b"}}, "spec": {"metadata": {}}}),
             json!({"metadata": {}, "z": 1}),
         ] {
-            let object = stored(
-                &gvk,
-                key(),
-                value.to_string().as_bytes(),
-                ResourceVersion(7),
-            )
-            .unwrap();
+            let object = stored(&gvk, key(), value.to_string().as_bytes(), ResourceVersion(7)).unwrap();
             let mut expected = value.clone();
             expected["metadata"]["resourceVersion"] = "7".into();
             assert_eq!(object.value(), expected);
@@ -225,13 +202,7 @@ mod tests {
                 (later.value(), later.version),
                 (expected.clone(), ResourceVersion(1234))
             );
-            let again = stored(
-                &gvk,
-                key(),
-                &encode(&mut later.value()).unwrap(),
-                ResourceVersion(9),
-            )
-            .unwrap();
+            let again = stored(&gvk, key(), &encode(&mut later.value()).unwrap(), ResourceVersion(9)).unwrap();
             assert_eq!((again.uid, again.labels), (object.uid, object.labels));
         }
         assert!(stored(&gvk, key(), b"{}", ResourceVersion(1)).is_err());
@@ -258,7 +229,8 @@ mod tests {
             ("spec.hostNetwork", "false"),
         ])
         .unwrap();
-        let json = br#"{"spec":{"containers":[{"nodeName":"x"}],"nodeName":"n\u0031","hostNetwork":true},"other":null}"#;
+        let json =
+            br#"{"spec":{"containers":[{"nodeName":"x"}],"nodeName":"n\u0031","hostNetwork":true},"other":null}"#;
         assert_eq!(&*picker.pick(json), ["n1", "Pending", "true"]);
         assert_eq!(&*picker.pick(b"{}"), ["", "Pending", "false"]);
     }

@@ -117,20 +117,11 @@ pub trait Admit: Send + Sync + 'static {
 
     /// May change `object` (the new state; `None` for a delete). Called again from the start when the write is retried
     /// on a newer old object, so it must not keep anything from an earlier call.
-    async fn mutate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&mut Value>,
-        notes: &mut Notes,
-    ) -> Result<(), Failure>;
+    async fn mutate(&self, request: &Request<'_>, object: Option<&mut Value>, notes: &mut Notes)
+    -> Result<(), Failure>;
 
     /// Sees the object as it will be stored.
-    async fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        notes: &mut Notes,
-    ) -> Result<(), Failure>;
+    async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure>;
 }
 
 /// The part of a [`Request`] that match rules need before any document exists.

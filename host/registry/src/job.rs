@@ -70,10 +70,7 @@ impl Job<'_> {
                 causes: vec![cause],
             });
         }
-        if asked
-            .version
-            .is_some_and(|version| version != object.version)
-        {
+        if asked.version.is_some_and(|version| version != object.version) {
             return Err(Failure::modified(object.key.clone()));
         }
         Ok(())
@@ -82,18 +79,11 @@ impl Job<'_> {
     /// The object as it is now: the cache's, unless the caller knows of a newer version, or the cache of none.
     ///
     /// A stale answer is found out by the transaction, which then hands out the newest.
-    pub(crate) async fn old(
-        &self,
-        target: &Target,
-        version: Option<ResourceVersion>,
-    ) -> Result<Option<Old>, Failure> {
+    pub(crate) async fn old(&self, target: &Target, version: Option<ResourceVersion>) -> Result<Option<Old>, Failure> {
         let cached = self.cache.get(&target.namespace, &target.name);
         if let Some(object) = cached.filter(|object| version.is_none_or(|v| v == object.version)) {
             let old = self.served(object).await?;
-            return Ok(Some(Old {
-                fresh: false,
-                ..old
-            }));
+            return Ok(Some(Old { fresh: false, ..old }));
         }
         match read::newest(self.registry, self.cache, &target.namespace, &target.name).await? {
             Some(object) => Ok(Some(self.served(object).await?)),
@@ -142,12 +132,7 @@ impl Job<'_> {
         stored: &[u8],
         revision: ResourceVersion,
     ) -> Result<Arc<Object>, Failure> {
-        let object = Arc::new(document::stored(
-            &self.resource.storage.gvk,
-            key,
-            stored,
-            revision,
-        )?);
+        let object = Arc::new(document::stored(&self.resource.storage.gvk, key, stored, revision)?);
         self.cache.offer(&object);
         Ok(object)
     }
@@ -159,20 +144,12 @@ impl Job<'_> {
 
     /// The last state of an object that has just left the store.
     pub(crate) async fn gone(&self, object: Arc<Object>) -> Result<Arc<Object>, Failure> {
-        self.registry
-            .inner
-            .allocator
-            .release(self.resource, &object);
+        self.registry.inner.allocator.release(self.resource, &object);
         self.answer(object).await
     }
 
     /// What a dry run would have written.
-    pub(crate) fn imagined(
-        &self,
-        value: Value,
-        name: &str,
-        namespace: &str,
-    ) -> Result<Arc<Object>, Failure> {
+    pub(crate) fn imagined(&self, value: Value, name: &str, namespace: &str) -> Result<Arc<Object>, Failure> {
         let gvk = Arc::new(self.resource.kind.gvk.clone());
         Object::from_value(gvk, self.cache.key(namespace, name), &value).map(Arc::new)
     }
@@ -192,19 +169,12 @@ impl Job<'_> {
 
     /// `CreateOptions` or `UpdateOptions`, for admission.
     pub(crate) fn options_document(&self, update: bool) -> Value {
-        let kind = if update {
-            "UpdateOptions"
-        } else {
-            "CreateOptions"
-        };
+        let kind = if update { "UpdateOptions" } else { "CreateOptions" };
         let mut options = Map::new();
         options.insert("apiVersion".into(), "meta.k8s.io/v1".into());
         options.insert("kind".into(), kind.into());
         if !self.options.field_manager.is_empty() {
-            options.insert(
-                "fieldManager".into(),
-                self.options.field_manager.clone().into(),
-            );
+            options.insert("fieldManager".into(), self.options.field_manager.clone().into());
         }
         if self.options.dry_run {
             options.insert("dryRun".into(), json!(["All"]));

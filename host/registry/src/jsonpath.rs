@@ -89,11 +89,7 @@ fn bracket<'t>(text: &'t str, steps: &mut Vec<Step>) -> Result<&'t str, String> 
     steps.push(match (quoted, inside) {
         (Some(name), _) => Step::Field(name.to_owned()),
         (None, "*") => Step::All,
-        (None, number) => Step::Index(
-            number
-                .parse()
-                .map_err(|_| format!("{number:?} is not an index"))?,
-        ),
+        (None, number) => Step::Index(number.parse().map_err(|_| format!("{number:?} is not an index"))?),
     });
     Ok(&text[end + 1..])
 }
@@ -114,9 +110,7 @@ fn filter(text: &str) -> Result<Step, String> {
         .find_map(|q| constant.strip_prefix(*q)?.strip_suffix(*q));
     let value = match quoted {
         Some(word) => word.into(),
-        None => {
-            serde_json::from_str(constant).map_err(|_| format!("{constant:?} is not a constant"))?
-        }
+        None => serde_json::from_str(constant).map_err(|_| format!("{constant:?} is not a constant"))?,
     };
     Ok(Step::Where {
         path: JsonPath::parse(path)?,
@@ -167,8 +161,7 @@ mod tests {
 
     #[test]
     fn finds_what_printer_columns_ask_for() {
-        let value =
-            json!({"a": {"b": [{"t": "X", "s": 1}, {"t": "Y", "s": 2}]}, "m": {"x.y/z": "v"}});
+        let value = json!({"a": {"b": [{"t": "X", "s": 1}, {"t": "Y", "s": 2}]}, "m": {"x.y/z": "v"}});
         for (path, found) in [
             (".a.b[0].s", json!(1)),
             (".a.b[-1].s", json!(2)),
@@ -178,11 +171,7 @@ mod tests {
             (".m['x.y/z']", json!("v")),
             (".m.x\\.y/z", json!("v")),
         ] {
-            assert_eq!(
-                JsonPath::parse(path).unwrap().first(&value),
-                Some(&found),
-                "{path}"
-            );
+            assert_eq!(JsonPath::parse(path).unwrap().first(&value), Some(&found), "{path}");
         }
         assert_eq!(JsonPath::parse(".a.c").unwrap().first(&value), None);
         for bad in ["a", ".a[", ".a[x]", ".a[?(@.t)]"] {

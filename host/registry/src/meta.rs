@@ -22,10 +22,7 @@ pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
         .get("metadata")
         .and_then(|m| m.get("finalizers"))
         .and_then(Value::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
+    list.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 pub(crate) fn is_dying(object: &Value) -> bool {
@@ -69,11 +66,7 @@ pub(crate) fn put(object: &mut Value, key: &str, value: Option<Value>) {
 }
 
 /// Checks that a document belongs where it was sent, and fills in what the URL says.
-pub(crate) fn address(
-    resource: &Resource,
-    target: &Target,
-    new: &mut Value,
-) -> Result<(), Failure> {
+pub(crate) fn address(resource: &Resource, target: &Target, new: &mut Value) -> Result<(), Failure> {
     let expected = &resource.kind.gvk;
     let says = |key: &str| new.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (says("apiVersion"), says("kind"));
@@ -105,14 +98,10 @@ pub(crate) fn address(
 
 /// The same for the document of a subresource, which has a kind of its own.
 pub(crate) fn address_act(target: &Target, new: &mut Value) -> Result<(), Failure> {
-    let (name, namespace) = (
-        text(new, "name").to_owned(),
-        text(new, "namespace").to_owned(),
-    );
+    let (name, namespace) = (text(new, "name").to_owned(), text(new, "namespace").to_owned());
     if !namespace.is_empty() && namespace != target.namespace {
         return Err(Failure::BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request"
-                .into(),
+            "the namespace of the provided object does not match the namespace sent on the request".into(),
         ));
     }
     if !target.name.is_empty() && !name.is_empty() && name != target.name {
@@ -179,10 +168,7 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, status: bool) {
         return;
     };
     let counts = |key: &&String| *key != "metadata" && (*key != "status" || !status);
-    let changed = now
-        .keys()
-        .filter(counts)
-        .any(|key| now.get(key) != was.get(key))
+    let changed = now.keys().filter(counts).any(|key| now.get(key) != was.get(key))
         || was.keys().filter(counts).any(|key| !now.contains_key(key));
     if changed {
         bump_generation(new);
@@ -191,10 +177,7 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, status: bool) {
 
 pub(crate) fn bump_generation(object: &mut Value) {
     let meta = fields(object);
-    let generation = meta
-        .get("generation")
-        .and_then(Value::as_i64)
-        .unwrap_or_default();
+    let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or_default();
     meta.insert("generation".into(), (generation + 1).into());
 }
 
@@ -204,9 +187,7 @@ pub(crate) fn leaves(resource: &Resource, new: &Value, old: &Value) -> bool {
         .as_i64()
         .is_none_or(|s| s == 0);
     let held = match resource.rules.deletion {
-        Deletion::Namespace => new["spec"]["finalizers"]
-            .as_array()
-            .is_some_and(|f| !f.is_empty()),
+        Deletion::Namespace => new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()),
         Deletion::AtOnce | Deletion::Graceful(_) => false,
     };
     is_dying(old) && no_grace && !held && finalizers(new).is_empty()

@@ -66,12 +66,7 @@ pub fn config_map_key(key: &str) -> Vec<String> {
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// Everything wrong with an object's metadata on its own (`ValidateObjectMeta`).
-pub fn validate_meta(
-    meta: &Map<String, Value>,
-    rule: NameRule,
-    namespaced: bool,
-    wrong: &mut Vec<Cause>,
-) {
+pub fn validate_meta(meta: &Map<String, Value>, rule: NameRule, namespaced: bool, wrong: &mut Vec<Cause>) {
     let text = |key: &str| meta.get(key).and_then(Value::as_str).unwrap_or_default();
     let name = text("name");
     let generate = text("generateName");
@@ -90,17 +85,10 @@ pub fn validate_meta(
         }
     }
     if name.is_empty() {
-        wrong.push(Cause::required(
-            "metadata.name",
-            "name or generateName is required",
-        ));
+        wrong.push(Cause::required("metadata.name", "name or generateName is required"));
     } else {
         for complaint in rule.complaints(name) {
-            wrong.push(Cause::invalid(
-                "metadata.name",
-                format!("{name:?}"),
-                &complaint,
-            ));
+            wrong.push(Cause::invalid("metadata.name", format!("{name:?}"), &complaint));
         }
     }
     let namespace = text("namespace");
@@ -115,10 +103,7 @@ pub fn validate_meta(
             ));
         }
     } else if !namespace.is_empty() {
-        wrong.push(Cause::forbidden(
-            "metadata.namespace",
-            "not allowed on this type",
-        ));
+        wrong.push(Cause::forbidden("metadata.namespace", "not allowed on this type"));
     }
     validate_labels(meta.get("labels"), "metadata.labels", wrong);
     validate_annotations(meta.get("annotations"), "metadata.annotations", wrong);
@@ -135,15 +120,9 @@ pub fn validate_meta(
         for complaint in text::qualified_name(finalizer) {
             wrong.push(Cause::invalid(field, format!("{finalizer:?}"), &complaint));
         }
-        if !finalizer.contains('/')
-            && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes")
-        {
+        if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") {
             let says = "name is neither a standard finalizer name nor is it fully qualified";
-            wrong.push(Cause::invalid(
-                format!("{field}[{i}]"),
-                format!("{finalizer:?}"),
-                says,
-            ));
+            wrong.push(Cause::invalid(format!("{field}[{i}]"), format!("{finalizer:?}"), says));
         }
     }
 }
@@ -178,20 +157,11 @@ pub fn validate_annotations(annotations: Option<&Value>, field: &str, wrong: &mu
 
 fn validate_owners(owners: Option<&Value>, wrong: &mut Vec<Cause>) {
     let mut controller: Option<String> = None;
-    for (i, owner) in owners
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (i, owner) in owners.and_then(Value::as_array).into_iter().flatten().enumerate() {
         let field = |name: &str| format!("metadata.ownerReferences[{i}].{name}");
         let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
         if text("apiVersion").is_empty() {
-            wrong.push(Cause::invalid(
-                field("apiVersion"),
-                "\"\"",
-                "version must not be empty",
-            ));
+            wrong.push(Cause::invalid(field("apiVersion"), "\"\"", "version must not be empty"));
         }
         for (key, says) in [
             ("kind", "must not be empty"),
@@ -222,11 +192,7 @@ fn validate_owners(owners: Option<&Value>, wrong: &mut Vec<Cause>) {
 }
 
 /// Everything wrong with a change of metadata (`ValidateObjectMetaUpdate`), the object on its own apart.
-pub fn validate_meta_update(
-    new: &Map<String, Value>,
-    old: &Map<String, Value>,
-    wrong: &mut Vec<Cause>,
-) {
+pub fn validate_meta_update(new: &Map<String, Value>, old: &Map<String, Value>, wrong: &mut Vec<Cause>) {
     for key in [
         "name",
         "namespace",
@@ -237,27 +203,16 @@ pub fn validate_meta_update(
     ] {
         if new.get(key).unwrap_or(&Value::Null) != old.get(key).unwrap_or(&Value::Null) {
             let value = new.get(key).unwrap_or(&Value::Null);
-            wrong.push(Cause::invalid(
-                format!("metadata.{key}"),
-                value,
-                "field is immutable",
-            ));
+            wrong.push(Cause::invalid(format!("metadata.{key}"), value, "field is immutable"));
         }
     }
     if old.contains_key("deletionTimestamp") {
         let list = |meta: &Map<String, Value>| -> Vec<String> {
-            let all = meta
-                .get("finalizers")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
+            let all = meta.get("finalizers").and_then(Value::as_array).into_iter().flatten();
             all.filter_map(|f| f.as_str().map(String::from)).collect()
         };
         let before = list(old);
-        let added: Vec<String> = list(new)
-            .into_iter()
-            .filter(|f| !before.contains(f))
-            .collect();
+        let added: Vec<String> = list(new).into_iter().filter(|f| !before.contains(f)).collect();
         if !added.is_empty() {
             let shown: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
             let says = format!(
@@ -276,12 +231,7 @@ mod tests {
 
     fn complaints(meta: Value, namespaced: bool) -> Vec<String> {
         let mut wrong = Vec::new();
-        validate_meta(
-            meta.as_object().unwrap(),
-            NameRule::Subdomain,
-            namespaced,
-            &mut wrong,
-        );
+        validate_meta(meta.as_object().unwrap(), NameRule::Subdomain, namespaced, &mut wrong);
         wrong.iter().map(ToString::to_string).collect()
     }
 
@@ -294,11 +244,7 @@ mod tests {
             {"apiVersion": "v1", "kind": "Pod", "name": "q", "uid": "2", "controller": true}]});
         let said = complaints(two, false);
         assert_eq!(said.len(), 1);
-        assert!(
-            said[0].contains("references for Pod/p and Pod/q"),
-            "{}",
-            said[0]
-        );
+        assert!(said[0].contains("references for Pod/p and Pod/q"), "{}", said[0]);
         assert_eq!(
             complaints(json!({"name": "a", "finalizers": ["mine"]}), false),
             [
@@ -316,11 +262,7 @@ mod tests {
         let old = json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]});
         let new = json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b", "c/d"]});
         let mut wrong = Vec::new();
-        validate_meta_update(
-            new.as_object().unwrap(),
-            old.as_object().unwrap(),
-            &mut wrong,
-        );
+        validate_meta_update(new.as_object().unwrap(), old.as_object().unwrap(), &mut wrong);
         assert_eq!(
             wrong[0].to_string(),
             "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}"

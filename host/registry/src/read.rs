@@ -53,17 +53,13 @@ pub(crate) async fn find(
     let missing = || Failure::NotFound(cache.key(namespace, name));
     match at {
         // The store is asked for the truth; the cache gives the bytes where it has them.
-        ReadVersion::Latest => newest(registry, &cache, namespace, name)
-            .await?
-            .ok_or_else(missing),
+        ReadVersion::Latest => newest(registry, &cache, namespace, name).await?.ok_or_else(missing),
         ReadVersion::Any => cache.get(namespace, name).ok_or_else(missing),
         ReadVersion::AtLeast(version) => {
             cache.reach(version).await?;
             cache.get(namespace, name).ok_or_else(missing)
         }
-        ReadVersion::Exactly(_) => Err(Failure::BadRequest(
-            "resourceVersionMatch is forbidden for get".into(),
-        )),
+        ReadVersion::Exactly(_) => Err(Failure::BadRequest("resourceVersionMatch is forbidden for get".into())),
     }
 }
 
@@ -80,27 +76,17 @@ pub(crate) async fn newest(
 }
 
 /// Lays figures that are never stored over the status.
-fn figured(
-    registry: &Registry,
-    resource: &Resource,
-    object: Arc<Object>,
-) -> Result<Arc<Object>, Failure> {
-    let Some(figures) = registry
-        .inner
-        .options
-        .figures
-        .get(&resource.storage.resource)
-    else {
+fn figured(registry: &Registry, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Failure> {
+    let Some(figures) = registry.inner.options.figures.get(&resource.storage.resource) else {
         return Ok(object);
     };
     let Some(fields) = figures.of(&object) else {
         return Ok(object);
     };
     let mut value = object.value();
-    let status = value.as_object_mut().map(|o| {
-        o.entry("status")
-            .or_insert_with(|| Value::Object(Default::default()))
-    });
+    let status = value
+        .as_object_mut()
+        .map(|o| o.entry("status").or_insert_with(|| Value::Object(Default::default())));
     if let Some(status) = status.and_then(Value::as_object_mut) {
         status.extend(fields);
     }
@@ -142,9 +128,7 @@ impl Token {
             )));
         }
         if token.rv == 0 || token.start.is_empty() || token.start.contains("..") {
-            return Err(bad(
-                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
-            ));
+            return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
         }
         Ok(token)
     }
@@ -157,12 +141,7 @@ pub(crate) async fn list(
     options: &ListOptions,
 ) -> Result<List, Failure> {
     let resource = registry.find(&of.gvr)?;
-    let filter = Filter::new(
-        &resource,
-        of.namespace.as_deref(),
-        &options.labels,
-        &options.fields,
-    )?;
+    let filter = Filter::new(&resource, of.namespace.as_deref(), &options.labels, &options.fields)?;
     // A list that can only be one object is a question about that object (kube-apiserver authorises it so).
     let target = Target::new(
         of.gvr.clone(),
@@ -245,11 +224,7 @@ fn page(cache: &Cache, objects: &Snapshot, filter: &Filter, start: &str, limit: 
     } else {
         usize::try_from(limit).unwrap_or(usize::MAX)
     };
-    let prefix = filter
-        .namespace
-        .as_ref()
-        .map(|n| format!("{n}/"))
-        .unwrap_or_default();
+    let prefix = filter.namespace.as_ref().map(|n| format!("{n}/")).unwrap_or_default();
     let from: Place = if start > prefix.as_str() {
         start.into()
     } else {

@@ -8,10 +8,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use client::{
-    Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write,
-    Written,
-};
+use client::{Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write, Written};
 use model::{Caller, Failure, GroupResource, Gvr, Kind, Object};
 use parking_lot::RwLock;
 use store::Store;
@@ -21,8 +18,8 @@ use crate::allocate::Allocator;
 use crate::cache::{Cache, Limits};
 use crate::catalog::Catalog;
 use crate::gates::{
-    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures,
-    Interest, Notes, Operation, Request, SignToken,
+    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures, Interest, Notes,
+    Operation, Request, SignToken,
 };
 use crate::resource::Resource;
 use crate::system::{SystemClock, SystemDice};
@@ -66,11 +63,7 @@ impl Default for Network {
 }
 
 impl Options {
-    pub fn new(
-        authorize: Arc<dyn Authorize>,
-        admit: Arc<dyn Admit>,
-        audit: Arc<dyn Audit>,
-    ) -> Self {
+    pub fn new(authorize: Arc<dyn Authorize>, admit: Arc<dyn Admit>, audit: Arc<dyn Audit>) -> Self {
         Self {
             authorize,
             admit,
@@ -120,9 +113,7 @@ impl Registry {
             caches: RwLock::default(),
             allocator,
         };
-        let registry = Self {
-            inner: Arc::new(inner),
-        };
+        let registry = Self { inner: Arc::new(inner) };
         crate::custom::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
@@ -163,10 +154,7 @@ impl Registry {
         let resource = self.find(&target.gvr)?;
         self.authorize(caller, verb, target).await?;
         let mut notes = Notes::default();
-        let connects = matches!(
-            target.subresource.as_str(),
-            "exec" | "attach" | "portforward" | "proxy"
-        );
+        let connects = matches!(target.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
         let interest = Interest {
             operation: Operation::Connect,
             kind: &resource.kind,
@@ -212,9 +200,8 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, gvr: &Gvr) -> Result<Arc<Resource>, Failure> {
-        self.resource(gvr).ok_or_else(|| Failure::NoSuchResource {
-            asked: gvr.to_string(),
-        })
+        self.resource(gvr)
+            .ok_or_else(|| Failure::NoSuchResource { asked: gvr.to_string() })
     }
 
     pub(crate) async fn cache(&self, resource: &Resource) -> Result<Arc<Cache>, Failure> {
@@ -222,21 +209,9 @@ impl Registry {
         let found = self.inner.caches.read().get(name).cloned();
         let cell = match found {
             Some(cell) => cell,
-            None => self
-                .inner
-                .caches
-                .write()
-                .entry(name.clone())
-                .or_default()
-                .clone(),
+            None => self.inner.caches.write().entry(name.clone()).or_default().clone(),
         };
-        let start = || {
-            Cache::start(
-                self.inner.store.clone(),
-                resource,
-                self.inner.options.limits,
-            )
-        };
+        let start = || Cache::start(self.inner.store.clone(), resource, self.inner.options.limits);
         cell.get_or_try_init(start).await.cloned()
     }
 
@@ -244,9 +219,7 @@ impl Registry {
     pub(crate) fn drop_cache(&self, resource: &GroupResource) {
         let cell = self.inner.caches.write().remove(resource);
         if let Some(cache) = cell.as_ref().and_then(|c| c.get()) {
-            cache.end(&Failure::Expired(
-                "the kind is no longer served as it was".into(),
-            ));
+            cache.end(&Failure::Expired("the kind is no longer served as it was".into()));
         }
     }
 
@@ -254,12 +227,7 @@ impl Registry {
         self.inner.options.clock.now()
     }
 
-    pub(crate) async fn authorize(
-        &self,
-        caller: &Caller,
-        verb: &str,
-        target: &Target,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn authorize(&self, caller: &Caller, verb: &str, target: &Target) -> Result<(), Failure> {
         let attributes = Attributes {
             caller,
             verb,
@@ -353,12 +321,7 @@ impl Cluster for Registry {
         })
     }
 
-    async fn get(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        at: ReadVersion,
-    ) -> Result<Arc<Object>, Failure> {
+    async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::read::get(self, caller, target, at).await;
         self.audit(Audited {
@@ -375,19 +338,10 @@ impl Cluster for Registry {
         result
     }
 
-    async fn list(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &ListOptions,
-    ) -> Result<List, Failure> {
+    async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::read::list(self, caller, of, options).await;
-        let target = Target::new(
-            of.gvr.clone(),
-            of.namespace.as_deref().unwrap_or_default(),
-            "",
-        );
+        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
         self.audit(Audited {
             caller,
             verb: "list",
@@ -402,19 +356,10 @@ impl Cluster for Registry {
         result
     }
 
-    async fn watch(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &WatchOptions,
-    ) -> Result<WatchStream, Failure> {
+    async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
         let (received, began) = (self.now(), Instant::now());
         let result = crate::watch::watch(self, caller, of, options).await;
-        let target = Target::new(
-            of.gvr.clone(),
-            of.namespace.as_deref().unwrap_or_default(),
-            "",
-        );
+        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
         self.audit(Audited {
             caller,
             verb: "watch",

@@ -119,10 +119,7 @@ pub(crate) enum Deletion {
 pub(crate) enum Door {
     /// Shows the whole object and changes one part of it: the function takes the new and the old object and puts back,
     /// in the new one, all that this door may not change. The last function validates instead of the kind's own.
-    Part(
-        fn(&mut Value, &Value),
-        fn(&Value, Option<&Value>, &mut Vec<Cause>),
-    ),
+    Part(fn(&mut Value, &Value), fn(&Value, Option<&Value>, &mut Vec<Cause>)),
     /// `autoscaling/v1 Scale` over these paths.
     Scale(ScalePaths),
     /// Does something of its own on create.
@@ -133,8 +130,7 @@ pub(crate) enum Door {
 
 pub(crate) type Claim = fn(&mut Claims<'_>, &mut Value, Option<&Value>) -> Result<(), Failure>;
 
-pub(crate) type Act =
-    for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
+pub(crate) type Act = for<'a> fn(&'a Registry, Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
 /// A create on a subresource that acts: already authorised, decoded and admitted.
 pub(crate) struct Acting<'a> {
@@ -272,11 +268,7 @@ impl Resource {
 
     /// Serves the objects of another resource under this one's version, with some top-level fields renamed
     /// (stored name, served name).
-    pub fn served_from(
-        mut self,
-        other: &Resource,
-        renamed: &'static [(&'static str, &'static str)],
-    ) -> Self {
+    pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
         self.storage = other.storage.clone();
         self.storage.versions = if renamed.is_empty() {
             Versions::Alike
@@ -296,10 +288,7 @@ impl Resource {
         self
     }
 
-    pub(crate) fn validate(
-        mut self,
-        validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
-    ) -> Self {
+    pub(crate) fn validate(mut self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
         self.rules.validate = validate;
         self
     }
@@ -372,13 +361,7 @@ impl Resource {
         self.door(name, kind, verbs, Door::Stream)
     }
 
-    pub(crate) fn door(
-        mut self,
-        name: &'static str,
-        kind: Option<Gvk>,
-        verbs: &[Verb],
-        door: Door,
-    ) -> Self {
+    pub(crate) fn door(mut self, name: &'static str, kind: Option<Gvk>, verbs: &[Verb], door: Door) -> Self {
         self.doors.push((name, door));
         self.edit(|parent| {
             parent.subresources.push(Subresource {
@@ -399,10 +382,7 @@ impl Resource {
     /// One row of `kubectl get`, a cell per column. `now` is what ages are counted to.
     pub fn table(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let value = object.value();
-        self.columns
-            .iter()
-            .map(|column| column.cell(&value, now))
-            .collect()
+        self.columns.iter().map(|column| column.cell(&value, now)).collect()
     }
 
     /// Does the kind have `status` as a part of its own, with the `status` subresource?
@@ -433,9 +413,7 @@ impl Default for Rules {
 fn only_status(new: &mut Value, old: &Value) {
     let status = new.get_mut("status").map(Value::take);
     let managed = new.pointer_mut("/metadata/managedFields").map(Value::take);
-    let version = new
-        .pointer_mut("/metadata/resourceVersion")
-        .map(Value::take);
+    let version = new.pointer_mut("/metadata/resourceVersion").map(Value::take);
     *new = old.clone();
     let put = |at: &mut Value, key: &str, value: Option<Value>| {
         let Some(map) = at.as_object_mut() else {

@@ -23,11 +23,7 @@ pub(crate) enum Change<'a> {
 }
 
 /// The Scale of an object.
-pub(crate) fn of(
-    resource: &Resource,
-    object: &Object,
-    paths: &ScalePaths,
-) -> Result<Object, Failure> {
+pub(crate) fn of(resource: &Resource, object: &Object, paths: &ScalePaths) -> Result<Object, Failure> {
     let scale = document(&object.value(), paths);
     let gvk = Arc::new(Gvk::new("autoscaling", "v1", "Scale"));
     let key = object.key.clone();
@@ -38,13 +34,7 @@ pub(crate) fn of(
 
 fn document(object: &Value, paths: &ScalePaths) -> Value {
     let mut metadata = serde_json::Map::new();
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object["metadata"].get(key) {
             metadata.insert(key.into(), value.clone());
         }
@@ -57,13 +47,8 @@ fn document(object: &Value, paths: &ScalePaths) -> Value {
     let mut status = json!({"replicas": int_at(object, &paths.status_replicas)});
     let selector = match at(object, &paths.selector) {
         Some(Value::String(text)) => text.clone(),
-        Some(selector @ Value::Object(_)) => match selector
-            .get("matchLabels")
-            .or(selector.get("matchExpressions"))
-        {
-            Some(_) => Selector::from_json(selector)
-                .map(|s| s.to_string())
-                .unwrap_or_default(),
+        Some(selector @ Value::Object(_)) => match selector.get("matchLabels").or(selector.get("matchExpressions")) {
+            Some(_) => Selector::from_json(selector).map(|s| s.to_string()).unwrap_or_default(),
             // A map of labels as it is (ReplicationController).
             None => crate::table::pairs(Some(selector)).replace("<none>", ""),
         },
@@ -115,9 +100,7 @@ pub(crate) async fn write(
                     let patch = body::Patch::read_as(&gvk, *kind, body, job.options.validation)?;
                     let before = document(&old.value, paths);
                     let patched = patch.apply(&before, &key, hand, &mut warnings)?;
-                    if let Some(version) =
-                        meta::version(&patched)?.filter(|v| *v != old.object.version)
-                    {
+                    if let Some(version) = meta::version(&patched)?.filter(|v| *v != old.object.version) {
                         tracing::debug!(%version, "a scale patch names another version");
                         return Err(Failure::modified(old.object.key.clone()));
                     }
@@ -129,11 +112,7 @@ pub(crate) async fn write(
             };
             let replicas = int_at(&scale, "spec.replicas");
             if replicas < 0 {
-                let cause = model::Cause::invalid(
-                    "spec.replicas",
-                    replicas,
-                    "must be greater than or equal to 0",
-                );
+                let cause = model::Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
                 return Err(Failure::Invalid {
                     kind: gvk.clone(),
                     name: target.name.clone(),

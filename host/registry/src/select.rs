@@ -68,11 +68,7 @@ impl Filter {
                 "metadata.namespace" if resource.kind.namespaced() => Field::Namespace,
                 path => {
                     let slot = resource.selectable.iter().position(|s| s.path == path);
-                    let unknown = || {
-                        explain(Failure::BadRequest(format!(
-                            "field label not supported: {path}"
-                        )))
-                    };
+                    let unknown = || explain(Failure::BadRequest(format!("field label not supported: {path}")));
                     Field::Slot(slot.ok_or_else(unknown)?)
                 }
             };
@@ -92,9 +88,7 @@ impl Filter {
 
     pub(crate) fn matches(&self, entry: &Entry, picker: &Picker) -> bool {
         let object: &Object = &entry.object;
-        self.namespace
-            .as_ref()
-            .is_none_or(|n| *n == object.key.namespace)
+        self.namespace.as_ref().is_none_or(|n| *n == object.key.namespace)
             && self.fields.iter().all(|term| {
                 let has = match term.field {
                     Field::Name => &object.key.name,
@@ -120,13 +114,10 @@ impl Filter {
     }
 
     pub(crate) fn index(&self) -> Index {
-        let slot = self
-            .fields
-            .iter()
-            .find_map(|term| match (term.field, term.equal) {
-                (Field::Slot(slot), true) => Some(Index::Field(slot, term.value.clone())),
-                _ => None,
-            });
+        let slot = self.fields.iter().find_map(|term| match (term.field, term.equal) {
+            (Field::Slot(slot), true) => Some(Index::Field(slot, term.value.clone())),
+            _ => None,
+        });
         slot.or_else(|| self.namespace.clone().map(Index::Namespace))
             .unwrap_or(Index::Any)
     }

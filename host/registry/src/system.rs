@@ -5,10 +5,7 @@ use jiff::Timestamp;
 use model::Failure;
 use serde_json::Value;
 
-use crate::gates::{
-    Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Decision, Dice, Interest, Notes,
-    Request,
-};
+use crate::gates::{Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Decision, Dice, Interest, Notes, Request};
 
 /// Wall time.
 pub struct SystemClock;
@@ -61,21 +58,11 @@ impl Admit for AdmitAll {
         false
     }
 
-    async fn mutate(
-        &self,
-        _: &Request<'_>,
-        _: Option<&mut Value>,
-        _: &mut Notes,
-    ) -> Result<(), Failure> {
+    async fn mutate(&self, _: &Request<'_>, _: Option<&mut Value>, _: &mut Notes) -> Result<(), Failure> {
         Ok(())
     }
 
-    async fn validate(
-        &self,
-        _: &Request<'_>,
-        _: Option<&Value>,
-        _: &mut Notes,
-    ) -> Result<(), Failure> {
+    async fn validate(&self, _: &Request<'_>, _: Option<&Value>, _: &mut Notes) -> Result<(), Failure> {
         Ok(())
     }
 }

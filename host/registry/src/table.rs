@@ -50,12 +50,8 @@ impl Column {
     }
 
     pub fn age() -> Self {
-        Self::new(
-            "Age",
-            "string",
-            Cell::Since("metadata.creationTimestamp", "<unknown>"),
-        )
-        .about("How long ago the object was created.")
+        Self::new("Age", "string", Cell::Since("metadata.creationTimestamp", "<unknown>"))
+            .about("How long ago the object was created.")
     }
 
     /// How long ago the timestamp at a dotted path was, `<none>` where it is missing.
@@ -90,13 +86,7 @@ impl Column {
         Self::new(name, "integer", Cell::Compute(cell))
     }
 
-    pub(crate) fn printer(
-        name: &str,
-        kind: &str,
-        format: &str,
-        priority: i32,
-        path: JsonPath,
-    ) -> Self {
+    pub(crate) fn printer(name: &str, kind: &str, format: &str, priority: i32, path: JsonPath) -> Self {
         let mut column = Self::new(name, kind, Cell::JsonPath(path));
         column.format = format.into();
         column.priority = priority;
@@ -141,9 +131,7 @@ impl Column {
                     ("date", found) => since(Some(found), now).into(),
                     ("string", Value::String(_)) => found.clone(),
                     ("string", other) => plain(other).into(),
-                    ("integer", Value::Number(n)) => {
-                        n.as_i64().or_else(|| n.as_f64().map(|f| f as i64)).into()
-                    }
+                    ("integer", Value::Number(n)) => n.as_i64().or_else(|| n.as_f64().map(|f| f as i64)).into(),
                     ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
                     _ => Value::Null,
                 }
@@ -211,11 +199,7 @@ pub fn selector(selector: Option<&Value>) -> String {
     }
     for rule in list_at(selector, "matchExpressions") {
         let key = text_at(rule, "key");
-        let values = list_at(rule, "values")
-            .iter()
-            .map(plain)
-            .collect::<Vec<_>>()
-            .join(",");
+        let values = list_at(rule, "values").iter().map(plain).collect::<Vec<_>>().join(",");
         parts.push(match text_at(rule, "operator") {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),

@@ -30,12 +30,7 @@ pub(crate) async fn watch(
     options: &WatchOptions,
 ) -> Result<WatchStream, Failure> {
     let resource = registry.find(&of.gvr)?;
-    let filter = Filter::new(
-        &resource,
-        of.namespace.as_deref(),
-        &options.labels,
-        &options.fields,
-    )?;
+    let filter = Filter::new(&resource, of.namespace.as_deref(), &options.labels, &options.fields)?;
     let target = Target::new(
         of.gvr.clone(),
         of.namespace.as_deref().unwrap_or_default(),
@@ -62,10 +57,7 @@ pub(crate) async fn watch(
     let watcher = Watcher {
         registry: registry.clone(),
         resource,
-        state: opened.snapshot.map(|objects| State {
-            objects,
-            after: None,
-        }),
+        state: opened.snapshot.map(|objects| State { objects, after: None }),
         filter,
         ready: opened.first.into_iter().map(|t| t.event()).collect(),
         announce: options.send_initial_events.then_some(opened.through),
@@ -216,8 +208,7 @@ impl Watcher {
         {
             seen += 1;
             if self.filter.matches(entry, picker) {
-                self.ready
-                    .push_back(WatchEvent::Added(entry.object.clone()));
+                self.ready.push_back(WatchEvent::Added(entry.object.clone()));
             }
             if seen == 4 * BATCH {
                 last = Some(place.clone());

@@ -21,19 +21,13 @@ use crate::names;
 use crate::registry::Audited;
 use crate::resource::{Acting, Door};
 
-pub(crate) async fn write(
-    registry: &Registry,
-    caller: &Caller,
-    write: Write,
-) -> Result<Written, Failure> {
+pub(crate) async fn write(registry: &Registry, caller: &Caller, write: Write) -> Result<Written, Failure> {
     let (received, began) = (registry.now(), Instant::now());
     let verb = verb(&write.action);
     let mut notes = Notes::default();
     let result = dispatch(registry, caller, &write, verb, &mut notes).await;
     let body = match &write.action {
-        Action::Create(body) | Action::Update { body, .. } | Action::Patch { body, .. } => {
-            Some(body.as_ref())
-        }
+        Action::Create(body) | Action::Update { body, .. } | Action::Patch { body, .. } => Some(body.as_ref()),
         Action::Delete(_) | Action::DeleteCollection { .. } => None,
     };
     registry.audit(Audited {
@@ -44,9 +38,7 @@ pub(crate) async fn write(
         received,
         began,
         body,
-        outcome: result
-            .as_ref()
-            .map(|outcome| outcome.object().map(AsRef::as_ref)),
+        outcome: result.as_ref().map(|outcome| outcome.object().map(AsRef::as_ref)),
         annotations: &notes.annotations,
     });
     result.map(|outcome| Written {
@@ -81,13 +73,9 @@ async fn dispatch(
     let subresource = target.subresource.as_str();
     let door = match subresource {
         "" => None,
-        name => Some(
-            resource
-                .find_door(name)
-                .ok_or_else(|| Failure::NoSuchResource {
-                    asked: format!("{}/{name}", target.gvr),
-                })?,
-        ),
+        name => Some(resource.find_door(name).ok_or_else(|| Failure::NoSuchResource {
+            asked: format!("{}/{name}", target.gvr),
+        })?),
     };
     let allowed = match subresource {
         "" => resource.kind.verbs.iter().any(|v| v.as_str() == verb),
@@ -121,15 +109,8 @@ async fn dispatch(
         }),
         (Action::Create(body), None) => job.create(target, body, notes).await,
         (Action::Create(body), Some(Door::Act(_))) => job.act(target, body, notes).await,
-        (
-            Action::Update {
-                body,
-                preconditions,
-            },
-            None | Some(Door::Part(..)),
-        ) => {
-            job.update(target, door.as_ref(), body, preconditions, notes)
-                .await
+        (Action::Update { body, preconditions }, None | Some(Door::Part(..))) => {
+            job.update(target, door.as_ref(), body, preconditions, notes).await
         }
         (
             Action::Patch {
@@ -142,13 +123,7 @@ async fn dispatch(
             job.patch(target, door.as_ref(), *kind, body, preconditions, notes)
                 .await
         }
-        (
-            Action::Update {
-                body,
-                preconditions,
-            },
-            Some(Door::Scale(paths)),
-        ) => {
+        (Action::Update { body, preconditions }, Some(Door::Scale(paths))) => {
             let change = crate::scale::Change::Replace(body);
             crate::scale::write(&job, target, &paths, change, preconditions, notes).await
         }
@@ -164,16 +139,8 @@ async fn dispatch(
             crate::scale::write(&job, target, &paths, change, preconditions, notes).await
         }
         (Action::Delete(delete), None) => job.delete(target, delete, notes).await,
-        (
-            Action::DeleteCollection {
-                delete,
-                labels,
-                fields,
-            },
-            None,
-        ) => {
-            job.delete_collection(target, delete, labels, fields, notes)
-                .await
+        (Action::DeleteCollection { delete, labels, fields }, None) => {
+            job.delete_collection(target, delete, labels, fields, notes).await
         }
         _ => Err(not_allowed()),
     }
@@ -243,25 +210,14 @@ impl Job<'_> {
             body::default(self.resource, &mut new);
             self.prepare(door, &mut new, before, &uid, now);
         }
-        let mut claims = Claims::new(
-            &registry.inner.allocator,
-            registry.inner.options.dice.as_ref(),
-        );
+        let mut claims = Claims::new(&registry.inner.allocator, registry.inner.options.dice.as_ref());
         if let Some(claim) = rules.claim {
             claim(&mut claims, &mut new, before)?;
         }
         let mut wrong = Vec::new();
         if let Some(fields) = new.get("metadata").and_then(Value::as_object) {
-            names::validate_meta(
-                fields,
-                rules.name,
-                self.resource.kind.namespaced(),
-                &mut wrong,
-            );
-            if let Some(old) = before
-                .and_then(|o| o.get("metadata"))
-                .and_then(Value::as_object)
-            {
+            names::validate_meta(fields, rules.name, self.resource.kind.namespaced(), &mut wrong);
+            if let Some(old) = before.and_then(|o| o.get("metadata")).and_then(Value::as_object) {
                 names::validate_meta_update(fields, old, &mut wrong);
             }
         }
@@ -279,12 +235,7 @@ impl Job<'_> {
             admit.validate(&request, Some(&new), notes).await?;
         }
         if origin == Origin::Written {
-            body::track(
-                self.resource,
-                before,
-                &mut new,
-                self.hand(&target.subresource),
-            )?;
+            body::track(self.resource, before, &mut new, self.hand(&target.subresource))?;
         }
         let unchanged = before.is_some_and(|old| body::same(&new, old));
         let leaves = before.is_some_and(|old| meta::leaves(self.resource, &new, old));
@@ -333,21 +284,13 @@ impl Job<'_> {
         }
     }
 
-    pub(crate) async fn act(
-        &self,
-        target: &Target,
-        body: &Bytes,
-        notes: &mut Notes,
-    ) -> Result<Outcome, Failure> {
+    pub(crate) async fn act(&self, target: &Target, body: &Bytes, notes: &mut Notes) -> Result<Outcome, Failure> {
         let subresource = self.resource.kind.subresource(&target.subresource);
         let gvk = subresource
             .and_then(|s| s.kind.clone())
             .unwrap_or_else(|| self.resource.kind.gvk.clone());
         let Some(Door::Act(act)) = self.resource.find_door(&target.subresource) else {
-            return Err(Failure::Internal(format!(
-                "{} has no act",
-                target.subresource
-            )));
+            return Err(Failure::Internal(format!("{} has no act", target.subresource)));
         };
         let mut body = body::decode_as(&gvk, body, self.options.validation, &mut notes.warnings)?;
         meta::address_act(target, &mut body)?;

@@ -48,7 +48,11 @@ async fn once(
     wait: &mut Duration,
 ) -> Result<(), Failure> {
     let all = Collection::all(gvr.clone());
-    let mut options = ListOptions { limit: PAGE, version: ReadVersion::Any, ..ListOptions::default() };
+    let mut options = ListOptions {
+        limit: PAGE,
+        version: ReadVersion::Any,
+        ..ListOptions::default()
+    };
     let mut restarted = false;
     let mut from: ResourceVersion;
     loop {
@@ -71,7 +75,11 @@ async fn once(
         return Ok(());
     }
     loop {
-        let options = WatchOptions { from: Some(from), bookmarks: true, ..WatchOptions::default() };
+        let options = WatchOptions {
+            from: Some(from),
+            bookmarks: true,
+            ..WatchOptions::default()
+        };
         let mut events = cluster.watch(caller, &all, &options).await?;
         while let Some(event) = events.next().await {
             let said = match event? {

@@ -27,7 +27,12 @@ impl Guest {
     /// `Plugin` when nothing that serves as a policy is loaded under this name.
     pub async fn start(plugin: Arc<plugin::Plugin>, weight: Option<i64>) -> Result<Self, Failure> {
         let instance = wall::Policy::start(&plugin).await.map_err(Failure::from)?;
-        Ok(Self { plugin, instance: Some(instance), weight, revision: 0 })
+        Ok(Self {
+            plugin,
+            instance: Some(instance),
+            weight,
+            revision: 0,
+        })
     }
 
     fn answered<T>(&self, doing: &'static str, answer: Answer<T>) -> Result<T, Failure> {
@@ -49,7 +54,10 @@ impl Guest {
 }
 
 fn pod(pod: PodRef) -> wall::Pod {
-    wall::Pod { id: pod.id, class: pod.class }
+    wall::Pod {
+        id: pod.id,
+        class: pod.class,
+    }
 }
 
 #[async_trait]
@@ -59,13 +67,18 @@ impl Policy for Guest {
     }
 
     fn weight(&self) -> i64 {
-        let own = self.instance.as_ref().map_or(1, |policy| i64::from(policy.description().weight));
+        let own = self
+            .instance
+            .as_ref()
+            .map_or(1, |policy| i64::from(policy.description().weight));
         self.weight.unwrap_or(own)
     }
 
     fn points(&self) -> Points {
         self.instance.as_ref().map_or_else(Points::default, |policy| {
-            let wall::Points { filter, score, what_if, .. } = policy.points();
+            let wall::Points {
+                filter, score, what_if, ..
+            } = policy.points();
             Points { filter, score, what_if }
         })
     }

@@ -178,7 +178,11 @@ impl Pod {
 
     /// What the pod's own condition says about being scheduled, if it says no.
     pub(crate) fn said_unschedulable(&self) -> Option<&str> {
-        let said = self.status.conditions.iter().find(|c| c.kind == "PodScheduled" && c.status == "False");
+        let said = self
+            .status
+            .conditions
+            .iter()
+            .find(|c| c.kind == "PodScheduled" && c.status == "False");
         said.map(|c| c.message.as_str())
     }
 
@@ -234,20 +238,35 @@ impl Pod {
                 "SCTP" => 2,
                 _ => 0,
             });
-            w.u16(if port.host_port == 0 { port.container_port } else { port.host_port });
+            w.u16(if port.host_port == 0 {
+                port.container_port
+            } else {
+                port.host_port
+            });
             let any = port.host_ip.is_empty() || port.host_ip == "0.0.0.0" || port.host_ip == "::";
             w.u32(if any { 0 } else { taker.take(&port.host_ip) });
         });
-        w.section(tag::SPREAD, &spec.topology_spread_constraints, |w, c| self.spread(w, c, taker));
+        w.section(tag::SPREAD, &spec.topology_spread_constraints, |w, c| {
+            self.spread(w, c, taker)
+        });
         let images: Vec<u32> = spec.containers.iter().map(|c| taker.take(&c.image)).collect();
         w.section(tag::IMAGES, &images, |w, &image| w.u32(image));
         Ok(w.into_bytes())
     }
 
     fn host_ports(&self) -> impl Iterator<Item = &ContainerPort> {
-        let sidecars = self.spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+        let sidecars = self
+            .spec
+            .init_containers
+            .iter()
+            .filter(|c| c.restart_policy == "Always");
         let host_network = self.spec.host_network;
-        self.spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports).filter(move |p| p.host_port != 0 || host_network)
+        self.spec
+            .containers
+            .iter()
+            .chain(sidecars)
+            .flat_map(|c| &c.ports)
+            .filter(move |p| p.host_port != 0 || host_network)
     }
 
     /// What the pod asks for, and the same for scoring.
@@ -367,7 +386,11 @@ impl Amounts {
 /// Millicores for cpu, whole units for everything else, rounded up.
 fn amount(resource: &str, text: &str) -> Result<i64, Failure> {
     let quantity = Quantity::parse(text)?;
-    Ok(if resource == "cpu" { quantity.milli() } else { quantity.value() })
+    Ok(if resource == "cpu" {
+        quantity.milli()
+    } else {
+        quantity.value()
+    })
 }
 
 fn effect(text: &str) -> u8 {
@@ -379,7 +402,9 @@ fn effect(text: &str) -> u8 {
 }
 
 fn texts(map: &Map, taker: &mut Taker<'_>) -> Vec<(u32, u32)> {
-    map.iter().map(|(key, value)| (taker.take(key), taker.take(value))).collect()
+    map.iter()
+        .map(|(key, value)| (taker.take(key), taker.take(value)))
+        .collect()
 }
 
 fn pair(w: &mut Writer, &(key, value): &(u32, u32)) {
@@ -404,7 +429,9 @@ fn expression(key: &str, operator: &str, values: &[String], taker: &mut Taker<'_
 
 fn terms<'a>(terms: impl Iterator<Item = &'a NodeTerm>, taker: &mut Taker<'_>) -> Vec<Vec<u8>> {
     let mut side = |expressions: &[Expression], w: &mut Writer| {
-        w.list(expressions, |w, e| w.raw(&expression(&e.key, &e.operator, &e.values, taker)));
+        w.list(expressions, |w, e| {
+            w.raw(&expression(&e.key, &e.operator, &e.values, taker))
+        });
     };
     terms
         .map(|term| {
@@ -476,7 +503,12 @@ impl Node {
             w.u32(taker.take(&taint.value));
             w.u8(effect(&taint.effect));
         });
-        let images: Vec<_> = self.status.images.iter().flat_map(|i| i.names.iter().map(|n| (n, i.size_bytes))).collect();
+        let images: Vec<_> = self
+            .status
+            .images
+            .iter()
+            .flat_map(|i| i.names.iter().map(|n| (n, i.size_bytes)))
+            .collect();
         w.list(&images, |w, (name, size)| {
             w.u32(taker.take(name));
             w.i64(*size);

@@ -29,7 +29,11 @@ impl WhyNot {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".into();
         }
-        let mut reasons: Vec<String> = self.reasons.iter().map(|(text, count)| format!("{count} {text}")).collect();
+        let mut reasons: Vec<String> = self
+            .reasons
+            .iter()
+            .map(|(text, count)| format!("{count} {text}"))
+            .collect();
         reasons.sort();
         format!("0/{} nodes are available: {}.", self.nodes, reasons.join(", "))
     }
@@ -49,7 +53,11 @@ struct Link {
 
 impl Chain {
     pub fn new(policies: Vec<Box<dyn Policy>>) -> Self {
-        let links = policies.into_iter().map(|policy| Link { cursor: Cursor::default(), revision: 0, policy });
+        let links = policies.into_iter().map(|policy| Link {
+            cursor: Cursor::default(),
+            revision: 0,
+            policy,
+        });
         Self { links: links.collect() }
     }
 
@@ -105,12 +113,17 @@ impl Chain {
             }
         }
         let best = dice.among_best(&total);
-        Ok(Placement::On(left.iter().nth(best).expect("best is below the number of feasible nodes")))
+        Ok(Placement::On(
+            left.nth(best).expect("best is below the number of feasible nodes"),
+        ))
     }
 
     /// Asks the filters again, for their reasons. Only pods that fit nowhere cost this.
     async fn explain(&mut self, pod: PodRef, world: &World) -> Result<WhyNot, Failure> {
-        let mut why = WhyNot { nodes: world.live().len(), ..WhyNot::default() };
+        let mut why = WhyNot {
+            nodes: world.live().len(),
+            ..WhyNot::default()
+        };
         let mut left = world.live().clone();
         for link in self.links.iter_mut().filter(|link| link.policy.points().filter) {
             if left.is_empty() {
@@ -118,7 +131,10 @@ impl Chain {
             }
             let verdict = link.filter(pod, &left, true).await?;
             for reason in verdict.reasons {
-                let text = verdict.texts.get(usize::from(reason)).map_or("node(s) were rejected without a reason", String::as_str);
+                let text = verdict
+                    .texts
+                    .get(usize::from(reason))
+                    .map_or("node(s) were rejected without a reason", String::as_str);
                 for line in text.lines() {
                     *why.reasons.entry(line.to_owned()).or_default() += 1;
                 }
@@ -137,7 +153,7 @@ impl Link {
             self.cursor = Cursor::default();
         }
         let result = match world.since(self.cursor) {
-            Some((bytes, _)) if bytes.is_empty() => return Ok(()),
+            Some(([], _)) => return Ok(()),
             Some((bytes, end)) => self.policy.sync(bytes).await.map(|()| end),
             None => {
                 let (bytes, end) = world.everything();
@@ -160,5 +176,9 @@ impl Link {
 }
 
 fn wrong_answer(policy: &str, doing: &'static str, reason: String) -> Failure {
-    Failure::Plugin { name: policy.into(), doing, reason }
+    Failure::Plugin {
+        name: policy.into(),
+        doing,
+        reason,
+    }
 }

@@ -46,7 +46,12 @@ pub struct Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { pods: HashMap::default(), active: BTreeMap::new(), timed: BTreeSet::new(), arrivals: 0 }
+        Self {
+            pods: HashMap::default(),
+            active: BTreeMap::new(),
+            timed: BTreeSet::new(),
+            arrivals: 0,
+        }
     }
 }
 
@@ -65,7 +70,15 @@ impl<T> Queue<T> {
         }
         self.arrivals += 1;
         let rank = (Reverse(priority), self.arrivals);
-        self.pods.insert(uid.clone(), Waiting { pod, rank, tries: 0, place: Place::Active });
+        self.pods.insert(
+            uid.clone(),
+            Waiting {
+                pod,
+                rank,
+                tries: 0,
+                place: Place::Active,
+            },
+        );
         self.active.insert(rank, uid);
     }
 
@@ -119,7 +132,12 @@ impl<T> Queue<T> {
 
     /// Something changed that may help: whoever was set aside is tried again, not sooner than its back-off says.
     pub fn bring_back(&mut self, now: Instant) {
-        let aside: Vec<_> = self.pods.iter().filter(|(_, w)| matches!(w.place, Place::Aside(_))).map(|(uid, _)| uid.clone()).collect();
+        let aside: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|(_, w)| matches!(w.place, Place::Aside(_)))
+            .map(|(uid, _)| uid.clone())
+            .collect();
         for uid in aside {
             let waiting = &self.pods[&uid];
             let (rank, place, tries) = (waiting.rank, waiting.place, waiting.tries);
@@ -127,7 +145,14 @@ impl<T> Queue<T> {
             self.unlist(&uid, rank, place);
             let since = until - UNSCHEDULABLE_MAX;
             let ready = since + backoff(tries);
-            self.list(uid, if ready <= now { Place::Active } else { Place::Backoff(ready) });
+            self.list(
+                uid,
+                if ready <= now {
+                    Place::Active
+                } else {
+                    Place::Backoff(ready)
+                },
+            );
         }
     }
 
@@ -199,7 +224,10 @@ mod tests {
         queue.put(uid("a"), 0, ());
         assert_eq!(queue.pop(), Some(uid("a")));
         queue.set_aside(&uid("a"), start);
-        assert_eq!(queue.wake(start + Duration::from_secs(2)), Some(start + UNSCHEDULABLE_MAX));
+        assert_eq!(
+            queue.wake(start + Duration::from_secs(2)),
+            Some(start + UNSCHEDULABLE_MAX)
+        );
         assert_eq!(queue.pop(), None);
         queue.bring_back(start);
         assert_eq!(queue.wake(start), Some(start + BACKOFF_FIRST));

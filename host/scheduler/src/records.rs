@@ -106,7 +106,10 @@ impl Writer {
         self.u32(0);
         body(self);
         let len = self.bytes.len() - at - 4;
-        assert!(len < 1 << 24, "a record of {len} bytes does not fit its head; objects are bounded far below");
+        assert!(
+            len < 1 << 24,
+            "a record of {len} bytes does not fit its head; objects are bounded far below"
+        );
         self.bytes[at..at + 4].copy_from_slice(&(u32::from(op) | (len as u32) << 8).to_le_bytes());
     }
 

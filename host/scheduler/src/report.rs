@@ -18,9 +18,16 @@ const AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 pub(crate) enum Report {
-    Scheduled { pod: Arc<Object>, node: Arc<str> },
+    Scheduled {
+        pod: Arc<Object>,
+        node: Arc<str>,
+    },
     /// Fits nowhere, or was held up by a fault; the message says which.
-    Failed { pod: Arc<Object>, reason: &'static str, message: String },
+    Failed {
+        pod: Arc<Object>,
+        reason: &'static str,
+        message: String,
+    },
 }
 
 /// Where reports are left.
@@ -33,7 +40,9 @@ impl Reporter {
         tokio::spawn(async move {
             let slots = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
             while let Some(report) = from.recv().await {
-                let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                let Ok(slot) = slots.clone().acquire_owned().await else {
+                    return;
+                };
                 let (cluster, caller, scheduler) = (cluster.clone(), caller.clone(), scheduler.clone());
                 tokio::spawn(async move {
                     if let Err(failure) = write(&*cluster, &caller, &scheduler, report).await {
@@ -57,7 +66,12 @@ async fn write(cluster: &dyn Cluster, caller: &Caller, scheduler: &str, report: 
     match report {
         Report::Scheduled { pod, node } => {
             let message = format!("Successfully assigned {}/{} to {node}", pod.key.namespace, pod.key.name);
-            create(cluster, caller, event(&pod, scheduler, "Normal", "Scheduled", "Binding", &message, &now)).await
+            create(
+                cluster,
+                caller,
+                event(&pod, scheduler, "Normal", "Scheduled", "Binding", &message, &now),
+            )
+            .await
         }
         Report::Failed { pod, reason, message } => {
             let condition = json!({
@@ -73,12 +87,28 @@ async fn write(cluster: &dyn Cluster, caller: &Caller, scheduler: &str, report: 
                 action: Action::Patch {
                     kind: PatchKind::Strategic,
                     body: patch.to_string().into(),
-                    preconditions: Preconditions { uid: Some(pod.uid.clone()), version: None },
+                    preconditions: Preconditions {
+                        uid: Some(pod.uid.clone()),
+                        version: None,
+                    },
                 },
                 options: WriteOptions::default(),
             };
             cluster.write(caller, write).await?;
-            create(cluster, caller, event(&pod, scheduler, "Warning", "FailedScheduling", "Scheduling", &message, &now)).await
+            create(
+                cluster,
+                caller,
+                event(
+                    &pod,
+                    scheduler,
+                    "Warning",
+                    "FailedScheduling",
+                    "Scheduling",
+                    &message,
+                    &now,
+                ),
+            )
+            .await
         }
     }
 }

@@ -13,7 +13,9 @@ pub(crate) struct Resources {
 
 impl Default for Resources {
     fn default() -> Self {
-        let names = ["cpu", "memory", "ephemeral-storage", "pods"].map(String::from).to_vec();
+        let names = ["cpu", "memory", "ephemeral-storage", "pods"]
+            .map(String::from)
+            .to_vec();
         let indexes = names.iter().cloned().zip(0..).collect();
         Self { indexes, names }
     }

@@ -34,7 +34,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: "default-scheduler".into(), seed: 0, bindings: 512 }
+        Self {
+            name: "default-scheduler".into(),
+            seed: 0,
+            bindings: 512,
+        }
     }
 }
 
@@ -54,8 +58,8 @@ pub async fn run(
 ) {
     let caller = Caller::component("system:kube-scheduler", &[]);
     let (to, mut events) = mpsc::channel(EVENTS_A_TURN);
-    let feeds = [bind::nodes(), bind::pods()]
-        .map(|gvr| tokio::spawn(follow(cluster.clone(), caller.clone(), gvr, to.clone())));
+    let feeds =
+        [bind::nodes(), bind::pods()].map(|gvr| tokio::spawn(follow(cluster.clone(), caller.clone(), gvr, to.clone())));
     drop(to);
     let (done_to, mut done) = mpsc::channel(config.bindings.max(1));
     let mut scheduler = Scheduler {
@@ -74,7 +78,11 @@ pub async fn run(
         helped: 0,
         failed: hashbrown::HashMap::default(),
     };
-    info!(scheduler = scheduler.config.name, seed = scheduler.config.seed, "scheduling");
+    info!(
+        scheduler = scheduler.config.name,
+        seed = scheduler.config.seed,
+        "scheduling"
+    );
     tokio::pin!(stop);
     loop {
         let next = scheduler.turn().await;
@@ -184,7 +192,9 @@ impl Scheduler {
             if self.queue.active() == 0 {
                 return next.map_or(Next::Event, Next::At);
             }
-            let Ok(slot) = self.binders.clone().try_acquire_owned() else { return Next::Event };
+            let Ok(slot) = self.binders.clone().try_acquire_owned() else {
+                return Next::Event;
+            };
             let Some(uid) = self.queue.pop() else { break };
             self.try_one(uid, slot).await;
         }
@@ -194,7 +204,11 @@ impl Scheduler {
     async fn try_one(&mut self, uid: Uid, slot: tokio::sync::OwnedSemaphorePermit) {
         let Some(candidate) = self.queue.get(&uid) else { return };
         let (pod, object) = (candidate.pod, candidate.object.clone());
-        if let Some((_, why)) = self.failed.get(&pod.class).filter(|(at, _)| *at == self.world.helpful_changes()) {
+        if let Some((_, why)) = self
+            .failed
+            .get(&pod.class)
+            .filter(|(at, _)| *at == self.world.helpful_changes())
+        {
             let message = why.message();
             return self.unschedulable(&uid, message);
         }
@@ -212,7 +226,14 @@ impl Scheduler {
                 tokio::spawn(async move {
                     let result = bind::bind(&*cluster, &caller, &object, &node).await;
                     // The loop has gone only at a stop; the binding stands or not, and the next start reads which.
-                    let _ = done.send(Bound { uid, pod: object, node, result }).await;
+                    let _ = done
+                        .send(Bound {
+                            uid,
+                            pod: object,
+                            node,
+                            result,
+                        })
+                        .await;
                     drop(slot);
                 });
             }
@@ -236,11 +257,17 @@ impl Scheduler {
 
     /// Says why in the pod's condition, once for each new reason.
     fn tell(&mut self, uid: &Uid, reason: &'static str, message: String) {
-        let Some(candidate) = self.queue.get_mut(uid) else { return };
+        let Some(candidate) = self.queue.get_mut(uid) else {
+            return;
+        };
         if candidate.said.as_deref() == Some(message.as_str()) {
             return;
         }
-        let report = Report::Failed { pod: candidate.object.clone(), reason, message: message.clone() };
+        let report = Report::Failed {
+            pod: candidate.object.clone(),
+            reason,
+            message: message.clone(),
+        };
         if self.reporter.tell(report) {
             candidate.said = Some(message);
         }
@@ -276,7 +303,12 @@ impl Scheduler {
             Said::Synced => {
                 following.synced = true;
                 let seen = following.listing.take().unwrap_or_default();
-                let gone: Vec<_> = following.known.iter().filter(|id| !seen.contains(*id)).cloned().collect();
+                let gone: Vec<_> = following
+                    .known
+                    .iter()
+                    .filter(|id| !seen.contains(*id))
+                    .cloned()
+                    .collect();
                 for id in gone {
                     self.gone(of_pods, id);
                 }
@@ -287,7 +319,11 @@ impl Scheduler {
                 if let Some(listing) = &mut following.listing {
                     listing.insert(id.clone());
                 }
-                let heard = if of_pods { self.pod(&object) } else { self.world.put_node(&object) };
+                let heard = if of_pods {
+                    self.pod(&object)
+                } else {
+                    self.world.put_node(&object)
+                };
                 if let Err(failure) = heard {
                     warn!(object = %object.key, %failure, "left out of scheduling: it cannot be read");
                 }
@@ -336,7 +372,15 @@ impl Scheduler {
             return Ok(());
         }
         let said = pod.said_unschedulable().map(String::from);
-        self.queue.put(uid.clone(), pod.spec.priority, Candidate { object: object.clone(), pod: known, said });
+        self.queue.put(
+            uid.clone(),
+            pod.spec.priority,
+            Candidate {
+                object: object.clone(),
+                pod: known,
+                said,
+            },
+        );
         Ok(())
     }
 }

@@ -17,7 +17,11 @@ pub(crate) struct Texts {
 impl Default for Texts {
     fn default() -> Self {
         // Id 0 is the empty text and never given away.
-        Self { ids: HashMap::default(), slots: vec![None], free: Vec::new() }
+        Self {
+            ids: HashMap::default(),
+            slots: vec![None],
+            free: Vec::new(),
+        }
     }
 }
 
@@ -43,7 +47,9 @@ impl Texts {
     }
 
     pub(crate) fn give_back(&mut self, id: u32) {
-        let Some(Some((text, users))) = self.slots.get_mut(id as usize) else { return };
+        let Some(Some((text, users))) = self.slots.get_mut(id as usize) else {
+            return;
+        };
         *users -= 1;
         if *users == 0 {
             let text = text.clone();

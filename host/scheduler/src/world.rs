@@ -96,7 +96,11 @@ impl World {
     /// `Internal` when the node does not read as one; it is left as it was.
     pub fn put_node(&mut self, object: &Object) -> Result<(), Failure> {
         let node: Node = object.parse()?;
-        let mut taker = Taker { texts: &mut self.texts, log: &mut self.log, used: Vec::new() };
+        let mut taker = Taker {
+            texts: &mut self.texts,
+            log: &mut self.log,
+            used: Vec::new(),
+        };
         let record = node.write(&mut taker, &mut self.resources);
         let texts = taker.used;
         let record = match record {
@@ -128,7 +132,9 @@ impl World {
 
     pub fn remove_node(&mut self, name: &str) {
         let Some(slot) = self.slot(name) else { return };
-        let Some(node) = self.nodes[slot as usize].as_mut() else { return };
+        let Some(node) = self.nodes[slot as usize].as_mut() else {
+            return;
+        };
         if node.record.take().is_none() {
             return;
         }
@@ -150,13 +156,20 @@ impl World {
         }
         let name: Arc<str> = name.into();
         self.by_name.insert(name.clone(), slot);
-        self.nodes[slot as usize] = Some(NodeEntry { name, record: None, texts: Vec::new(), pods: 0 });
+        self.nodes[slot as usize] = Some(NodeEntry {
+            name,
+            record: None,
+            texts: Vec::new(),
+            pods: 0,
+        });
         slot
     }
 
     fn free_if_empty(&mut self, slot: u32) {
         let entry = &mut self.nodes[slot as usize];
-        if entry.as_ref().is_some_and(|node| node.record.is_none() && node.pods == 0)
+        if entry
+            .as_ref()
+            .is_some_and(|node| node.record.is_none() && node.pods == 0)
             && let Some(node) = entry.take()
         {
             self.by_name.remove(&node.name);
@@ -174,7 +187,11 @@ impl World {
 
     /// The pod's class and id, for a pod that is waiting or on a node. A pod whose wishes changed is a new class.
     pub(crate) fn know(&mut self, uid: &Uid, pod: &Pod) -> Result<PodRef, Failure> {
-        let mut taker = Taker { texts: &mut self.texts, log: &mut self.log, used: Vec::new() };
+        let mut taker = Taker {
+            texts: &mut self.texts,
+            log: &mut self.log,
+            used: Vec::new(),
+        };
         let bytes = pod.write_class(&mut taker, &mut self.resources);
         let texts = taker.used;
         let bytes = match bytes {
@@ -211,7 +228,12 @@ impl World {
                 self.next_id
             }
         };
-        let entry = PodEntry { id, class, slot: old.and_then(|o| o.slot), terminating: old.is_some_and(|o| o.terminating) };
+        let entry = PodEntry {
+            id,
+            class,
+            slot: old.and_then(|o| o.slot),
+            terminating: old.is_some_and(|o| o.terminating),
+        };
         self.pods.insert(key, entry);
         if let Some(old) = old.filter(|old| old.class != class) {
             if let Some(slot) = old.slot.filter(|&slot| self.live.contains(slot)) {
@@ -230,7 +252,11 @@ impl World {
         if (old.slot, old.terminating) == (Some(slot), terminating) {
             return;
         }
-        let pod = PodEntry { slot: Some(slot), terminating, ..old };
+        let pod = PodEntry {
+            slot: Some(slot),
+            terminating,
+            ..old
+        };
         self.pods.insert(key, pod);
         if old.slot != Some(slot) {
             self.node_mut(slot).pods += 1;
@@ -245,7 +271,9 @@ impl World {
 
     /// The binding did not come about: the pod waits again, and its place is free.
     pub fn forget(&mut self, uid: &Uid) {
-        let Some(pod) = self.pods.get_mut(&key_of(uid)) else { return };
+        let Some(pod) = self.pods.get_mut(&key_of(uid)) else {
+            return;
+        };
         let id = pod.id;
         if let Some(slot) = pod.slot.take() {
             if self.live.contains(slot) {
@@ -257,7 +285,9 @@ impl World {
     }
 
     fn node_mut(&mut self, slot: u32) -> &mut NodeEntry {
-        self.nodes[slot as usize].as_mut().expect("a slot with pods has its entry")
+        self.nodes[slot as usize]
+            .as_mut()
+            .expect("a slot with pods has its entry")
     }
 
     fn leave(&mut self, slot: u32) {
@@ -381,7 +411,8 @@ fn key_of(uid: &Uid) -> u128 {
     if digits == 32 {
         return value;
     }
-    text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    })
+    text.bytes()
+        .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+            (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        })
 }

@@ -21,7 +21,10 @@ use native::Native;
 #[tokio::test]
 async fn stories() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/scheduler"));
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(!files.is_empty());
     let mut wrong = Vec::new();
@@ -34,7 +37,11 @@ async fn stories() {
             wrong.push(format!("{}:\n{after}", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "these stories end otherwise now (BLESS=1 rewrites them):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "these stories end otherwise now (BLESS=1 rewrites them):\n{}",
+        wrong.join("\n")
+    );
 }
 
 /// Tells a story again with the answers of today.
@@ -68,8 +75,16 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        let chain = Chain::new(vec![Box::new(Native::<scheduler_default::DefaultPolicy>::new("default", 1))]);
-        Self { world: World::default(), chain, dice: Dice::new(1), pods: BTreeMap::new(), told: String::new() }
+        let chain = Chain::new(vec![Box::new(Native::<scheduler_default::DefaultPolicy>::new(
+            "default", 1,
+        ))]);
+        Self {
+            world: World::default(),
+            chain,
+            dice: Dice::new(1),
+            pods: BTreeMap::new(),
+            told: String::new(),
+        }
     }
 
     async fn happen(&mut self, line: &str) {
@@ -98,7 +113,10 @@ impl Story {
     async fn run(&mut self) {
         // A pod whose node is gone is waiting again, as if its controller had made it anew.
         for (object, node) in self.pods.values_mut() {
-            if node.as_ref().is_some_and(|n| !self.world.slot(n).is_some_and(|s| self.world.live().contains(s))) {
+            if node
+                .as_ref()
+                .is_some_and(|n| !self.world.slot(n).is_some_and(|s| self.world.live().contains(s)))
+            {
                 self.world.remove_pod(&object.uid);
                 *node = None;
             }
@@ -197,5 +215,9 @@ fn pod(app: &str, n: usize, what: &[&str]) -> Arc<Object> {
     }
     spec["containers"] = json!([container]);
     let meta = json!({ "name": name, "namespace": "default", "uid": format!("pod-{name}"), "labels": { "app": app } });
-    object("Pod", "pods", json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec }))
+    object(
+        "Pod",
+        "pods",
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec }),
+    )
 }

@@ -53,8 +53,7 @@ fn main() {
         resets: &["status"],
     };
     let (first, second) = (config(3, "a"), config(4, "b"));
-    let mut live = apply::apply(&deployment, None, &first, writer("kubectl"), false, &key)
-        .expect("a first apply");
+    let mut live = apply::apply(&deployment, None, &first, writer("kubectl"), false, &key).expect("a first apply");
     deployment.conform(&mut live).expect("it fits");
     let again = || {
         apply::apply(
@@ -75,13 +74,11 @@ fn main() {
     new["spec"]["replicas"] = 9.into();
     let track = || {
         let mut new = new.clone();
-        apply::track_update(&deployment, Some(&live), &mut new, writer("scaler"))
-            .expect("it is tracked");
+        apply::track_update(&deployment, Some(&live), &mut new, writer("scaler")).expect("it is tracked");
         black_box(new);
     };
     println!("track an update of it: {:.1} µs", time(track));
-    let patch =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "c"}]}}}});
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "c"}]}}}});
     let merge = || {
         let mut value = live.clone();
         strategic::merge(&deployment, &mut value, black_box(&patch)).expect("it merges");

@@ -128,9 +128,7 @@ pub fn apply(
         Err(conflicts) => {
             let rest = merge.not_of_client_side_apply(conflicts);
             match rest.is_empty() {
-                true => merge
-                    .run(true)
-                    .map_err(|conflicts| refusal(&conflicts, key))?,
+                true => merge.run(true).map_err(|conflicts| refusal(&conflicts, key))?,
                 false => return Err(refusal(&rest, key)),
             }
         }
@@ -148,18 +146,10 @@ pub fn apply(
 ///
 /// # Errors
 /// [`Failure::BadRequest`] if the kind's own blank form cannot be made; never for what stands in `new`.
-pub fn track_update(
-    schema: &Schema,
-    live: Option<&Value>,
-    new: &mut Value,
-    writer: Writer<'_>,
-) -> Result<(), Failure> {
+pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) -> Result<(), Failure> {
     let mut before = live.cloned().map_or_else(|| blank(schema), Ok)?;
-    let sent = new
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array);
-    let resets = writer.subresource.is_empty()
-        && sent.is_some_and(|sent| sent.len() == 1 && sent[0] == json!({}));
+    let sent = new.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let resets = writer.subresource.is_empty() && sent.is_some_and(|sent| sent.len() == 1 && sent[0] == json!({}));
     let mut owners = if writer.subresource.is_empty() {
         read_owners(new)
     } else {
@@ -174,14 +164,10 @@ pub fn track_update(
         return Ok(());
     }
     reconcile(schema, &mut owners);
-    let compared =
-        Comparison::of(schema.root(), &before, new).without(&Set::of_names(writer.resets));
+    let compared = Comparison::of(schema.root(), &before, new).without(&Set::of_names(writer.resets));
     let changed = compared.modified.union(&compared.added);
     for entry in owners.values_mut() {
-        entry.fields = entry
-            .fields
-            .difference(&changed)
-            .difference(&compared.removed);
+        entry.fields = entry.fields.difference(&changed).difference(&compared.removed);
     }
     let fields = owned(changed).deep_difference(&Set::of_names(writer.resets));
     if !fields.is_empty() {
@@ -210,20 +196,14 @@ fn check_config(schema: &Schema, config: &Value, key: &ObjectKey) -> Result<(), 
     let wanted = version(schema);
     let word = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if word("apiVersion") != wanted || word("kind") != schema.gvk().kind {
-        let says = format!(
-            "invalid object type: {}, Kind={}",
-            word("apiVersion"),
-            word("kind")
-        );
+        let says = format!("invalid object type: {}, Kind={}", word("apiVersion"), word("kind"));
         return Err(Failure::BadRequest(says));
     }
     if config
         .pointer("/metadata/managedFields")
         .is_some_and(|managed| !managed.is_null())
     {
-        return Err(Failure::BadRequest(
-            "metadata.managedFields must be nil".into(),
-        ));
+        return Err(Failure::BadRequest("metadata.managedFields must be nil".into()));
     }
     typed::check(Some(schema.root()), config, "").map_err(|says| {
         let place = if key.namespace.is_empty() {
@@ -259,10 +239,7 @@ impl Merge<'_> {
         let last = owners.remove(&self.owner);
         let wanted = typed::fields(root, self.config).deep_difference(&ignored);
         let version = version(self.schema);
-        let time = last
-            .as_ref()
-            .map(|entry| entry.time.clone())
-            .unwrap_or_default();
+        let time = last.as_ref().map(|entry| entry.time.clone()).unwrap_or_default();
         owners.insert(
             self.owner.clone(),
             Entry {
@@ -310,9 +287,7 @@ impl Merge<'_> {
             .fold(Set::default(), |all, entry| all.union(&entry.fields))
             .with_structs(root);
         // Add back what anybody owns …
-        let kept = typed::fields(root, &pruned)
-            .with_structs(root)
-            .union(&managed);
+        let kept = typed::fields(root, &pruned).with_structs(root).union(&managed);
         pruned = typed::remove(root, merged, &all.difference(&kept));
         // … and what the writer did not own, though it was inside of something it did.
         let kept = typed::fields(root, &pruned).with_structs(root);
@@ -331,8 +306,7 @@ impl Merge<'_> {
             .and_then(|text| serde_json::from_str(text).ok());
         let version = version(self.schema);
         let Some(applied) = applied.filter(|applied| {
-            self.writer.manager == "kubectl"
-                && applied.get("apiVersion").and_then(Value::as_str) == Some(&version)
+            self.writer.manager == "kubectl" && applied.get("apiVersion").and_then(Value::as_str) == Some(&version)
         }) else {
             return conflicts;
         };
@@ -353,10 +327,7 @@ impl Merge<'_> {
 /// `Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: .spec.replicas`.
 fn refusal(conflicts: &[Conflict], key: &ObjectKey) -> Failure {
     let reason = match conflicts {
-        [(owner, path)] => format!(
-            "Apply failed with 1 conflict: conflict with {}: {path}",
-            owner.shown()
-        ),
+        [(owner, path)] => format!("Apply failed with 1 conflict: conflict with {}: {path}", owner.shown()),
         many => {
             let mut lines = Vec::new();
             let mut last: Option<&Owner> = None;
@@ -367,11 +338,7 @@ fn refusal(conflicts: &[Conflict], key: &ObjectKey) -> Failure {
                 lines.push(format!("- {path}"));
                 last = Some(owner);
             }
-            format!(
-                "Apply failed with {} conflicts: {}",
-                many.len(),
-                lines.join("\n")
-            )
+            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
         }
     };
     let cause = |(owner, path): &Conflict| Cause {
@@ -435,13 +402,7 @@ fn read_owners(object: &Value) -> Owners {
         .into_iter()
         .flatten()
     {
-        let text = |name: &str| {
-            entry
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let by_update = match text("operation").as_str() {
             "Update" => true,
             "Apply" => false,
@@ -451,11 +412,7 @@ fn read_owners(object: &Value) -> Owners {
         let owner = Owner {
             by_update,
             manager: text("manager"),
-            version: if by_update {
-                version.clone()
-            } else {
-                String::new()
-            },
+            version: if by_update { version.clone() } else { String::new() },
             subresource: text("subresource"),
         };
         let fields = Set::from_v1(entry.get("fieldsV1").unwrap_or(&Value::Null));
@@ -493,10 +450,7 @@ fn write_owners(object: &mut Value, owners: Owners) {
             }
         };
         put("manager", owner.manager);
-        put(
-            "operation",
-            if owner.by_update { "Update" } else { "Apply" }.to_owned(),
-        );
+        put("operation", if owner.by_update { "Update" } else { "Apply" }.to_owned());
         put("apiVersion", entry.version);
         put("time", entry.time);
         put("fieldsType", "FieldsV1".to_owned());

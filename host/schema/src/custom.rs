@@ -7,9 +7,7 @@ use ahash::AHashMap;
 use model::{Cause, Failure, Gvk};
 use serde_json::{Map, Value};
 
-use crate::form::{
-    AS_SENT, Field, Form, List, Node, OMIT_EMPTY, POINTER, Relation, Scalar, Span, Struct,
-};
+use crate::form::{AS_SENT, Field, Form, List, Node, OMIT_EMPTY, POINTER, Relation, Scalar, Span, Struct};
 use crate::rules::{Checks, Pattern, Rules, scalar_of};
 use crate::{Schema, Table};
 
@@ -45,8 +43,7 @@ impl Schema {
 
     /// A kind of which nothing is known but that it is an object: all is kept.
     pub fn untyped(gvk: Gvk) -> Schema {
-        let schema =
-            serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let schema = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         Self::from_crd(&schema, gvk).expect("the schema is a constant")
     }
 }
@@ -110,12 +107,9 @@ impl Compiler {
                     .filter(|v| v.is_object() || v.as_bool() == Some(true))
                 {
                     let value = match values {
-                        Value::Object(_) => self.node(
-                            values,
-                            &format!("{path}.additionalProperties"),
-                            depth + 1,
-                            false,
-                        ),
+                        Value::Object(_) => {
+                            self.node(values, &format!("{path}.additionalProperties"), depth + 1, false)
+                        }
                         _ => self.push(Node::Any, None),
                     };
                     return self.push(Node::Map { value, atomic }, Some(rules));
@@ -128,10 +122,8 @@ impl Compiler {
                 let item = match schema.get("items") {
                     Some(items) => self.node(items, &format!("{path}.items"), depth + 1, false),
                     None => {
-                        self.causes.push(Cause::required(
-                            format!("{path}.items"),
-                            "must be specified",
-                        ));
+                        self.causes
+                            .push(Cause::required(format!("{path}.items"), "must be specified"));
                         self.push(Node::Any, None)
                     }
                 };
@@ -152,31 +144,15 @@ impl Compiler {
         }
     }
 
-    fn members(
-        &mut self,
-        schema: &Value,
-        path: &str,
-        depth: usize,
-        object: bool,
-        atomic: bool,
-        open: bool,
-    ) -> Struct {
+    fn members(&mut self, schema: &Value, path: &str, depth: usize, object: bool, atomic: bool, open: bool) -> Struct {
         let empty = Map::new();
-        let properties = schema
-            .get("properties")
-            .and_then(Value::as_object)
-            .unwrap_or(&empty);
+        let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
         let mut fields = Vec::with_capacity(properties.len() + 3);
         for (name, property) in properties {
             if object && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
                 continue;
             }
-            let node = self.node(
-                property,
-                &format!("{path}.properties[{name}]"),
-                depth + 1,
-                false,
-            );
+            let node = self.node(property, &format!("{path}.properties[{name}]"), depth + 1, false);
             let default = match property.get("default") {
                 Some(default) => self.span(&default.to_string()),
                 None => Span::default(),
@@ -222,14 +198,8 @@ impl Compiler {
     }
 
     fn list(&mut self, schema: &Value, item: u32, path: &str) -> List {
-        let keys = schema
-            .get("x-kubernetes-list-map-keys")
-            .and_then(Value::as_array);
-        let keys: Vec<&str> = keys
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+        let keys: Vec<&str> = keys.into_iter().flatten().filter_map(Value::as_str).collect();
         let kind = schema
             .get("x-kubernetes-list-type")
             .and_then(Value::as_str)
@@ -240,10 +210,8 @@ impl Compiler {
             "map" if !keys.is_empty() => Relation::Map,
             "map" => {
                 let says = "must not be empty if x-kubernetes-list-type is map";
-                self.causes.push(Cause::required(
-                    format!("{path}.x-kubernetes-list-map-keys"),
-                    says,
-                ));
+                self.causes
+                    .push(Cause::required(format!("{path}.x-kubernetes-list-map-keys"), says));
                 Relation::Atomic
             }
             other => {
@@ -343,18 +311,8 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
     let flag = |name: &str| schema.get(name).and_then(Value::as_bool).unwrap_or(false);
     let count = |name: &str| schema.get(name).and_then(Value::as_u64);
     let number = |name: &str| schema.get(name).and_then(Value::as_f64);
-    let list = |name: &str| {
-        schema
-            .get(name)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let kind = match schema
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
+    let list = |name: &str| schema.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let kind = match schema.get("type").and_then(Value::as_str).unwrap_or_default() {
         "object" => "object",
         "array" => "array",
         "string" => "string",
@@ -422,10 +380,7 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
 
 impl Checks {
     fn any(&self) -> bool {
-        !(self.required.is_empty()
-            && self.choices.is_empty()
-            && self.format.is_empty()
-            && self.junctions.is_empty())
+        !(self.required.is_empty() && self.choices.is_empty() && self.format.is_empty() && self.junctions.is_empty())
             || self.minimum.is_some()
             || self.maximum.is_some()
             || self.multiple_of.is_some()

@@ -16,11 +16,7 @@ use crate::place::Place;
 pub(crate) type Mistake = String;
 
 /// Brings `value` into the form of `of`. `unknown` gathers `unknown field "…"`.
-pub(crate) fn conform(
-    of: Type<'_>,
-    value: &mut Value,
-    unknown: &mut Vec<String>,
-) -> Result<(), Mistake> {
+pub(crate) fn conform(of: Type<'_>, value: &mut Value, unknown: &mut Vec<String>) -> Result<(), Mistake> {
     Walk { unknown }.value(of, value, &Place::Root, "")
 }
 
@@ -30,13 +26,7 @@ struct Walk<'w> {
 
 impl Walk<'_> {
     /// `owner`: the innermost struct around the place, for Go's wording.
-    fn value(
-        &mut self,
-        of: Type<'_>,
-        value: &mut Value,
-        place: &Place<'_>,
-        owner: &str,
-    ) -> Result<(), Mistake> {
+    fn value(&mut self, of: Type<'_>, value: &mut Value, place: &Place<'_>, owner: &str) -> Result<(), Mistake> {
         // What is validated later is not judged here.
         if of.rules().is_some() && (of.scalar().is_some() || !shaped_alike(of.node(), value)) {
             return Ok(());
@@ -72,16 +62,8 @@ impl Walk<'_> {
         }
     }
 
-    fn members(
-        &mut self,
-        of: Type<'_>,
-        members: &mut Map<String, Value>,
-        place: &Place<'_>,
-    ) -> Result<(), Mistake> {
-        let name = of
-            .name()
-            .and_then(|name| name.rsplit('.').next())
-            .unwrap_or_default();
+    fn members(&mut self, of: Type<'_>, members: &mut Map<String, Value>, place: &Place<'_>) -> Result<(), Mistake> {
+        let name = of.name().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
         let Node::Struct(shape) = of.node() else {
             return Ok(());
         };
@@ -106,8 +88,7 @@ impl Walk<'_> {
                 continue;
             }
             self.value(member.of(), value, &here, name)?;
-            let omits =
-                member.omits_empty() && !matches!(member.of().node(), Node::Struct(_) | Node::Any);
+            let omits = member.omits_empty() && !matches!(member.of().node(), Node::Struct(_) | Node::Any);
             if !member.is_pointer() && (omits || member.has(OMIT_ZERO)) && is_empty(value) {
                 gone.push(key.clone());
             }
@@ -145,11 +126,7 @@ fn written_anyway(member: Member<'_>) -> Option<Value> {
         Node::Scalar(scalar) => {
             matches!(
                 scalar,
-                Scalar::Time
-                    | Scalar::MicroTime
-                    | Scalar::Quantity
-                    | Scalar::IntOrString
-                    | Scalar::Duration
+                Scalar::Time | Scalar::MicroTime | Scalar::Quantity | Scalar::IntOrString | Scalar::Duration
             )
         }
         Node::Map { .. } | Node::List(_) => false,
@@ -198,19 +175,11 @@ fn is_empty(value: &Value) -> bool {
 fn scalar(kind: Scalar, value: &mut Value, place: &Place<'_>, owner: &str) -> Result<(), Mistake> {
     let wrong = |value: &Value| Err(mismatch_scalar(kind, value, place, owner));
     match (kind, &mut *value) {
-        (Scalar::Text, Value::String(_))
-        | (Scalar::Flag, Value::Bool(_))
-        | (Scalar::Real, Value::Number(_)) => Ok(()),
+        (Scalar::Text, Value::String(_)) | (Scalar::Flag, Value::Bool(_)) | (Scalar::Real, Value::Number(_)) => Ok(()),
         (Scalar::Whole, Value::Number(number)) if number.as_i64().is_some() => Ok(()),
-        (Scalar::Int32, Value::Number(number))
-            if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) =>
-        {
-            Ok(())
-        }
+        (Scalar::Int32, Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
         (Scalar::IntOrString, Value::String(_)) => Ok(()),
-        (Scalar::IntOrString, Value::Number(number))
-            if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) =>
-        {
+        (Scalar::IntOrString, Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
             Ok(())
         }
         (Scalar::Bytes, Value::String(text)) => base64_complaint(text).map_or(Ok(()), Err),
@@ -219,9 +188,7 @@ fn scalar(kind: Scalar, value: &mut Value, place: &Place<'_>, owner: &str) -> Re
             Ok(())
         }
         (Scalar::Quantity, Value::Number(number)) => {
-            *value = Quantity::normalize(&number.to_string())
-                .map_err(str::to_owned)?
-                .into();
+            *value = Quantity::normalize(&number.to_string()).map_err(str::to_owned)?.into();
             Ok(())
         }
         (Scalar::Time, Value::String(text)) => {
@@ -294,9 +261,7 @@ fn told(wanted: &str, value: &Value, place: &Place<'_>, owner: &str) -> Mistake 
     if members.is_empty() {
         return format!("json: cannot unmarshal {found} into Go value of type {wanted}");
     }
-    format!(
-        "json: cannot unmarshal {found} into Go struct field {owner}.{members} of type {wanted}"
-    )
+    format!("json: cannot unmarshal {found} into Go struct field {owner}.{members} of type {wanted}")
 }
 
 fn go_type(of: Type<'_>) -> String {
@@ -304,15 +269,8 @@ fn go_type(of: Type<'_>) -> String {
         Node::Any => "interface {}".into(),
         Node::Scalar(scalar) => go_scalar(*scalar).into(),
         // `core/v1.Container` is `v1.Container` to Go.
-        Node::Struct(_) => of
-            .name()
-            .and_then(|n| n.rsplit('/').next())
-            .unwrap_or("struct")
-            .into(),
-        Node::Map { .. } => format!(
-            "map[string]{}",
-            of.values().map(go_type).unwrap_or_default()
-        ),
+        Node::Struct(_) => of.name().and_then(|n| n.rsplit('/').next()).unwrap_or("struct").into(),
+        Node::Map { .. } => format!("map[string]{}", of.values().map(go_type).unwrap_or_default()),
         Node::List(_) => format!("[]{}", of.item().map(go_type).unwrap_or_default()),
     }
 }

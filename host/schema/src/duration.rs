@@ -32,10 +32,7 @@ fn parse(text: &str) -> Option<i64> {
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
-        let digits = |text: &str| {
-            text.find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(text.len())
-        };
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (whole, after) = rest.split_at(digits(rest));
         let (fraction, after) = match after.strip_prefix('.') {
             Some(after) => after.split_at(digits(after)),
@@ -49,17 +46,11 @@ fn parse(text: &str) -> Option<i64> {
             .unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         let (_, unit) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        let whole: i128 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().ok()?
-        };
+        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
         total = total.checked_add(whole.checked_mul(*unit)?)?;
         let fraction = &fraction[..fraction.len().min(18)];
         if !fraction.is_empty() {
-            total = total.checked_add(
-                fraction.parse::<i128>().ok()? * unit / 10i128.pow(fraction.len() as u32),
-            )?;
+            total = total.checked_add(fraction.parse::<i128>().ok()? * unit / 10i128.pow(fraction.len() as u32))?;
         }
         rest = after;
     }
@@ -113,11 +104,7 @@ mod tests {
             assert_eq!(normalize(sent).as_deref(), Ok(served), "{sent}");
         }
         for bad in ["", "1", "x", "1d", "1h-2m", "99999999999h"] {
-            assert_eq!(
-                normalize(bad),
-                Err(format!("time: invalid duration {bad:?}")),
-                "{bad}"
-            );
+            assert_eq!(normalize(bad), Err(format!("time: invalid duration {bad:?}")), "{bad}");
         }
     }
 }

@@ -37,13 +37,8 @@ impl Element {
     fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("f", _) => Some(Self(text.into())),
-            ("i", at) => at
-                .parse::<i64>()
-                .ok()
-                .map(|at| Self(format_compact!("i:{at}"))),
-            ("v", json) => serde_json::from_str(json)
-                .ok()
-                .map(|value| Self::value(&value)),
+            ("i", at) => at.parse::<i64>().ok().map(|at| Self(format_compact!("i:{at}"))),
+            ("v", json) => serde_json::from_str(json).ok().map(|value| Self::value(&value)),
             ("k", json) => serde_json::from_str(json).ok().map(|keys| Self::key(&keys)),
             _ => None,
         }
@@ -62,10 +57,7 @@ impl fmt::Display for Element {
             Some(("v", value)) => write!(f, "[={value}]"),
             Some(("k", keys)) => {
                 let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-                let keys: Vec<String> = keys
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
+                let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 write!(f, "[{}]", keys.join(","))
             }
             _ => write!(f, "[{}]", self.0.trim_start_matches("i:")),
@@ -117,11 +109,7 @@ impl Set {
     pub(crate) fn of_names(paths: &[&str]) -> Self {
         let mut set = Set::default();
         for path in paths {
-            let path: Vec<Element> = path
-                .split('.')
-                .filter(|p| !p.is_empty())
-                .map(Element::field)
-                .collect();
+            let path: Vec<Element> = path.split('.').filter(|p| !p.is_empty()).map(Element::field).collect();
             set.insert(&path);
         }
         set
@@ -241,8 +229,7 @@ impl Set {
                 }
                 None => of.and_then(Type::item),
             };
-            set.children
-                .insert(element.clone(), child.with_structs(below));
+            set.children.insert(element.clone(), child.with_structs(below));
         }
         set
     }
@@ -255,11 +242,7 @@ impl Set {
     }
 
     fn gather(&self, prefix: &str, paths: &mut Vec<String>) {
-        paths.extend(
-            self.members
-                .iter()
-                .map(|element| format!("{prefix}{element}")),
-        );
+        paths.extend(self.members.iter().map(|element| format!("{prefix}{element}")));
         for (element, child) in &self.children {
             child.gather(&format!("{prefix}{element}"), paths);
         }

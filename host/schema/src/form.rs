@@ -151,10 +151,7 @@ impl<'f> Type<'f> {
     }
 
     pub(crate) fn at(self, id: u32) -> Type<'f> {
-        Type {
-            form: self.form,
-            id,
-        }
+        Type { form: self.form, id }
     }
 
     pub(crate) fn rules(self) -> Option<&'f Rules> {
@@ -195,10 +192,7 @@ impl<'f> Type<'f> {
             Node::Struct(s) => &self.form.fields[s.first as usize..(s.first + s.count) as usize],
             _ => &[],
         };
-        fields.iter().map(move |field| Member {
-            form: self.form,
-            field,
-        })
+        fields.iter().map(move |field| Member { form: self.form, field })
     }
 
     /// A struct's member.
@@ -207,9 +201,7 @@ impl<'f> Type<'f> {
             return None;
         };
         let fields = &self.form.fields[s.first as usize..(s.first + s.count) as usize];
-        let at = fields
-            .binary_search_by(|f| self.form.str(f.name).cmp(name))
-            .ok()?;
+        let at = fields.binary_search_by(|f| self.form.str(f.name).cmp(name)).ok()?;
         Some(Member {
             form: self.form,
             field: &fields[at],
@@ -262,9 +254,7 @@ impl<'f> Type<'f> {
     /// Of a map list.
     pub fn keys(self) -> impl Iterator<Item = &'f str> {
         let keys = match self.node() {
-            Node::List(list) => {
-                &self.form.keys[list.first_key as usize..(list.first_key + list.keys) as usize]
-            }
+            Node::List(list) => &self.form.keys[list.first_key as usize..(list.first_key + list.keys) as usize],
             _ => &[],
         };
         keys.iter().map(move |key| self.form.str(*key))
@@ -326,11 +316,7 @@ impl<'f> Member<'f> {
 
     /// The numbers of the messages around it in protobuf, outermost first, where Go inlines a struct.
     pub fn within(self) -> impl Iterator<Item = u32> {
-        self.field
-            .within
-            .into_iter()
-            .filter(|n| *n > 0)
-            .map(u32::from)
+        self.field.within.into_iter().filter(|n| *n > 0).map(u32::from)
     }
 
     pub fn is_pointer(self) -> bool {

@@ -95,9 +95,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 twice: self.twice,
             })?;
             if values.contains_key(&key) && self.twice.borrow().len() < MOST_PROBLEMS {
-                self.twice
-                    .borrow_mut()
-                    .push(format!("duplicate field \"{place}\""));
+                self.twice.borrow_mut().push(format!("duplicate field \"{place}\""));
             }
             values.insert(key, value);
         }

@@ -12,21 +12,13 @@ const MOST_OPERATIONS: usize = 10_000;
 /// [`Failure::BadRequest`] for a patch that is none, [`Failure::TooLarge`] for a very long one, and [`Failure::Invalid`] of
 /// the object (`gvk`, `name`), with the operation's place in the patch, when a test fails or a path is not there.
 pub fn json_patch(target: &mut Value, patch: &Value, gvk: &Gvk, name: &str) -> Result<(), Failure> {
-    if patch
-        .as_array()
-        .is_some_and(|list| list.len() > MOST_OPERATIONS)
-    {
-        return Err(Failure::TooLarge {
-            limit: MOST_OPERATIONS,
-        });
+    if patch.as_array().is_some_and(|list| list.len() > MOST_OPERATIONS) {
+        return Err(Failure::TooLarge { limit: MOST_OPERATIONS });
     }
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
     json_patch::patch(target, &operations).map_err(|error| {
-        let operation = patch
-            .get(error.operation)
-            .map(Value::to_string)
-            .unwrap_or_default();
+        let operation = patch.get(error.operation).map(Value::to_string).unwrap_or_default();
         let cause = Cause::invalid(
             format!("patch[{}]", error.operation),
             operation,
@@ -60,11 +52,8 @@ mod tests {
         assert_eq!(value, json!({"a": [2, 3], "e": {"c/d": 2}}));
 
         let before = value.clone();
-        let patch =
-            json!([{"op": "remove", "path": "/a/0"}, {"op": "test", "path": "/e", "value": 1}]);
-        let failure = json_patch(&mut value, &patch, &gvk, "web")
-            .unwrap_err()
-            .to_string();
+        let patch = json!([{"op": "remove", "path": "/a/0"}, {"op": "test", "path": "/e", "value": 1}]);
+        let failure = json_patch(&mut value, &patch, &gvk, "web").unwrap_err().to_string();
         assert!(
             failure.contains("\"web\" is invalid: patch[1]: Invalid value: {\"op\":\"test\""),
             "{failure}"

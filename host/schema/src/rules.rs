@@ -91,11 +91,7 @@ pub(crate) fn check(of: Type<'_>, value: &Value, path: &str, causes: &mut Vec<Ca
         }
         if rules.embedded {
             for name in ["apiVersion", "kind"] {
-                if value
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .is_none_or(str::is_empty)
-                {
+                if value.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
                     causes.push(Cause::required(child(path, name), "must not be empty"));
                 }
             }
@@ -188,42 +184,27 @@ fn wrong_type(path: &str, wanted: &str, value: &Value) -> Cause {
 impl Checks {
     fn check(&self, value: &Value, path: &str, causes: &mut Vec<Cause>) {
         let mut says = |value: &Value, rule: String| {
-            causes.push(Cause::invalid(
-                path,
-                value,
-                &format!("{path} in body {rule}"),
-            ));
+            causes.push(Cause::invalid(path, value, &format!("{path} in body {rule}")));
         };
         if let Some(number) = value.as_f64().filter(|_| value.is_number()) {
             match self.minimum {
-                Some((bound, true)) if number <= bound => {
-                    says(value, format!("should be greater than {bound}"))
-                }
+                Some((bound, true)) if number <= bound => says(value, format!("should be greater than {bound}")),
                 Some((bound, false)) if number < bound => {
                     says(value, format!("should be greater than or equal to {bound}"))
                 }
                 _ => {}
             }
             match self.maximum {
-                Some((bound, true)) if number >= bound => {
-                    says(value, format!("should be less than {bound}"))
-                }
+                Some((bound, true)) if number >= bound => says(value, format!("should be less than {bound}")),
                 Some((bound, false)) if number > bound => {
                     says(value, format!("should be less than or equal to {bound}"))
                 }
                 _ => {}
             }
-            if let Some(factor) = self
-                .multiple_of
-                .filter(|factor| (number / factor).fract() != 0.0)
-            {
+            if let Some(factor) = self.multiple_of.filter(|factor| (number / factor).fract() != 0.0) {
                 says(value, format!("should be a multiple of {factor}"));
             }
-            if self.format == "int32"
-                && value
-                    .as_i64()
-                    .is_some_and(|number| i32::try_from(number).is_err())
-            {
+            if self.format == "int32" && value.as_i64().is_some_and(|number| i32::try_from(number).is_err()) {
                 says(value, format!("must be of type int32: \"{value}\""));
             }
         }
@@ -233,41 +214,25 @@ impl Checks {
             if let Some(limit) = self.min_length.filter(|limit| length < *limit) {
                 says(value, format!("should be at least {limit} chars long"));
             }
-            if let Some(pattern) = self
-                .pattern
-                .as_ref()
-                .filter(|pattern| !pattern.matches(text))
-            {
+            if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
                 says(value, format!("should match '{}'", pattern.text));
             }
             if !format_fits(&self.format, text) {
-                says(
-                    value,
-                    format!("must be of type {}: \"{text}\"", self.format),
-                );
+                says(value, format!("must be of type {}: \"{text}\"", self.format));
             }
             if let Some(limit) = self.max_length.filter(|limit| length > *limit) {
                 causes.push(Cause::too_long(path, limit as usize));
             }
         }
         let mut says = |value: &Value, rule: String| {
-            causes.push(Cause::invalid(
-                path,
-                value,
-                &format!("{path} in body {rule}"),
-            ));
+            causes.push(Cause::invalid(path, value, &format!("{path} in body {rule}")));
         };
         if let Value::Array(list) = value {
             let length = list.len() as u64;
             if let Some(limit) = self.min_items.filter(|limit| length < *limit) {
                 says(value, format!("should have at least {limit} items"));
             }
-            if self.unique
-                && list
-                    .iter()
-                    .enumerate()
-                    .any(|(at, value)| list[..at].contains(value))
-            {
+            if self.unique && list.iter().enumerate().any(|(at, value)| list[..at].contains(value)) {
                 says(value, "shouldn't contain duplicates".into());
             }
             if let Some(limit) = self.max_items.filter(|limit| length > *limit) {
@@ -310,9 +275,7 @@ impl Checks {
             let rule = match *junction {
                 "allOf" if fitting < schemas.len() => "must validate all the schemas (allOf)",
                 "anyOf" if fitting == 0 => "must validate at least one schema (anyOf)",
-                "oneOf" if fitting == 0 => {
-                    "must validate one and only one schema (oneOf). Found none valid"
-                }
+                "oneOf" if fitting == 0 => "must validate one and only one schema (oneOf). Found none valid",
                 "oneOf" if fitting > 1 => "must validate one and only one schema (oneOf)",
                 "not" if fitting > 0 => "must not validate the schema (not)",
                 _ => continue,
@@ -335,15 +298,13 @@ fn fits(schema: &Value, value: &Value) -> bool {
     if let Some(checks) = &rules.checks {
         checks.check(value, "", &mut causes);
     }
-    let below =
-        |schema: Option<&Value>, value: &Value| schema.is_none_or(|schema| fits(schema, value));
+    let below = |schema: Option<&Value>, value: &Value| schema.is_none_or(|schema| fits(schema, value));
     causes.is_empty()
         && match value {
             Value::Object(members) => members.iter().all(|(key, value)| {
                 let property = schema.get("properties").and_then(|p| p.get(key));
                 below(
-                    property
-                        .or_else(|| schema.get("additionalProperties").filter(|s| s.is_object())),
+                    property.or_else(|| schema.get("additionalProperties").filter(|s| s.is_object())),
                     value,
                 )
             }),

@@ -48,8 +48,8 @@ impl Schema {
     /// # Errors
     /// [`Failure::BadRequest`] for what is not JSON or has the wrong type, in kube-apiserver's words with the field's path.
     pub fn decode(&self, body: &[u8]) -> Result<Decoded, Failure> {
-        let (mut value, mut problems) = json::parse(body)
-            .map_err(|error| self.refused(format!("json parse error: {error}")))?;
+        let (mut value, mut problems) =
+            json::parse(body).map_err(|error| self.refused(format!("json parse error: {error}")))?;
         problems.extend(self.conform(&mut value)?);
         Ok(Decoded { value, problems })
     }
@@ -60,8 +60,7 @@ impl Schema {
     /// [`Failure::BadRequest`] when a field has the wrong type.
     pub fn conform(&self, value: &mut Value) -> Result<Vec<String>, Failure> {
         let mut unknown = Vec::new();
-        decode::conform(self.root(), value, &mut unknown)
-            .map_err(|mistake| self.refused(mistake))?;
+        decode::conform(self.root(), value, &mut unknown).map_err(|mistake| self.refused(mistake))?;
         Ok(unknown)
     }
 
@@ -131,11 +130,7 @@ fn default(of: Type<'_>, value: &mut Value) {
     match (of.node(), value) {
         (Node::Struct(_), Value::Object(members)) => {
             for member in of.members() {
-                let default_value = || {
-                    member
-                        .default_json()
-                        .and_then(|json| serde_json::from_str(json).ok())
-                };
+                let default_value = || member.default_json().and_then(|json| serde_json::from_str(json).ok());
                 match members.get_mut(member.name()) {
                     // A null that the schema does not allow stands for "not given".
                     Some(Value::Null) if !rules::nullable(member.of()) => {
@@ -157,9 +152,7 @@ fn default(of: Type<'_>, value: &mut Value) {
         }
         (Node::Map { .. }, Value::Object(members)) => {
             if let Some(values) = of.values() {
-                members
-                    .values_mut()
-                    .for_each(|value| default(values, value));
+                members.values_mut().for_each(|value| default(values, value));
             }
         }
         (Node::List(_), Value::Array(list)) => {

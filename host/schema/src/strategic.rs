@@ -29,19 +29,13 @@ pub fn merge(schema: &Schema, target: &mut Value, patch: &Value) -> Result<(), F
     Ok(())
 }
 
-fn objects(
-    of: Option<Type<'_>>,
-    mut original: Object,
-    mut patch: Object,
-) -> Result<Object, Failure> {
+fn objects(of: Option<Type<'_>>, mut original: Object, mut patch: Object) -> Result<Object, Failure> {
     match patch.remove(PATCH) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => return Ok(patch),
         Some(Value::String(directive)) if directive == "delete" => return Ok(Object::new()),
         Some(other) => {
-            return Err(Failure::BadRequest(format!(
-                "unknown patch type {other} in an object"
-            )));
+            return Err(Failure::BadRequest(format!("unknown patch type {other} in an object")));
         }
     }
     retain_keys(&mut original, &mut patch)?;
@@ -61,12 +55,8 @@ fn objects(
             .is_some_and(|member| member.has(REPLACE));
         let merged = match (original.remove(&key), value) {
             (_, value) if replaces => value,
-            (Some(Value::Object(has)), Value::Object(wants)) => {
-                Value::Object(objects(below, has, wants)?)
-            }
-            (Some(Value::Array(has)), Value::Array(wants)) => {
-                Value::Array(lists(below, has, wants)?)
-            }
+            (Some(Value::Object(has)), Value::Object(wants)) => Value::Object(objects(below, has, wants)?),
+            (Some(Value::Array(has)), Value::Array(wants)) => Value::Array(lists(below, has, wants)?),
             (_, value) => plain(value),
         };
         original.insert(key, merged);
@@ -82,17 +72,12 @@ fn plain(value: Value) -> Value {
                 return Value::Object(Object::new());
             }
             let directive = |key: &str| {
-                key == PATCH
-                    || key == RETAIN_KEYS
-                    || key.starts_with(DELETE_FROM)
-                    || key.starts_with(ORDER_OF)
+                key == PATCH || key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(ORDER_OF)
             };
             let kept = members
                 .into_iter()
                 .filter(|(key, value)| !directive(key) && !value.is_null());
-            kept.map(|(key, value)| (key, plain(value)))
-                .collect::<Object>()
-                .into()
+            kept.map(|(key, value)| (key, plain(value))).collect::<Object>().into()
         }
         Value::Array(list) => {
             let special = |value: &Value| value.get(PATCH).is_some();
@@ -120,9 +105,10 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Failure>
     };
     let keys: Option<Vec<&str>> = keys.iter().map(Value::as_str).collect();
     let keys = keys.ok_or_else(wrong)?;
-    if patch.iter().any(|(key, value)| {
-        !key.starts_with('$') && !value.is_null() && !keys.contains(&key.as_str())
-    }) {
+    if patch
+        .iter()
+        .any(|(key, value)| !key.starts_with('$') && !value.is_null() && !keys.contains(&key.as_str()))
+    {
         return Err(wrong());
     }
     original.retain(|key, _| keys.contains(&key.as_str()));
@@ -131,9 +117,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Failure>
 
 fn delete_primitives(original: &mut Object, key: &str, gone: &Value) -> Result<(), Failure> {
     let Some(gone) = gone.as_array() else {
-        return Err(Failure::BadRequest(format!(
-            "{DELETE_FROM}{key} must be a list"
-        )));
+        return Err(Failure::BadRequest(format!("{DELETE_FROM}{key} must be a list")));
     };
     if let Some(Value::Array(list)) = original.get_mut(key) {
         list.retain(|value| !gone.contains(value));
@@ -142,16 +126,8 @@ fn delete_primitives(original: &mut Object, key: &str, gone: &Value) -> Result<(
 }
 
 /// Lists whose order the patch sets are merged here, and then put in that order.
-fn ordered_lists(
-    of: Option<Type<'_>>,
-    original: &mut Object,
-    patch: &mut Object,
-) -> Result<(), Failure> {
-    let orders: Vec<String> = patch
-        .keys()
-        .filter(|key| key.starts_with(ORDER_OF))
-        .cloned()
-        .collect();
+fn ordered_lists(of: Option<Type<'_>>, original: &mut Object, patch: &mut Object) -> Result<(), Failure> {
+    let orders: Vec<String> = patch.keys().filter(|key| key.starts_with(ORDER_OF)).cloned().collect();
     for directive in orders {
         let key = &directive[ORDER_OF.len()..];
         let Some(Value::Array(order)) = patch.remove(&directive) else {
@@ -173,11 +149,7 @@ fn ordered_lists(
         };
         // The elements of the patch must stand in the order the directive names them.
         let mut rest = order.iter();
-        for element in wants
-            .iter()
-            .flatten()
-            .filter(|element| element.get(PATCH).is_none())
-        {
+        for element in wants.iter().flatten().filter(|element| element.get(PATCH).is_none()) {
             if !rest.any(|o| same(o, element, merge_key)) {
                 let says = format!(
                     "The order in patch list doesn't match {directive} list: {element} is out of place or not in it"
@@ -191,10 +163,7 @@ fn ordered_lists(
         };
         let merged = match (has.clone(), wants) {
             (Some(has), None) => has,
-            (None, Some(wants)) => plain(Value::Array(wants))
-                .as_array()
-                .cloned()
-                .unwrap_or_default(),
+            (None, Some(wants)) => plain(Value::Array(wants)).as_array().cloned().unwrap_or_default(),
             (Some(has), Some(wants)) => lists(below, has, wants)?,
             (None, None) => continue,
         };
@@ -206,10 +175,7 @@ fn ordered_lists(
 
 fn lists(of: Option<Type<'_>>, has: Vec<Value>, wants: Vec<Value>) -> Result<Vec<Value>, Failure> {
     let (Some(of), Some(strategy)) = (of, of.and_then(Type::merge)) else {
-        return Ok(plain(Value::Array(wants))
-            .as_array()
-            .cloned()
-            .unwrap_or_default());
+        return Ok(plain(Value::Array(wants)).as_array().cloned().unwrap_or_default());
     };
     let Merge::By(key) = strategy else {
         let mut merged = has.clone();
@@ -232,13 +198,8 @@ fn lists(of: Option<Type<'_>>, has: Vec<Value>, wants: Vec<Value>) -> Result<Vec
             )));
         };
         let name = members.get(key).ok_or_else(|| no_merge_key(want, key))?;
-        match merged
-            .iter_mut()
-            .find(|element| element.get(key) == Some(name))
-        {
-            Some(Value::Object(element)) => {
-                *element = objects(of.item(), std::mem::take(element), members.clone())?
-            }
+        match merged.iter_mut().find(|element| element.get(key) == Some(name)) {
+            Some(Value::Object(element)) => *element = objects(of.item(), std::mem::take(element), members.clone())?,
             _ => merged.push(plain(want.clone())),
         }
     }
@@ -246,18 +207,11 @@ fn lists(of: Option<Type<'_>>, has: Vec<Value>, wants: Vec<Value>) -> Result<Vec
 }
 
 /// Carries out `$patch` elements: what remains of both lists.
-fn directives(
-    mut has: Vec<Value>,
-    wants: Vec<Value>,
-    key: &str,
-) -> Result<(Vec<Value>, Vec<Value>), Failure> {
+fn directives(mut has: Vec<Value>, wants: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Failure> {
     let mut rest = Vec::new();
     let mut replace = false;
     for want in wants {
-        match want
-            .get(PATCH)
-            .map(|directive| directive.as_str().unwrap_or_default())
-        {
+        match want.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
             None => rest.push(want),
             Some("delete") => {
                 let name = want.get(key).ok_or_else(|| no_merge_key(&want, key))?;
@@ -270,9 +224,7 @@ fn directives(
                 ));
             }
             Some(other) => {
-                return Err(Failure::BadRequest(format!(
-                    "unknown patch type \"{other}\" in a list"
-                )));
+                return Err(Failure::BadRequest(format!("unknown patch type \"{other}\" in a list")));
             }
         }
     }
@@ -284,9 +236,7 @@ fn directives(
 }
 
 fn no_merge_key(element: &Value, key: &str) -> Failure {
-    Failure::BadRequest(format!(
-        "map: {element} does not contain declared merge key: {key}"
-    ))
+    Failure::BadRequest(format!("map: {element} does not contain declared merge key: {key}"))
 }
 
 fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
@@ -297,17 +247,10 @@ fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
 }
 
 /// Elements named in `order` in that order; the others keep the places they had among them in `before`.
-fn put_in_order(
-    merged: Vec<Value>,
-    order: &[Value],
-    before: &[Value],
-    key: Option<&str>,
-) -> Vec<Value> {
-    let place =
-        |list: &[Value], value: &Value| list.iter().position(|other| same(other, value, key));
-    let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
-        .into_iter()
-        .partition(|value| place(order, value).is_some());
+fn put_in_order(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let place = |list: &[Value], value: &Value| list.iter().position(|other| same(other, value, key));
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|value| place(order, value).is_some());
     named.sort_by_key(|value| place(order, value));
     others.sort_by_key(|value| place(before, value));
     let mut sorted = Vec::with_capacity(named.len() + others.len());
@@ -321,10 +264,6 @@ fn put_in_order(
                 matches!((place(before, other), place(before, name)), (Some(a), Some(b)) if a < b)
             }
         };
-        sorted.extend(if other_first {
-            others.next()
-        } else {
-            named.next()
-        });
+        sorted.extend(if other_first { others.next() } else { named.next() });
     }
 }

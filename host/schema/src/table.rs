@@ -8,8 +8,7 @@ use model::Gvk;
 
 use crate::Schema;
 use crate::form::{
-    Field, Form, List, Node, OMIT_EMPTY, OMIT_ZERO, POINTER, REPLACE, RETAIN_KEYS, Relation,
-    Scalar, Span, Struct,
+    Field, Form, List, Node, OMIT_EMPTY, OMIT_ZERO, POINTER, REPLACE, RETAIN_KEYS, Relation, Scalar, Span, Struct,
 };
 
 /// Lines: `@kind GROUP/VERSION KIND TYPE`, `@type NAME [atomic]` and then its fields, `NAME NUMBERS SHAPE[FLAGS] FACTS…`.
@@ -86,9 +85,7 @@ impl Table {
             let mut words = line.split(' ');
             match (words.next(), &mut current) {
                 (Some("@kind"), _) => {
-                    let (Some(api), Some(kind), Some(name)) =
-                        (words.next(), words.next(), words.next())
-                    else {
+                    let (Some(api), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
                         continue;
                     };
                     let gvk = Gvk::from_api_version(api.trim_start_matches('/'), kind);
@@ -126,8 +123,7 @@ impl Table {
                     continue;
                 }
                 let text = &form.text;
-                let name =
-                    |f: &Field| &text[f.name.at as usize..(f.name.at + f.name.length) as usize];
+                let name = |f: &Field| &text[f.name.at as usize..(f.name.at + f.name.length) as usize];
                 form.fields[s.first as usize..(s.first + s.count) as usize]
                     .sort_unstable_by(|a, b| name(a).cmp(name(b)));
             }
@@ -173,12 +169,7 @@ impl Reader {
         id
     }
 
-    fn field(
-        &mut self,
-        name: &'static str,
-        mut words: std::str::Split<'static, char>,
-        package: &str,
-    ) -> Field {
+    fn field(&mut self, name: &'static str, mut words: std::str::Split<'static, char>, package: &str) -> Field {
         let numbers = words.next().unwrap_or_default();
         let mut numbers: Vec<u16> = numbers.split('.').filter_map(|n| n.parse().ok()).collect();
         let number = numbers.pop().unwrap_or_default();
@@ -220,9 +211,7 @@ impl Reader {
                         self.form.keys.push(self.span(key));
                     }
                 }
-                (("atomic", _), Node::Struct(Struct { atomic, .. }) | Node::Map { atomic, .. }) => {
-                    *atomic = true
-                }
+                (("atomic", _), Node::Struct(Struct { atomic, .. }) | Node::Map { atomic, .. }) => *atomic = true,
                 (("granular", _), Node::Struct(Struct { atomic, .. })) => *atomic = false,
                 _ => {}
             }

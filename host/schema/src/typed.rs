@@ -55,13 +55,9 @@ fn is_blank(value: Option<&Value>) -> bool {
 pub(crate) fn address(list: Type<'_>, element: &Value) -> Result<Element, String> {
     if list.relation() == Some(Relation::Set) {
         return match element {
-            Value::Object(_) => {
-                Err("associative list without keys has an element that's a map type".into())
-            }
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
             Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
-            Value::Null => {
-                Err("associative list without keys has an element that's an explicit null".into())
-            }
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
             scalar => Ok(Element::value(scalar)),
         };
     }
@@ -115,16 +111,14 @@ pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String>
     let Some(form) = of else { return Ok(()) };
     match (form.node(), value) {
         (_, Value::Null) | (Node::Any, _) => Ok(()),
-        (Node::Struct(shape), Value::Object(members)) => {
-            members.iter().try_for_each(|(key, value)| {
-                let path = format!("{path}.{key}");
-                match form.member(key) {
-                    Some(member) => check(Some(member.of()), value, &path),
-                    None if shape.open => Ok(()),
-                    None => Err(format!("{path}: field not declared in schema")),
-                }
-            })
-        }
+        (Node::Struct(shape), Value::Object(members)) => members.iter().try_for_each(|(key, value)| {
+            let path = format!("{path}.{key}");
+            match form.member(key) {
+                Some(member) => check(Some(member.of()), value, &path),
+                None if shape.open => Ok(()),
+                None => Err(format!("{path}: field not declared in schema")),
+            }
+        }),
         (Node::Map { .. }, Value::Object(members)) => members
             .iter()
             .try_for_each(|(key, value)| check(form.values(), value, &format!("{path}.{key}"))),
@@ -133,8 +127,7 @@ pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String>
             for (at, element) in elements.iter().enumerate() {
                 let mut here = format!("{path}[{at}]");
                 if list.relation != Relation::Atomic {
-                    let address = address(form, element)
-                        .map_err(|says| format!("{path}: element {at}: {says}"))?;
+                    let address = address(form, element).map_err(|says| format!("{path}: element {at}: {says}"))?;
                     here = format!("{path}{address}");
                     if !seen.insert(address.clone()) {
                         return Err(format!("{path}: duplicate entries for key {address}"));
@@ -148,18 +141,14 @@ pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String>
             Some(expected) => Err(format!("{path}: expected {expected}, got {value}")),
             None => Ok(()),
         },
-        (Node::Struct(_) | Node::Map { .. }, value) => {
-            Err(format!("{path}: expected map, got {value}"))
-        }
+        (Node::Struct(_) | Node::Map { .. }, value) => Err(format!("{path}: expected map, got {value}")),
         (Node::List(_), value) => Err(format!("{path}: expected list, got {value}")),
     }
 }
 
 fn expected(scalar: Scalar, value: &Value) -> Option<&'static str> {
     let fits = match scalar {
-        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration => {
-            value.is_string()
-        }
+        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration => value.is_string(),
         Scalar::Flag => value.is_boolean(),
         Scalar::Real | Scalar::Whole | Scalar::Int32 => value.is_number(),
         Scalar::Quantity | Scalar::IntOrString => value.is_string() || value.is_number(),
@@ -232,19 +221,12 @@ impl Comparison {
         }
     }
 
-    fn compare(
-        &mut self,
-        of: Of<'_>,
-        old: Option<&Value>,
-        new: Option<&Value>,
-        path: &mut Vec<Element>,
-    ) {
+    fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
         // Two equal values differ nowhere, and most are equal.
         if old == new {
             return;
         }
-        let kind =
-            |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
+        let kind = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
         let how = match (kind(old), kind(new)) {
             (Some(a), Some(b)) if a != b => Part::Leaf,
             (a, b) => b.or(a).unwrap_or(Part::Leaf),
@@ -258,10 +240,7 @@ impl Comparison {
             return;
         }
         if how == Part::Members {
-            let (before, after) = (
-                old.and_then(Value::as_object),
-                new.and_then(Value::as_object),
-            );
+            let (before, after) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
             let only_after = after
                 .into_iter()
                 .flatten()
@@ -324,13 +303,7 @@ impl Comparison {
             let whole = [path.as_slice(), std::slice::from_ref(element)].concat();
             match (before.as_slice(), after.as_slice()) {
                 (before @ ([] | [_]), after @ ([] | [_])) => {
-                    self.step(
-                        list.item(),
-                        element.clone(),
-                        before.first(),
-                        after.first(),
-                        path,
-                    );
+                    self.step(list.item(), element.clone(), before.first(), after.first(), path);
                 }
                 ([_, _, ..], [_, _, ..]) if before != after => self.modified.insert(&whole),
                 ([_, _, ..], [_, _, ..]) => {}
@@ -359,11 +332,7 @@ pub(crate) fn merge(of: Of<'_>, left: Option<&Value>, right: Option<&Value>) -> 
         return right.or(left).cloned();
     };
     let how = part(of, new);
-    if how == Part::Leaf
-        || new.is_null()
-        || part(of, old) != how
-        || is_blank(left) && is_blank(right)
-    {
+    if how == Part::Leaf || new.is_null() || part(of, old) != how || is_blank(left) && is_blank(right) {
         return Some(new.clone());
     }
     match (how, old, new) {
@@ -388,24 +357,16 @@ pub(crate) fn merge(of: Of<'_>, left: Option<&Value>, right: Option<&Value>) -> 
     }
 }
 
-fn merge_elements(
-    list: Type<'_>,
-    old: &[(Element, &Value)],
-    new: &[(Element, &Value)],
-) -> Vec<Value> {
+fn merge_elements(list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)]) -> Vec<Value> {
     let in_old = |element: &Element| {
-        let mut found = old
-            .iter()
-            .filter(|(e, _)| e == element)
-            .map(|(_, value)| *value);
+        let mut found = old.iter().filter(|(e, _)| e == element).map(|(_, value)| *value);
         // What is there twice is replaced, not merged.
         match (found.next(), found.next()) {
             (Some(one), None) => Some(one),
             _ => None,
         }
     };
-    let has =
-        |side: &[(Element, &Value)], element: &Element| side.iter().any(|(e, _)| e == element);
+    let has = |side: &[(Element, &Value)], element: &Element| side.iter().any(|(e, _)| e == element);
     let mut shared = new
         .iter()
         .map(|(element, _)| element)

@@ -276,10 +276,7 @@ fn custom_kinds_are_validated_in_kubes_words() {
             json!({"size": 1, "port": 1.5}),
             "spec.port: Invalid value: \"number\": spec.port in body must be of type integer,string: \"number\"",
         ),
-        (
-            json!({"size": 1, "parts": [{}]}),
-            "spec.parts[0].id: Required value",
-        ),
+        (json!({"size": 1, "parts": [{}]}), "spec.parts[0].id: Required value"),
         (
             json!({"size": 1, "parts": [{"id": "a"}, {"id": "a"}]}),
             "spec.parts[1]: Duplicate value: {\"id\":\"a\"}",

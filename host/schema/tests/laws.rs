@@ -6,9 +6,7 @@ use schema::{Schema, Table, apply, strategic};
 use serde_json::{Map, Value, json};
 
 fn deployment() -> Schema {
-    Table::builtin()
-        .schema(&Gvk::new("apps", "v1", "Deployment"))
-        .unwrap()
+    Table::builtin().schema(&Gvk::new("apps", "v1", "Deployment")).unwrap()
 }
 
 fn object(members: Vec<(&str, Option<Value>)>) -> Value {
@@ -40,11 +38,9 @@ fn keyed(key: &'static str, element: impl Strategy<Value = Value>) -> impl Strat
 }
 
 fn container() -> impl Strategy<Value = Value> {
-    let variable =
-        ("[XYZ]", word("[12]")).prop_map(|(name, value)| json!({"name": name, "value": value}));
-    let port = (80..83u16, prop::option::of(word("[a-c]"))).prop_map(|(port, name)| {
-        object(vec![("containerPort", Some(port.into())), ("name", name)])
-    });
+    let variable = ("[XYZ]", word("[12]")).prop_map(|(name, value)| json!({"name": name, "value": value}));
+    let port = (80..83u16, prop::option::of(word("[a-c]")))
+        .prop_map(|(port, name)| object(vec![("containerPort", Some(port.into())), ("name", name)]));
     (
         word("[a-d]"),
         prop::option::of(word("[12]")),
@@ -76,7 +72,11 @@ fn config() -> impl Strategy<Value = Value> {
             let spec = object(vec![("replicas", replicas.map(Value::from)), ("template", template)]);
             let labels = labels.map(|labels| json!(labels));
             let finalizers = (!finalizers.is_empty()).then(|| json!(finalizers));
-            let metadata = object(vec![("name", Some("x".into())), ("labels", labels), ("finalizers", finalizers)]);
+            let metadata = object(vec![
+                ("name", Some("x".into())),
+                ("labels", labels),
+                ("finalizers", finalizers),
+            ]);
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
         })
 }
@@ -96,9 +96,7 @@ fn applied(live: Option<&Value>, config: &Value, manager: &str) -> Value {
 }
 
 fn managers(object: &Value) -> Vec<&str> {
-    let entries = object
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array);
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     entries
         .into_iter()
         .flatten()
@@ -116,9 +114,7 @@ fn holds(object: &Value, config: &Value) -> bool {
                 None => wants.as_array().is_some_and(Vec::is_empty),
             })
         }
-        (Value::Array(has), Value::Array(wants)) => wants
-            .iter()
-            .all(|wants| has.iter().any(|has| holds(has, wants))),
+        (Value::Array(has), Value::Array(wants)) => wants.iter().all(|wants| has.iter().any(|has| holds(has, wants))),
         (has, wants) => has == wants,
     }
 }

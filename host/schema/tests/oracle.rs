@@ -67,11 +67,7 @@ fn tidy(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(Value::Array(entries)) = object.pointer_mut("/metadata/managedFields") {
         for entry in entries.iter_mut() {
-            assert_eq!(
-                text(entry, "time"),
-                "2026-01-02T03:04:05Z",
-                "an entry without its time"
-            );
+            assert_eq!(text(entry, "time"), "2026-01-02T03:04:05Z", "an entry without its time");
             entry.as_object_mut().unwrap().remove("time");
         }
         let key = |e: &Value| {
@@ -136,18 +132,16 @@ fn server_side_apply_answers_as_kubernetes_does() {
         for (at, step) in story["steps"].as_array().unwrap().iter().enumerate() {
             let told = tell(&schema, live.as_ref(), step);
             let differs = match (&told, step.get("answer")) {
-                (Ok(object), Some(answer)) => (tidy(object) != *answer)
-                    .then(|| format!("gave {}\n  not  {answer}", tidy(object))),
+                (Ok(object), Some(answer)) => {
+                    (tidy(object) != *answer).then(|| format!("gave {}\n  not  {answer}", tidy(object)))
+                }
                 (Err(failure), None) => {
                     let (ours, theirs) = (failure.to_string(), text(step, "error"));
                     let same = lines(&ours) == lines(theirs)
                         || matches!(failure, Failure::BadRequest(_)) && alike(&ours, theirs);
                     (!same).then(|| format!("said {ours}\n  not  {theirs}"))
                 }
-                (told, answer) => Some(format!(
-                    "gave {told:?}\n  not  {answer:?} {}",
-                    text(step, "error")
-                )),
+                (told, answer) => Some(format!("gave {told:?}\n  not  {answer:?} {}", text(step, "error"))),
             };
             if let Some(differs) = differs {
                 wrong.push(format!(
@@ -177,17 +171,11 @@ fn alike(ours: &str, theirs: &str) -> bool {
 
 #[test]
 fn a_conflict_names_each_field_and_owner() {
-    let deployment = Table::builtin()
-        .schema(&Gvk::new("apps", "v1", "Deployment"))
-        .unwrap();
+    let deployment = Table::builtin().schema(&Gvk::new("apps", "v1", "Deployment")).unwrap();
     let object = |replicas: u32| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": {"replicas": replicas}});
-    let step = |verb: &str, manager: &str, replicas| json!({"verb": verb, "manager": manager, "object": object(replicas)});
-    let live = tell(
-        &deployment,
-        None,
-        &step("update", "kubectl-client-side-apply", 1),
-    )
-    .unwrap();
+    let step =
+        |verb: &str, manager: &str, replicas| json!({"verb": verb, "manager": manager, "object": object(replicas)});
+    let live = tell(&deployment, None, &step("update", "kubectl-client-side-apply", 1)).unwrap();
     let failure = tell(&deployment, Some(&live), &step("apply", "me", 2)).unwrap_err();
     assert_eq!(
         failure.to_string(),
@@ -206,9 +194,7 @@ fn a_conflict_names_each_field_and_owner() {
 
 #[test]
 fn many_updaters_are_folded_into_one() {
-    let config_map = Table::builtin()
-        .schema(&Gvk::new("", "v1", "ConfigMap"))
-        .unwrap();
+    let config_map = Table::builtin().schema(&Gvk::new("", "v1", "ConfigMap")).unwrap();
     let mut live = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"first": "1"}});
     let time = |n: usize| format!("2026-01-02T03:{n:02}:05Z");
     apply::track_update(
@@ -242,13 +228,6 @@ fn many_updaters_are_folded_into_one() {
         .iter()
         .find(|e| text(e, "manager") == "ancient-changes")
         .unwrap();
-    let fields: Vec<&String> = ancient["fieldsV1"]["f:data"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .collect();
-    assert_eq!(
-        fields,
-        [".", "f:first", "f:k1", "f:k2", "f:k3", "f:k4", "f:k5"]
-    );
+    let fields: Vec<&String> = ancient["fieldsV1"]["f:data"].as_object().unwrap().keys().collect();
+    assert_eq!(fields, [".", "f:first", "f:k1", "f:k2", "f:k3", "f:k4", "f:k5"]);
 }

@@ -41,15 +41,8 @@ fn the_table_holds_what_its_head_says() {
 #[test]
 fn the_table_is_not_stale() {
     let modules = include_str!("../generate/go.mod");
-    let sources: Vec<&str> = TABLE
-        .lines()
-        .filter_map(|line| line.strip_prefix("# from "))
-        .collect();
-    assert_eq!(
-        sources.len(),
-        3,
-        "client-go, apiextensions and the aggregator"
-    );
+    let sources: Vec<&str> = TABLE.lines().filter_map(|line| line.strip_prefix("# from ")).collect();
+    assert_eq!(sources.len(), 3, "client-go, apiextensions and the aggregator");
     for source in sources {
         assert!(
             modules.contains(source),
@@ -70,10 +63,7 @@ fn facts_that_much_depends_on() {
         .unwrap()
         .member("ports")
         .unwrap();
-    assert_eq!(
-        ports.of().keys().collect::<Vec<_>>(),
-        ["containerPort", "protocol"]
-    );
+    assert_eq!(ports.of().keys().collect::<Vec<_>>(), ["containerPort", "protocol"]);
     assert_eq!(ports.of().relation(), Some(Relation::Map));
     assert_eq!(ports.number(), 6);
     let container = spec.member("containers").unwrap().of().item().unwrap();
@@ -84,10 +74,7 @@ fn facts_that_much_depends_on() {
         .of()
         .member("httpGet")
         .unwrap();
-    assert_eq!(
-        (http.within().collect::<Vec<_>>(), http.number()),
-        (vec![1], 2)
-    );
+    assert_eq!((http.within().collect::<Vec<_>>(), http.number()), (vec![1], 2));
     assert!(spec.member("nodeSelector").unwrap().of().is_atomic());
     let finalizers = pod
         .root()

@@ -64,13 +64,19 @@ impl Cluster {
 
         step("reading the cluster");
         let authority = Arc::new(dir.authority()?);
-        let tokens = Arc::new(Tokens::new("https://kubernetes.default.svc.cluster.local", &dir.signing_key()?)?);
+        let tokens = Arc::new(Tokens::new(
+            "https://kubernetes.default.svc.cluster.local",
+            &dir.signing_key()?,
+        )?);
         let rbac = Arc::new(Rbac::new(auth::defaults::policy()));
         let sink: Arc<dyn auth::audit::Sink> = Arc::new(auth::audit::NoLog);
         let plugins = Plugins::new(dir, authority.certificate_pem())?;
         let mut wiring = RegistryOptions::new(
             Arc::new(RbacGate(rbac.clone())),
-            Arc::new(NoEscalation { rbac: rbac.clone(), rest: plugins.admission() }),
+            Arc::new(NoEscalation {
+                rbac: rbac.clone(),
+                rest: plugins.admission(),
+            }),
             Arc::new(AuditGate(sink.clone())),
         );
         wiring.sign_token = Some(Arc::new(TokenGate(tokens.clone())));
@@ -83,7 +89,8 @@ impl Cluster {
 
         let workers = (CancellationToken::new(), TaskTracker::new());
         let door = (CancellationToken::new(), TaskTracker::new());
-        door.1.spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
+        door.1
+            .spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
         rbac.wait_until_synced().await;
 
         step("opening the door");
@@ -91,12 +98,20 @@ impl Cluster {
         let running = nodes.iter().map(|config| Ok((config.clone(), runtime(dir, options)?)));
         let running: Vec<(KubeletConfig, Arc<dyn Runtime>)> = running.collect::<Result<_>>()?;
         let hosts = serving_hosts(&registry.api_service_ip(), node_ip);
-        let purpose = Purpose::Serving { name: "kube-apiserver", hosts: hosts.clone() };
+        let purpose = Purpose::Serving {
+            name: "kube-apiserver",
+            hosts: hosts.clone(),
+        };
         let identity = authority.issue(&purpose, SERVING_LIFETIME)?;
         let certificate = ServingCertificate::new(&identity)?;
-        let renewal = certificate.clone().keep_fresh(authority.clone(), hosts, SERVING_LIFETIME, identity.expires);
+        let renewal = certificate
+            .clone()
+            .keep_fresh(authority.clone(), hosts, SERVING_LIFETIME, identity.expires);
         door.1.spawn(stoppable(door.0.clone(), renewal));
-        let accounts = ServiceAccounts { tokens: tokens.clone(), cluster: cluster.clone() };
+        let accounts = ServiceAccounts {
+            tokens: tokens.clone(),
+            cluster: cluster.clone(),
+        };
         let authenticators = Arc::new(Authenticators::default().service_accounts(accounts));
         let tls = api::tls::config(certificate, authority.certificate_pem())?;
         let mut api = ApiConfig::new(cluster.clone(), authenticators, rbac, tls);
@@ -105,7 +120,10 @@ impl Cluster {
         api.tokens = Some(tokens);
         api.audit = sink;
         api.nodes = Arc::new(LocalNodes(
-            running.iter().map(|(config, runtime)| (config.node_name.clone(), kubelet::streams(config, runtime.clone()))).collect(),
+            running
+                .iter()
+                .map(|(config, runtime)| (config.node_name.clone(), kubelet::streams(config, runtime.clone())))
+                .collect(),
         ));
         let stop = door.0.clone();
         door.1.spawn(async move {
@@ -129,7 +147,11 @@ impl Cluster {
         }
         start_network(&registry, options, proxy_mode, node_ip, &workers).await?;
         wait_for_nodes(&*cluster, &nodes).await?;
-        Ok(Self { workers, door, sandboxes: dir.sandboxes() })
+        Ok(Self {
+            workers,
+            door,
+            sandboxes: dir.sandboxes(),
+        })
     }
 
     /// Ends the workers, then the door, then the pods' processes.
@@ -137,7 +159,10 @@ impl Cluster {
         for (stop, tasks) in [self.workers, self.door] {
             stop.cancel();
             tasks.close();
-            if tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.is_err() {
+            if tokio::time::timeout(Duration::from_secs(10), tasks.wait())
+                .await
+                .is_err()
+            {
                 tracing::warn!("something did not stop in 10 s and is cut off");
             }
         }
@@ -155,7 +180,8 @@ async fn stoppable(stop: CancellationToken, work: impl Future<Output = ()>) {
 async fn open_store(dir: &Dir, options: &Options) -> Result<Arc<dyn Store>> {
     if options.etcd.is_empty() {
         let path = dir.store();
-        let opened = tokio::task::spawn_blocking(move || store::embedded::open(&path, store::embedded::Options::default()));
+        let opened =
+            tokio::task::spawn_blocking(move || store::embedded::open(&path, store::embedded::Options::default()));
         return Ok(Arc::new(opened.await?.context("the store cannot be opened")?));
     }
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
@@ -165,19 +191,33 @@ async fn open_store(dir: &Dir, options: &Options) -> Result<Arc<dyn Store>> {
             (Some(certificate), Some(key)) => Some(Identity::from_pem(read(certificate)?, read(key)?)),
             _ => None,
         };
-        etcd.tls = Some(EtcdTls { ca: Certificate::from_pem(read(ca)?), identity, server_name: None });
+        etcd.tls = Some(EtcdTls {
+            ca: Certificate::from_pem(read(ca)?),
+            identity,
+            server_name: None,
+        });
     }
-    Ok(Arc::new(EtcdStore::connect(etcd).await.context("etcd cannot be reached")?))
+    Ok(Arc::new(
+        EtcdStore::connect(etcd).await.context("etcd cannot be reached")?,
+    ))
 }
 
 /// The address asked for, else that of the last time (kubeconfigs name it), else 6443, else any.
 async fn listen(dir: &Dir, options: &Options, node_ip: IpAddr) -> Result<TcpListener> {
-    let host = if node_ip.is_loopback() { node_ip } else { IpAddr::from([0, 0, 0, 0]) };
+    let host = if node_ip.is_loopback() {
+        node_ip
+    } else {
+        IpAddr::from([0, 0, 0, 0])
+    };
     let listener = if let Some(asked) = options.listen {
-        TcpListener::bind(asked).await.with_context(|| format!("{asked} cannot be listened on"))?
+        TcpListener::bind(asked)
+            .await
+            .with_context(|| format!("{asked} cannot be listened on"))?
     } else if let Some(last) = dir.last_address() {
         let bound = TcpListener::bind(last).await;
-        bound.with_context(|| format!("{last}, where this cluster's kubeconfig points, cannot be listened on; --listen names another"))?
+        bound.with_context(|| {
+            format!("{last}, where this cluster's kubeconfig points, cannot be listened on; --listen names another")
+        })?
     } else {
         match TcpListener::bind((host, 6443)).await {
             Ok(listener) => listener,
@@ -199,7 +239,13 @@ fn own_address() -> IpAddr {
 }
 
 fn serving_hosts(service_ip: &str, node_ip: IpAddr) -> Vec<String> {
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(String::from);
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ]
+    .map(String::from);
     let mut hosts = names.to_vec();
     hosts.push(format!("kubernetes.default.svc.{DOMAIN}"));
     hosts.extend(["127.0.0.1".into(), service_ip.to_owned(), node_ip.to_string()]);
@@ -209,9 +255,16 @@ fn serving_hosts(service_ip: &str, node_ip: IpAddr) -> Vec<String> {
 }
 
 fn write_kubeconfig(dir: &Dir, authority: &Authority, address: SocketAddr) -> Result<()> {
-    let purpose = Purpose::Client { user: "kubernetes-admin", group: users::MASTERS };
+    let purpose = Purpose::Client {
+        user: "kubernetes-admin",
+        group: users::MASTERS,
+    };
     let identity = authority.issue(&purpose, ADMIN_LIFETIME)?;
-    let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
+    let host = if address.ip().is_unspecified() {
+        IpAddr::from([127, 0, 0, 1])
+    } else {
+        address.ip()
+    };
     let kubeconfig = Kubeconfig {
         name: "pilotis",
         server: &format!("https://{}", SocketAddr::new(host, address.port())),
@@ -223,9 +276,17 @@ fn write_kubeconfig(dir: &Dir, authority: &Authority, address: SocketAddr) -> Re
 }
 
 fn node_configs(dir: &Dir, options: &Options, node_ip: IpAddr, proxy: ProxyMode) -> Vec<KubeletConfig> {
-    let count = if options.runtime == RuntimeKind::Fake { options.fake_nodes } else { 1 };
+    let count = if options.runtime == RuntimeKind::Fake {
+        options.fake_nodes
+    } else {
+        1
+    };
     let one = |n: u32| {
-        let name = if count == 1 { options.node_name.clone() } else { format!("{}-{n}", options.node_name) };
+        let name = if count == 1 {
+            options.node_name.clone()
+        } else {
+            format!("{}-{n}", options.node_name)
+        };
         let mut config = KubeletConfig::new(&name, dir.node().join(&name));
         config.node_ip = node_ip;
         config.cluster_dns = vec![proxy.dns_address()];
@@ -281,12 +342,21 @@ async fn wait_for_nodes(cluster: &dyn client::Cluster, nodes: &[KubeletConfig]) 
     for node in nodes {
         let target = client::Target::new(gvr.clone(), "", &node.node_name);
         let there = async {
-            while cluster.get(&users::api_server(), &target, client::ReadVersion::Any).await.is_err() {
+            while cluster
+                .get(&users::api_server(), &target, client::ReadVersion::Any)
+                .await
+                .is_err()
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(60), there).await;
-        waited.with_context(|| format!("the node {} did not register; is its container runtime running?", node.node_name))?;
+        waited.with_context(|| {
+            format!(
+                "the node {} did not register; is its container runtime running?",
+                node.node_name
+            )
+        })?;
     }
     Ok(())
 }

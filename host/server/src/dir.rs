@@ -72,7 +72,13 @@ impl Dir {
 
     /// Takes the lock, or says who has it.
     pub fn lock(&self) -> Result<Lock> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.lock_file())?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.lock_file())?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 file.set_len(0)?;
@@ -94,7 +100,9 @@ impl Dir {
 
     /// The process that has the cluster open, if one has.
     pub fn running(&self) -> Result<Option<i32>> {
-        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(self.lock_file()) else { return Ok(None) };
+        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(self.lock_file()) else {
+            return Ok(None);
+        };
         let mut pid = String::new();
         file.read_to_string(&mut pid)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -157,7 +165,12 @@ impl Dir {
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)

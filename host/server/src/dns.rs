@@ -25,7 +25,9 @@ pub async fn publish(registry: &Registry, mode: ProxyMode, listening: &[SocketAd
         },
     });
     registry.ensure(&caller, "kube-system", &service).await?;
-    let Some(address) = listening.first() else { return Ok(()) };
+    let Some(address) = listening.first() else {
+        return Ok(());
+    };
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -39,13 +41,29 @@ pub async fn publish(registry: &Registry, mode: ProxyMode, listening: &[SocketAd
             { "name": "dns-tcp", "port": address.port(), "protocol": "TCP" },
         ],
     });
-    let target = client::Target::new(model::Gvr::new("discovery.k8s.io", "v1", "endpointslices"), "kube-system", "kube-dns");
+    let target = client::Target::new(
+        model::Gvr::new("discovery.k8s.io", "v1", "endpointslices"),
+        "kube-system",
+        "kube-dns",
+    );
     let action = client::Action::Patch {
         kind: client::PatchKind::Apply { force: true },
         body: slice.to_string().into(),
         preconditions: client::Preconditions::default(),
     };
-    let options = client::WriteOptions { field_manager: "pilotis-dns".into(), ..client::WriteOptions::default() };
-    registry.write(&caller, client::Write { target, action, options }).await?;
+    let options = client::WriteOptions {
+        field_manager: "pilotis-dns".into(),
+        ..client::WriteOptions::default()
+    };
+    registry
+        .write(
+            &caller,
+            client::Write {
+                target,
+                action,
+                options,
+            },
+        )
+        .await?;
     Ok(())
 }

@@ -31,7 +31,10 @@ pub fn run(options: &Options) -> Result<()> {
                 kill(pid, Signal::SIGKILL)?;
                 dir.wait_until_free(PATIENCE)?;
             }
-            println!("stopped; `pilotis up --dir {}` continues where it was", dir.path().display());
+            println!(
+                "stopped; `pilotis up --dir {}` continues where it was",
+                dir.path().display()
+            );
         }
         None => println!("no cluster is running in {}", dir.path().display()),
     }

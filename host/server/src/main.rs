@@ -15,7 +15,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "pilotis", version, about = "A Kubernetes cluster whose policies, controllers and admission rules are WebAssembly components")]
+#[command(
+    name = "pilotis",
+    version,
+    about = "A Kubernetes cluster whose policies, controllers and admission rules are WebAssembly components"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -37,7 +37,10 @@ impl ProxyMode {
             ProxyMode::Userspace => Box::new(userspace::Userspace::new(userspace::Settings::default())),
             ProxyMode::Nftables => {
                 let pod_cidrs = pod_cidr.map(str::parse).transpose()?.into_iter().collect();
-                Box::new(nftables::Nftables::new(nftables::Settings { pod_cidrs, ..nftables::Settings::default() }))
+                Box::new(nftables::Nftables::new(nftables::Settings {
+                    pod_cidrs,
+                    ..nftables::Settings::default()
+                }))
             }
         })
     }

@@ -36,9 +36,17 @@ pub struct Plugins {
 
 impl Plugins {
     pub fn new(dir: &Dir, root_ca: &str) -> Result<Self> {
-        ensure!(!EMBEDDED.is_empty(), "this binary was built without its plugins; build it with `cargo xtask build`");
+        ensure!(
+            !EMBEDDED.is_empty(),
+            "this binary was built without its plugins; build it with `cargo xtask build`"
+        );
         let host = Host::new(&dir.compiled()).context("the plugin host cannot start")?;
-        Ok(Self { host, chain: Chain::new(), objects: Arc::default(), root_ca: root_ca.into() })
+        Ok(Self {
+            host,
+            chain: Chain::new(),
+            objects: Arc::default(),
+            root_ca: root_ca.into(),
+        })
     }
 
     pub fn admission(&self) -> Arc<dyn Admit> {
@@ -47,7 +55,9 @@ impl Plugins {
 
     pub fn figures(&self) -> ahash::AHashMap<GroupResource, Arc<dyn Figures>> {
         let figures: Arc<dyn Figures> = Arc::new(PluginFigures(self.objects.clone()));
-        [(GroupResource::new("plugins.pilotis.dev", "plugins"), figures)].into_iter().collect()
+        [(GroupResource::new("plugins.pilotis.dev", "plugins"), figures)]
+            .into_iter()
+            .collect()
     }
 
     /// Loads what is asked for, and starts the controllers and the scheduler. Returns when every plugin was looked at.
@@ -63,8 +73,16 @@ impl Plugins {
         let _ = self.objects.set(objects.clone());
         tasks.spawn(objects.clone().run(stop.clone()));
         let (to_scheduler, policies) = mpsc::channel(1);
-        let config = scheduler::Config { seed: seed(), ..scheduler::Config::default() };
-        tasks.spawn(scheduler::run(config, cluster.clone(), policies, stop.clone().cancelled_owned()));
+        let config = scheduler::Config {
+            seed: seed(),
+            ..scheduler::Config::default()
+        };
+        tasks.spawn(scheduler::run(
+            config,
+            cluster.clone(),
+            policies,
+            stop.clone().cancelled_owned(),
+        ));
         objects.first_look().await;
         let mut desk = Desk {
             cluster,
@@ -122,11 +140,19 @@ struct Desk {
 impl Desk {
     async fn arrange(&mut self, loaded: &LoadedPlugins) {
         let is = |world: &'static str| {
-            loaded.iter().filter(move |one| one.plugin.current().is_some_and(|revision| revision.worlds().contains(&world)))
+            loaded.iter().filter(move |one| {
+                one.plugin
+                    .current()
+                    .is_some_and(|revision| revision.worlds().contains(&world))
+            })
         };
         let mut rules = Vec::new();
         for one in is("admission") {
-            let policy = if one.ignore_faults { FailurePolicy::Ignore } else { FailurePolicy::Fail };
+            let policy = if one.ignore_faults {
+                FailurePolicy::Ignore
+            } else {
+                FailurePolicy::Fail
+            };
             match Rule::new(one.plugin.clone(), policy, one.built_in) {
                 Ok(rule) => rules.push(Arc::new(rule)),
                 Err(failure) => tracing::error!(plugin = %one.plugin.name(), %failure, "not in the admission chain"),
@@ -134,7 +160,8 @@ impl Desk {
         }
         self.chain.set(rules);
 
-        self.controllers.retain(|name, _| is("controller").any(|one| one.plugin.name() == name));
+        self.controllers
+            .retain(|name, _| is("controller").any(|one| one.plugin.name() == name));
         for one in is("controller") {
             let name = one.plugin.name();
             if !self.controllers.contains_key(name) {
@@ -147,17 +174,22 @@ impl Desk {
                     term: None,
                     observer: None,
                 };
-                self.controllers.insert(name.clone(), Controller::start(Guest::new(one.plugin.clone()), options));
+                self.controllers
+                    .insert(name.clone(), Controller::start(Guest::new(one.plugin.clone()), options));
             }
         }
 
-        let policies: Vec<_> = is("policy").map(|one| (one.plugin.name().clone(), one.weight)).collect();
+        let policies: Vec<_> = is("policy")
+            .map(|one| (one.plugin.name().clone(), one.weight))
+            .collect();
         if policies != self.policies {
             let mut chain: Vec<Box<dyn Policy>> = Vec::new();
             for one in is("policy") {
                 match scheduler::Guest::start(one.plugin.clone(), one.weight).await {
                     Ok(policy) => chain.push(Box::new(policy)),
-                    Err(failure) => tracing::error!(plugin = %one.plugin.name(), %failure, "not in the chain of policies"),
+                    Err(failure) => {
+                        tracing::error!(plugin = %one.plugin.name(), %failure, "not in the chain of policies")
+                    }
                 }
             }
             self.policies = policies;

@@ -75,7 +75,11 @@ const READY: &str = "ready";
 pub fn run(options: &Options) -> Result<()> {
     let dir = Dir::of(options.dir.as_deref())?;
     dir.create()?;
-    if options.detach { detach(&dir) } else { serve(&dir, options) }
+    if options.detach {
+        detach(&dir)
+    } else {
+        serve(&dir, options)
+    }
 }
 
 /// Starts this program again without a terminal, and waits for its word.
@@ -84,8 +88,14 @@ fn detach(dir: &Dir) -> Result<()> {
     drop(dir.lock()?);
     let progress = spinner();
     let mut child = Command::new(std::env::current_exe()?);
-    child.args(std::env::args_os().skip(1).filter(|arg| arg != "--detach")).arg("--announce");
-    child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    child
+        .args(std::env::args_os().skip(1).filter(|arg| arg != "--detach"))
+        .arg("--announce");
+    child
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     let mut child = child.spawn().context("cannot start myself again")?;
     for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
         let line = line?;
@@ -99,15 +109,27 @@ fn detach(dir: &Dir) -> Result<()> {
     progress.finish_and_clear();
     let mut why = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().context("no pipe")?, &mut why)?;
-    bail!("the cluster did not start; its log is {}\n{}", dir.log().display(), why.trim())
+    bail!(
+        "the cluster did not start; its log is {}\n{}",
+        dir.log().display(),
+        why.trim()
+    )
 }
 
 fn serve(dir: &Dir, options: &Options) -> Result<()> {
     let _lock = dir.lock()?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.log())?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("PILOTIS_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log).with_ansi(false).init();
-    let progress = if options.announce { ProgressBar::hidden() } else { spinner() };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(log)
+        .with_ansi(false)
+        .init();
+    let progress = if options.announce {
+        ProgressBar::hidden()
+    } else {
+        spinner()
+    };
     let step = |what: &str| {
         tracing::info!("{what}");
         progress.set_message(what.to_owned());

@@ -61,17 +61,12 @@ impl Log {
         if let Ok(old) = fs::read(&path) {
             let mut at = 0;
             while at < old.len() {
-                let number = |i: usize| {
-                    u32::from_le_bytes(old[at + i..at + i + 4].try_into().expect("four bytes"))
-                };
+                let number = |i: usize| u32::from_le_bytes(old[at + i..at + i + 4].try_into().expect("four bytes"));
                 let (crc, key, value) = (number(0), number(4) as usize, number(8) as usize);
                 let body = &old[at + 12..at + 20 + key + value];
                 assert_eq!(crc, crc32fast::hash(body));
                 let revision = u64::from_le_bytes(body[..8].try_into().expect("eight bytes"));
-                index.insert(
-                    body[8..8 + key].to_vec(),
-                    (revision, body[8 + key..].to_vec()),
-                );
+                index.insert(body[8..8 + key].to_vec(), (revision, body[8 + key..].to_vec()));
                 at += 20 + key + value;
             }
         }
@@ -90,10 +85,8 @@ impl Engine for Log {
         for put in batch {
             let start = self.buffer.len();
             self.buffer.extend_from_slice(&[0; 4]);
-            self.buffer
-                .extend_from_slice(&(put.key.len() as u32).to_le_bytes());
-            self.buffer
-                .extend_from_slice(&(put.value.len() as u32).to_le_bytes());
+            self.buffer.extend_from_slice(&(put.key.len() as u32).to_le_bytes());
+            self.buffer.extend_from_slice(&(put.value.len() as u32).to_le_bytes());
             self.buffer.extend_from_slice(&put.revision.to_le_bytes());
             self.buffer.extend_from_slice(&put.key);
             self.buffer.extend_from_slice(&put.value);
@@ -103,8 +96,7 @@ impl Engine for Log {
         self.file.write_all(&self.buffer)?;
         self.file.sync_data()?;
         for put in batch {
-            self.index
-                .insert(put.key.clone(), (put.revision, put.value.clone()));
+            self.index.insert(put.key.clone(), (put.revision, put.value.clone()));
         }
         Ok(())
     }
@@ -125,10 +117,7 @@ impl Fjall {
 
 impl Engine for Fjall {
     fn commit(&mut self, batch: &[Put]) -> Fallible<()> {
-        let mut writes = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut writes = self.database.batch().durability(Some(PersistMode::SyncData));
         for put in batch {
             writes.insert(&self.versions, put.versioned(), put.value.as_slice());
         }
@@ -161,17 +150,10 @@ impl FjallStore {
 
 impl Engine for FjallStore {
     fn commit(&mut self, batch: &[Put]) -> Fallible<()> {
-        let mut writes = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut writes = self.database.batch().durability(Some(PersistMode::SyncData));
         for put in batch {
             writes.insert(&self.versions, put.versioned(), put.value.as_slice());
-            writes.insert(
-                &self.changes,
-                put.revision.to_be_bytes(),
-                put.key.as_slice(),
-            );
+            writes.insert(&self.changes, put.revision.to_be_bytes(), put.key.as_slice());
             if let Some(old) = self.newest.insert(put.key.clone(), put.revision) {
                 let old_version = Put {
                     key: put.key.clone(),
@@ -297,9 +279,7 @@ fn run(name: &str, dir: &Path) -> Fallible<()> {
             }
         })
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
     let began = Instant::now();
     let mut waits: Vec<Duration> = runtime.block_on(async {
         let tasks: Vec<_> = (0..WRITERS)
@@ -347,9 +327,7 @@ fn run(name: &str, dir: &Path) -> Fallible<()> {
     let began = Instant::now();
     drop(open(name, dir)?);
     let report = |what: &str, value: f64, unit: &str| {
-        println!(
-            r#"{{"bench":"engines","what":"{name} {what}","value":{value:.2},"unit":"{unit}"}}"#
-        );
+        println!(r#"{{"bench":"engines","what":"{name} {what}","value":{value:.2},"unit":"{unit}"}}"#);
     };
     report(
         "durable writes, 1000 writers, 1 KB",
@@ -357,16 +335,8 @@ fn run(name: &str, dir: &Path) -> Fallible<()> {
         "writes/s",
     );
     report("wait p50", waits[waits.len() / 2].as_secs_f64() * 1e3, "ms");
-    report(
-        "wait p99",
-        waits[waits.len() * 99 / 100].as_secs_f64() * 1e3,
-        "ms",
-    );
-    report(
-        "writes per commit",
-        writes as f64 / commits as f64,
-        "writes",
-    );
+    report("wait p99", waits[waits.len() * 99 / 100].as_secs_f64() * 1e3, "ms");
+    report("writes per commit", writes as f64 / commits as f64, "writes");
     report(
         "written to disk per byte of value",
         written as f64 / (writes as f64 * 1024.0),
@@ -381,13 +351,7 @@ fn run(name: &str, dir: &Path) -> Fallible<()> {
 fn value(state: &mut u64) -> Vec<u8> {
     let mut value = Vec::with_capacity(1024);
     while value.len() < 1024 {
-        write!(
-            value,
-            r#""field-{}":"{:016x}","#,
-            value.len() % 40,
-            random(state)
-        )
-        .expect("memory takes it");
+        write!(value, r#""field-{}":"{:016x}","#, value.len() % 40, random(state)).expect("memory takes it");
     }
     value.truncate(1024);
     value
@@ -412,18 +376,12 @@ fn resident() -> u64 {
 
 fn written_bytes() -> u64 {
     let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|bytes| bytes.parse().ok())
-        .unwrap_or_default()
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
 fn main() -> Fallible<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with("--"))
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     if let [run_one, name, dir] = &arguments[..]
         && run_one == "run"
     {

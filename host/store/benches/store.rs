@@ -45,12 +45,7 @@ fn main() -> Fallible<()> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--seconds" => {
-                seconds = arguments
-                    .next()
-                    .ok_or("--seconds wants a number")?
-                    .parse()?
-            }
+            "--seconds" => seconds = arguments.next().ok_or("--seconds wants a number")?.parse()?,
             // What cargo adds.
             "--bench" => {}
             "--memory" => memory_of = arguments.next(),
@@ -91,50 +86,32 @@ async fn compare(parent: &Path, time: Duration) -> Fallible<()> {
     let theirs = match EtcdServer::start(etcd_dir.path()) {
         None => None,
         Some(server) => {
-            let store = Arc::new(
-                EtcdStore::connect(EtcdOptions::new(vec![server.endpoint.clone()])).await?,
-            );
+            let store = Arc::new(EtcdStore::connect(EtcdOptions::new(vec![server.endpoint.clone()])).await?);
             let syncs = || etcd_syncs(&server).unwrap_or_default();
             Some(measure(store, syncs, time).await?)
         }
     };
-    let print = |what: &str, unit: &str, of: fn(&Figures) -> f64| {
-        report(what, unit, of(&ours), theirs.as_ref().map(of))
-    };
-    print("durable writes, 1000 clients, 1 KB", "writes/s", |f| {
-        f.writes
-    });
+    let print =
+        |what: &str, unit: &str, of: fn(&Figures) -> f64| report(what, unit, of(&ours), theirs.as_ref().map(of));
+    print("durable writes, 1000 clients, 1 KB", "writes/s", |f| f.writes);
     print("wait for a write p50, 1000 clients", "ms", |f| f.p50);
     print("wait for a write p99, 1000 clients", "ms", |f| f.p99);
     print("fsyncs of the log, 1000 clients", "1/s", |f| f.syncs);
-    print("writes for each fsync, 1000 clients", "writes", |f| {
-        f.writes_a_sync
-    });
-    print("durable writes, 1 client, 1 KB", "writes/s", |f| {
-        f.one_writer
-    });
+    print("writes for each fsync, 1000 clients", "writes", |f| f.writes_a_sync);
+    print("durable writes, 1 client, 1 KB", "writes/s", |f| f.one_writer);
     print("watch fan-out, 100 watchers", "events/s", |f| f.delivered);
-    print("acknowledged write to watcher p50, idle", "ms", |f| {
-        f.late_p50
-    });
+    print("acknowledged write to watcher p50, idle", "ms", |f| f.late_p50);
     Ok(())
 }
 
 fn report(what: &str, unit: &str, value: f64, peer: Option<f64>) {
     let peer = peer.map_or_else(String::new, |peer| {
-        format!(
-            r#","peer":"etcd","peer_value":{peer:.3},"ratio":{:.2}"#,
-            value / peer
-        )
+        format!(r#","peer":"etcd","peer_value":{peer:.3},"ratio":{:.2}"#, value / peer)
     });
     println!(r#"{{"bench":"store","what":"{what}","value":{value:.3},"unit":"{unit}"{peer}}}"#);
 }
 
-async fn measure<S: Store>(
-    store: Arc<S>,
-    syncs: impl Fn() -> f64,
-    time: Duration,
-) -> Fallible<Figures> {
+async fn measure<S: Store>(store: Arc<S>, syncs: impl Fn() -> f64, time: Duration) -> Fallible<Figures> {
     let mut figures = Figures::default();
     // First, while there is no snapshot or compaction to take part of the disk.
     let (writes, _, took) = write(store.clone(), 1, "one", time / 5).await?;
@@ -241,10 +218,7 @@ async fn lateness<S: Store>(store: Arc<S>) -> Fallible<f64> {
     let mut watch = store.watch("/registry/late/".into(), start).await?;
     let mut waits = Vec::new();
     for n in 0..200 {
-        let answered = match store
-            .txn(Txn::put("/registry/late/k", format!("{n}")))
-            .await?
-        {
+        let answered = match store.txn(Txn::put("/registry/late/k", format!("{n}"))).await? {
             Outcome::Done { .. } => Instant::now(),
             Outcome::Refused { .. } => return Err("an unconditional put was refused".into()),
         };
@@ -270,20 +244,10 @@ async fn memory(dir: &Path) -> Fallible<()> {
     let now = store.revision().await?;
     store.compact(now).await?;
     let each = resident().saturating_sub(before) as f64 / PODS as f64;
-    report(
-        "memory for a pod of 1 KB, key and value included",
-        "bytes",
-        each,
-        None,
-    );
+    report("memory for a pod of 1 KB, key and value included", "bytes", each, None);
     let began = Instant::now();
     let page = store.range(Range::prefix("/registry/pods/")).await?;
-    report(
-        "list of 100,000",
-        "ms",
-        began.elapsed().as_secs_f64() * 1e3,
-        None,
-    );
+    report("list of 100,000", "ms", began.elapsed().as_secs_f64() * 1e3, None);
     assert_eq!(page.entries.len(), PODS);
     Ok(())
 }

@@ -22,8 +22,8 @@ use crate::hub::{End, Hub};
 use crate::tree::{Pins, Tree};
 use crate::writer::Writer;
 use crate::{
-    Counted, Entry, MAX_KEY, MAX_VALUE, Outcome, Page, Range, Read, Revision, Store, StoreError,
-    Txn, Watch, contract, snapshot,
+    Counted, Entry, MAX_KEY, MAX_VALUE, Outcome, Page, Range, Read, Revision, Store, StoreError, Txn, Watch, contract,
+    snapshot,
 };
 
 /// Keys read in one go while the tree is locked: bounds how long a write waits for a long list.
@@ -174,11 +174,7 @@ impl Store for LocalStore {
     }
 
     async fn range(&self, range: Range) -> Result<Page, StoreError> {
-        let most = if range.limit == 0 {
-            usize::MAX
-        } else {
-            range.limit
-        };
+        let most = if range.limit == 0 { usize::MAX } else { range.limit };
         let mut entries: Vec<Entry> = Vec::new();
         let mut start = range.start;
         let pin = {
@@ -252,12 +248,10 @@ impl Store for LocalStore {
 
     async fn watch(&self, prefix: Bytes, after: Revision) -> Result<Watch, StoreError> {
         let hub = &self.shared.hub;
-        let cursor = hub
-            .watch(prefix, after)
-            .ok_or_else(|| StoreError::Compacted {
-                asked: after,
-                oldest: hub.floor(),
-            })?;
+        let cursor = hub.watch(prefix, after).ok_or_else(|| StoreError::Compacted {
+            asked: after,
+            oldest: hub.floor(),
+        })?;
         Ok(Watch::new(cursor))
     }
 
@@ -296,9 +290,7 @@ impl Store for LocalStore {
                     path: to,
                     source: error,
                 },
-                false => {
-                    StoreError::unavailable(format!("the backup file {}", to.display()), error)
-                }
+                false => StoreError::unavailable(format!("the backup file {}", to.display()), error),
             })
         });
         written
@@ -336,15 +328,10 @@ impl Shared {
             let step: Vec<_> = {
                 let tree = self.tree.read();
                 let entries = tree.range(b"", &start, pin.revision).take(READ_STEP);
-                entries
-                    .map(|entry| (tree.expires(entry.modified), entry))
-                    .collect()
+                entries.map(|entry| (tree.expires(entry.modified), entry)).collect()
             };
             if self.stopping.load(Ordering::Relaxed) {
-                return Err(io::Error::new(
-                    io::ErrorKind::Interrupted,
-                    "the store is being closed",
-                ));
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "the store is being closed"));
             }
             for (expires, entry) in &step {
                 writer.add(entry, *expires)?;
@@ -370,9 +357,7 @@ pub(crate) fn check(txn: &Txn) -> Result<u32, StoreError> {
         }),
     };
     key(txn.change.key())?;
-    txn.compare
-        .iter()
-        .try_for_each(|compare| key(&compare.key))?;
+    txn.compare.iter().try_for_each(|compare| key(&compare.key))?;
     let size = match &txn.change {
         contract::Change::Put { value, .. } => value.len(),
         contract::Change::Delete { .. } => 0,

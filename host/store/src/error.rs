@@ -67,14 +67,10 @@ impl From<StoreError> for Failure {
             StoreError::Compacted { asked, oldest } => {
                 Failure::Expired(format!("too old resource version: {asked} ({oldest})"))
             }
-            StoreError::Lagged { seen } => {
-                Failure::Expired(format!("too old resource version: {seen}"))
-            }
+            StoreError::Lagged { seen } => Failure::Expired(format!("too old resource version: {seen}")),
             StoreError::Future { asked, current } => Failure::TooLargeVersion { asked, current },
             StoreError::Size {
-                what: "value",
-                limit,
-                ..
+                what: "value", limit, ..
             } => Failure::TooLarge { limit },
             StoreError::Size { .. } => Failure::BadRequest(error.to_string()),
             StoreError::Full { .. }

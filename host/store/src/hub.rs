@@ -107,11 +107,7 @@ impl Hub {
         let mut inner = self.inner.write();
         // What has not come yet cannot be forgotten: watchers are still to see it.
         let floor = floor.min(inner.through);
-        while inner
-            .events
-            .front()
-            .is_some_and(|event| event.revision <= floor)
-        {
+        while inner.events.front().is_some_and(|event| event.revision <= floor) {
             let event = inner.events.pop_front().expect("just seen");
             inner.weight -= weight(&event);
             inner.each_group(&event.key, |group| {
@@ -247,9 +243,7 @@ impl Cursor {
             }
             // What was forgotten beyond here was not for us.
             self.seen = self.seen.max(inner.floor);
-            let from = inner
-                .events
-                .partition_point(|event| event.revision <= self.seen);
+            let from = inner.events.partition_point(|event| event.revision <= self.seen);
             let mut events = Vec::new();
             let mut looked = 0;
             for event in inner.events.range(from..) {
@@ -305,10 +299,7 @@ fn weight(event: &Event) -> usize {
     // The Arc, its place in the queue and the allocations behind the three `Bytes`, as the allocator rounds them.
     const FIXED: usize = 280;
     let value = event.value.as_ref().map_or(0, Bytes::len);
-    let previous = event
-        .previous
-        .as_ref()
-        .map_or(0, |previous| previous.value.len());
+    let previous = event.previous.as_ref().map_or(0, |previous| previous.value.len());
     FIXED + event.key.len() + value.max(previous)
 }
 
@@ -357,12 +348,8 @@ mod tests {
     #[test]
     fn only_who_missed_something_is_lagging() {
         let hub = Hub::new(model::ResourceVersion(1));
-        let mut loud = hub
-            .watch("/loud/".into(), model::ResourceVersion(1))
-            .unwrap();
-        let mut quiet = hub
-            .watch("/quiet/".into(), model::ResourceVersion(1))
-            .unwrap();
+        let mut loud = hub.watch("/loud/".into(), model::ResourceVersion(1)).unwrap();
+        let mut quiet = hub.watch("/quiet/".into(), model::ResourceVersion(1)).unwrap();
         for revision in 2..100 {
             publish(&hub, "/loud/k", revision);
         }
@@ -402,9 +389,7 @@ mod tests {
         }
         assert_eq!(
             seen,
-            (2..=last)
-                .filter(|revision| revision % 10 == 0)
-                .collect::<Vec<_>>()
+            (2..=last).filter(|revision| revision % 10 == 0).collect::<Vec<_>>()
         );
     }
 }

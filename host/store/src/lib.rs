@@ -48,8 +48,8 @@ mod watch;
 mod writer;
 
 pub use contract::{
-    Batch, Change, Compare, Counted, Entry, Event, MAX_KEY, MAX_VALUE, Outcome, Page, Previous,
-    Range, Read, Revision, Store, Txn,
+    Batch, Change, Compare, Counted, Entry, Event, MAX_KEY, MAX_VALUE, Outcome, Page, Previous, Range, Read, Revision,
+    Store, Txn,
 };
 pub use engine::{History, LocalStore};
 pub use error::StoreError;

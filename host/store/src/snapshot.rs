@@ -50,9 +50,7 @@ impl Writer {
                 "the file exists; it is not overwritten",
             ));
         }
-        let mut name = path
-            .file_name()
-            .map_or_else(OsString::new, ToOwned::to_owned);
+        let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
         name.push(".partial");
         let partial = path.with_file_name(name);
         let mut header = Vec::with_capacity(HEADER);
@@ -166,13 +164,9 @@ fn begin(path: &Path) -> Result<(BufReader<File>, Revision), StoreError> {
     let file = File::open(path).map_err(|error| failed(path, error))?;
     let mut file = BufReader::with_capacity(256 << 10, file);
     let mut header = [0; HEADER];
-    file.read_exact(&mut header)
-        .map_err(|error| failed(path, error))?;
+    file.read_exact(&mut header).map_err(|error| failed(path, error))?;
     if !header.starts_with(MAGIC) {
-        return Err(damaged(
-            path,
-            "it does not begin as a snapshot of this version does",
-        ));
+        return Err(damaged(path, "it does not begin as a snapshot of this version does"));
     }
     if (&header[24..]).get_u32_le() != crc32fast::hash(&header[..24]) {
         return Err(damaged(path, "its header is broken"));
@@ -198,9 +192,7 @@ pub(crate) fn read(path: &Path, mut each: impl FnMut(Entry, u64)) -> Result<Revi
             file.read_exact(&mut end).map_err(failed)?;
             let mut checked = vec![0; 4];
             checked.extend_from_slice(&end[..8]);
-            if (&end[8..]).get_u32_le() != crc32fast::hash(&checked)
-                || (&end[..8]).get_u64_le() != entries
-            {
+            if (&end[8..]).get_u32_le() != crc32fast::hash(&checked) || (&end[..8]).get_u64_le() != entries {
                 return Err(damaged("its end is broken"));
             }
             return Ok(revision);
@@ -218,8 +210,7 @@ pub(crate) fn read(path: &Path, mut each: impl FnMut(Entry, u64)) -> Result<Revi
         }
         let mut left = payload.as_slice();
         for _ in 0..count {
-            let (entry, expires) =
-                entry(&mut left).ok_or_else(|| damaged("a block is whole but does not read"))?;
+            let (entry, expires) = entry(&mut left).ok_or_else(|| damaged("a block is whole but does not read"))?;
             each(entry, expires);
             entries += 1;
         }

@@ -87,13 +87,7 @@ impl Tree {
                 created: revision,
                 value: value.clone(),
             };
-            self.keys.insert(
-                key.clone(),
-                Chain {
-                    newest,
-                    older: None,
-                },
-            );
+            self.keys.insert(key.clone(), Chain { newest, older: None });
             return Event {
                 key,
                 revision,
@@ -136,8 +130,7 @@ impl Tree {
     /// Puts back what a snapshot holds. Keys come in order.
     pub(crate) fn load(&mut self, entry: Entry, expires: u64) {
         if expires != 0 {
-            self.expiries
-                .insert(expires, entry.modified, entry.key.clone());
+            self.expiries.insert(expires, entry.modified, entry.key.clone());
         }
         self.live_bytes += (entry.key.len() + entry.value.len()) as u64;
         let newest = Version {
@@ -145,13 +138,7 @@ impl Tree {
             created: entry.created,
             value: Some(entry.value),
         };
-        self.keys.insert(
-            entry.key,
-            Chain {
-                newest,
-                older: None,
-            },
-        );
+        self.keys.insert(entry.key, Chain { newest, older: None });
     }
 
     /// Which revision a read at `at` reads.
@@ -195,13 +182,7 @@ impl Tree {
     }
 
     /// Counts at most `most` keys from `start` on, dead ones too, and says where to go on.
-    pub(crate) fn count(
-        &self,
-        prefix: &[u8],
-        start: &[u8],
-        at: Revision,
-        most: usize,
-    ) -> (u64, Option<Bytes>) {
+    pub(crate) fn count(&self, prefix: &[u8], start: &[u8], at: Revision, most: usize) -> (u64, Option<Bytes>) {
         let mut count = 0;
         for (nth, (key, chain)) in self.chains(prefix, start).enumerate() {
             if nth == most {
@@ -212,24 +193,15 @@ impl Tree {
         (count, None)
     }
 
-    fn chains<'a>(
-        &'a self,
-        prefix: &'a [u8],
-        start: &[u8],
-    ) -> impl Iterator<Item = (&'a Bytes, &'a Chain)> + 'a {
+    fn chains<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = (&'a Bytes, &'a Chain)> + 'a {
         let from = if start > prefix { start } else { prefix };
-        let keys = self
-            .keys
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let keys = self.keys.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
         keys.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// When the put at `modified` expires; 0: never.
     pub(crate) fn expires(&self, modified: Revision) -> u64 {
-        self.expiries
-            .by_revision
-            .get(&modified)
-            .map_or(0, |(at, _)| *at)
+        self.expiries.by_revision.get(&modified).map_or(0, |(at, _)| *at)
     }
 
     /// The next expiry, in milliseconds since 1970.
@@ -239,12 +211,7 @@ impl Tree {
 
     /// What is due at `now`: the keys and the puts that are to go, `most` at a time.
     pub(crate) fn expired(&self, now: u64, most: usize) -> Vec<(Bytes, Revision)> {
-        let due = self
-            .expiries
-            .by_time
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(most);
+        let due = self.expiries.by_time.iter().take_while(|(at, _)| *at <= now).take(most);
         due.map(|(_, revision)| (self.expiries.by_revision[revision].1.clone(), *revision))
             .collect()
     }
@@ -252,11 +219,7 @@ impl Tree {
     /// Drops up to `most` old versions that no read at `floor` or later can see. True when there are more.
     pub(crate) fn forget(&mut self, floor: Revision, most: usize) -> bool {
         for _ in 0..most {
-            if self
-                .garbage
-                .front()
-                .is_none_or(|(revision, _)| *revision > floor)
-            {
+            if self.garbage.front().is_none_or(|(revision, _)| *revision > floor) {
                 return false;
             }
             let (_, key) = self.garbage.pop_front().expect("just seen");
@@ -284,9 +247,7 @@ impl Tree {
                 }
             }
         }
-        self.garbage
-            .front()
-            .is_some_and(|(revision, _)| *revision <= floor)
+        self.garbage.front().is_some_and(|(revision, _)| *revision <= floor)
     }
 }
 
@@ -338,10 +299,7 @@ impl Pins {
     /// Call with the tree locked, so that no compaction comes between reading the revision and pinning it.
     pub(crate) fn pin(&self, revision: Revision) -> Pin<'_> {
         *self.0.lock().entry(revision).or_default() += 1;
-        Pin {
-            pins: self,
-            revision,
-        }
+        Pin { pins: self, revision }
     }
 
     pub(crate) fn oldest(&self) -> Option<Revision> {

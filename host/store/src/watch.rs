@@ -22,10 +22,7 @@ impl Watch {
 
     /// With what came before `live`; the sender ends where `live` begins.
     pub(crate) fn with_past(past: mpsc::Receiver<Result<Batch, StoreError>>, live: Cursor) -> Self {
-        Self {
-            past: Some(past),
-            live,
-        }
+        Self { past: Some(past), live }
     }
 
     /// Waits for the next changes, a few hundred at most, or for progress that was asked for (a batch without events).

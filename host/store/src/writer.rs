@@ -59,11 +59,7 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        journal: Option<Box<dyn Journal>>,
-        history: History,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, journal: Option<Box<dyn Journal>>, history: History) -> Self {
         let mut writer = Self {
             shared,
             journal,
@@ -118,10 +114,7 @@ impl Writer {
                 }
             }
         }
-        let (txns, compactions) = (
-            std::mem::take(&mut queue.txns),
-            std::mem::take(&mut queue.compactions),
-        );
+        let (txns, compactions) = (std::mem::take(&mut queue.txns), std::mem::take(&mut queue.compactions));
         Some((txns, compactions))
     }
 
@@ -154,9 +147,7 @@ impl Writer {
         };
         let written = match (group.records.is_empty(), &self.unfit) {
             (true, _) => Ok(()),
-            (false, Some((kind, text))) => {
-                Err(AppendError::Broken(io::Error::new(*kind, text.clone())))
-            }
+            (false, Some((kind, text))) => Err(AppendError::Broken(io::Error::new(*kind, text.clone()))),
             (false, None) => self.append(&group.records, last),
         };
         if let Err(error) = &written {
@@ -245,11 +236,7 @@ impl Writer {
     fn forget_old(&mut self) {
         let now = Instant::now();
         let mut upto = None;
-        while self
-            .ages
-            .front()
-            .is_some_and(|age| now - age.last >= self.history.age)
-        {
+        while self.ages.front().is_some_and(|age| now - age.last >= self.history.age) {
             upto = self.ages.pop_front().map(|age| age.revision);
         }
         if let Some(upto) = upto {
@@ -264,11 +251,7 @@ impl Writer {
         }
         self.shared.hub.forget(floor);
         // Readers in the middle of a list keep what they see. What they hold up goes with the next compaction.
-        let floor = self
-            .shared
-            .pins
-            .oldest()
-            .map_or(floor, |oldest| oldest.min(floor));
+        let floor = self.shared.pins.oldest().map_or(floor, |oldest| oldest.min(floor));
         while self.shared.tree.write().forget(floor, STEP) {}
     }
 
@@ -299,9 +282,7 @@ impl Writer {
                 path,
                 source: copy(error),
             },
-            AppendError::Broken(error) => {
-                StoreError::unavailable(path.display().to_string(), copy(error))
-            }
+            AppendError::Broken(error) => StoreError::unavailable(path.display().to_string(), copy(error)),
         }
     }
 }
@@ -362,9 +343,7 @@ impl Group {
     /// What is there instead. The answer waits for the group to be durable, since it may tell of it.
     fn refuse(&self, key: &Bytes, tree: &Tree) -> Outcome {
         let now = match self.change(key) {
-            Some(Change {
-                value, revision, ..
-            }) => value.clone().map(|value| {
+            Some(Change { value, revision, .. }) => value.clone().map(|value| {
                 let created = self.created(key, tree);
                 Entry {
                     key: key.clone(),
@@ -375,10 +354,7 @@ impl Group {
             }),
             None => tree.get(key, tree.revision),
         };
-        Outcome::Refused {
-            key: key.clone(),
-            now,
-        }
+        Outcome::Refused { key: key.clone(), now }
     }
 
     /// The put that made a key which this group has written.
@@ -388,10 +364,7 @@ impl Group {
             if let Record::Change(change) = record
                 && change.key == key
             {
-                created = change
-                    .value
-                    .as_ref()
-                    .map(|_| created.unwrap_or(change.revision));
+                created = change.value.as_ref().map(|_| created.unwrap_or(change.revision));
             }
         }
         created.unwrap_or_default()

@@ -31,12 +31,7 @@ impl Asked {
 }
 
 /// The answer and, for a `find` that was cut off at its limit, the last row's place.
-pub(crate) fn to(
-    question: &Question,
-    kept: &Kept,
-    frozen: &Frozen,
-    asked: Asked,
-) -> (Bytes, Option<Ranked>) {
+pub(crate) fn to(question: &Question, kept: &Kept, frozen: &Frozen, asked: Asked) -> (Bytes, Option<Ranked>) {
     match (&question.form, kept, asked) {
         (Form::Find { wanted, order }, Kept::Order(set), asked) => find(
             wanted,
@@ -44,19 +39,14 @@ pub(crate) fn to(
             set.iter().map(|ranked| ranked.object.clone()),
             asked.limit(),
         ),
-        (Form::Find { wanted, order }, _, asked) => find(
-            wanted,
-            order,
-            frozen.select(&question.chosen).cloned(),
-            asked.limit(),
-        ),
+        (Form::Find { wanted, order }, _, asked) => {
+            find(wanted, order, frozen.select(&question.chosen).cloned(), asked.limit())
+        }
         (Form::Tally { by, sums }, Kept::Tally(tally), _) => (tally.pack(by, sums), None),
         (Form::Changes { wanted }, Kept::Log(log), asked) => {
             let tag = tag(question);
             let cursor = match asked {
-                Asked::Since(cursor) if cursor != 0 && cursor >> SEQ_BITS == tag => {
-                    Some(cursor & SEQ_MASK)
-                }
+                Asked::Since(cursor) if cursor != 0 && cursor >> SEQ_BITS == tag => Some(cursor & SEQ_MASK),
                 _ => None,
             };
             let (at, complete, rows, gone) = log.since(wanted, cursor);

@@ -106,10 +106,7 @@ impl Log {
                 object: object.clone(),
             })
             .collect();
-        let last = by_change
-            .iter()
-            .map(|entry| (Name::of(&entry.object), seq))
-            .collect();
+        let last = by_change.iter().map(|entry| (Name::of(&entry.object), seq)).collect();
         Self {
             by_change,
             last,
@@ -121,12 +118,7 @@ impl Log {
     }
 
     /// `seq`: the number of this change, if a reader of the wanted fields sees it.
-    pub(crate) fn update(
-        &mut self,
-        old: Option<&Arc<Object>>,
-        new: Option<&Arc<Object>>,
-        seq: Option<u64>,
-    ) {
+    pub(crate) fn update(&mut self, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>, seq: Option<u64>) {
         let before = old.and_then(|object| {
             let seq = self.last.get(&Name::of(object)).copied()?;
             self.by_change.remove(&Entry {

@@ -105,8 +105,7 @@ impl Column {
             }
         };
         self.tags.push(tag);
-        self.ends
-            .extend_from_slice(&(self.data.len() as u32).to_le_bytes());
+        self.ends.extend_from_slice(&(self.data.len() as u32).to_le_bytes());
     }
 }
 

@@ -94,11 +94,7 @@ fn make(step: &Step, version: u64) -> Arc<Object> {
     else {
         unreachable!("only called for puts")
     };
-    let namespace = if name.is_multiple_of(3) {
-        "other"
-    } else {
-        "default"
-    };
+    let namespace = if name.is_multiple_of(3) { "other" } else { "default" };
     let uid = if *fresh_uid {
         format!("u-{name}-{version}")
     } else {
@@ -144,9 +140,7 @@ fn tally(which: Selection, by: &str, sums: &str) -> Ask {
 fn changes(which: Selection, fields: &str) -> Ask {
     Ask {
         which,
-        what: What::Changes {
-            fields: fields.into(),
-        },
+        what: What::Changes { fields: fields.into() },
     }
 }
 
@@ -168,38 +162,17 @@ fn questions() -> Vec<(Ask, u32)> {
             ),
             1,
         ),
-        (
-            find(all().labelled("app=a1,n!=2"), ".status.phase", "-.spec.n"),
-            0,
-        ),
-        (
-            find(
-                all().labelled("app in (a0,a1)"),
-                ".metadata.name",
-                ".spec.n",
-            ),
-            2,
-        ),
+        (find(all().labelled("app=a1,n!=2"), ".status.phase", "-.spec.n"), 0),
+        (find(all().labelled("app in (a0,a1)"), ".metadata.name", ".spec.n"), 2),
         (find(owned(), ".metadata.name", ranks), 1),
         (find(owned(), ".status.phase", ranks), 3),
         (
-            find(
-                owned().equals(".status.phase", "Running"),
-                ".metadata.name .spec.n",
-                "",
-            ),
+            find(owned().equals(".status.phase", "Running"), ".metadata.name .spec.n", ""),
             0,
         ),
+        (find(all().equals(".spec.tags[*]", "t1"), ".spec.tags[*]", ""), 0),
         (
-            find(all().equals(".spec.tags[*]", "t1"), ".spec.tags[*]", ""),
-            0,
-        ),
-        (
-            find(
-                all().equals(".spec.gone", ""),
-                ".metadata.uid",
-                "-.metadata.name",
-            ),
+            find(all().equals(".spec.gone", ""), ".metadata.uid", "-.metadata.name"),
             2,
         ),
         (tally(all(), ".status.phase", ""), 0),
@@ -211,10 +184,7 @@ fn questions() -> Vec<(Ask, u32)> {
             ),
             0,
         ),
-        (
-            tally(Selection::namespace("other"), ".spec.tags[*]", ".spec.cpu"),
-            0,
-        ),
+        (tally(Selection::namespace("other"), ".spec.tags[*]", ".spec.cpu"), 0),
         (changes(all().labelled("app=a1"), ".status.phase"), 0),
         (changes(owned(), ".spec.n"), 0),
         (changes(Selection::namespace("default"), ".status.phase"), 0),
@@ -238,11 +208,7 @@ fn answer_now(slot: &Slot, frozen: &Frozen, asker: &Asker) -> Bytes {
 
 fn rows(packed: &[u8]) -> Vec<Vec<String>> {
     let columns = Columns::parse(packed).unwrap();
-    let row = |row: crate::sdk_columns::Row<'_>| {
-        (0..columns.columns())
-            .map(|c| format!("{:?}", row.cell(c)))
-            .collect()
-    };
+    let row = |row: crate::sdk_columns::Row<'_>| (0..columns.columns()).map(|c| format!("{:?}", row.cell(c))).collect();
     columns.iter().map(row).collect()
 }
 
@@ -284,14 +250,7 @@ fn apply(slot: &Slot, step: &Step, version: u64) {
     let object = |n: &u8| {
         let frozen = slot.frozen();
         frozen
-            .object(
-                if n.is_multiple_of(3) {
-                    "other"
-                } else {
-                    "default"
-                },
-                &format!("p{n}"),
-            )
+            .object(if n.is_multiple_of(3) { "other" } else { "default" }, &format!("p{n}"))
             .cloned()
     };
     match step {
@@ -299,10 +258,7 @@ fn apply(slot: &Slot, step: &Step, version: u64) {
         Step::Delete(n) => slot.apply(object(n).map(Change::Gone)),
         Step::Relist(names) => {
             let names: BTreeSet<&u8> = names.iter().collect();
-            slot.replace(
-                ResourceVersion(version),
-                names.into_iter().filter_map(object).collect(),
-            );
+            slot.replace(ResourceVersion(version), names.into_iter().filter_map(object).collect());
         }
     }
 }
@@ -422,28 +378,13 @@ fn what_changed_between_snapshot_and_install_wakes_at_once() {
     let (question, kept) = slot.question(&ask, &pinned).unwrap();
     let told = answer::to(&question, &kept, &pinned, Asked::Whole).0;
     put(0, 1, 2);
-    slot.subscribe(
-        &Reading::new(1, 1, woken.clone()),
-        &ask,
-        Asked::Whole,
-        &told,
-        &pinned,
-    )
-    .unwrap();
-    assert!(
-        woken.0.lock().is_empty(),
-        "nothing that was read has changed"
-    );
+    slot.subscribe(&Reading::new(1, 1, woken.clone()), &ask, Asked::Whole, &told, &pinned)
+        .unwrap();
+    assert!(woken.0.lock().is_empty(), "nothing that was read has changed");
     put(1, 1, 3);
     assert_eq!(*woken.0.lock(), [1].into());
-    slot.subscribe(
-        &Reading::new(2, 2, woken.clone()),
-        &ask,
-        Asked::Whole,
-        &told,
-        &pinned,
-    )
-    .unwrap();
+    slot.subscribe(&Reading::new(2, 2, woken.clone()), &ask, Asked::Whole, &told, &pinned)
+        .unwrap();
     assert_eq!(
         *woken.0.lock(),
         [1, 2].into(),

@@ -52,10 +52,7 @@ impl Wanted {
     }
 
     pub(crate) fn owned(&self, object: &Object) -> Row {
-        self.row(object)
-            .into_iter()
-            .map(FieldValue::into_owned)
-            .collect()
+        self.row(object).into_iter().map(FieldValue::into_owned).collect()
     }
 
     /// Whether a reader of these fields sees no difference.
@@ -85,10 +82,7 @@ pub(crate) fn texts(path: &FieldPath, value: &FieldValue<'_>) -> Vec<String> {
         return Vec::new();
     };
     let list: Vec<serde_json::Value> = serde_json::from_slice(json).unwrap_or_default();
-    let mut texts: Vec<String> = list
-        .iter()
-        .map(|v| FieldValue::of(v).to_text().into_owned())
-        .collect();
+    let mut texts: Vec<String> = list.iter().map(|v| FieldValue::of(v).to_text().into_owned()).collect();
     texts.sort();
     texts.dedup();
     texts

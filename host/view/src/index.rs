@@ -55,12 +55,7 @@ impl Defined {
     pub(crate) fn facts(&self, object: &Object) -> Facts {
         let mut values = self.set.read(&object.json).into_iter();
         let facts = self.on.iter().map(|(on, path)| match (on, path) {
-            (IndexOn::Label(key), _) => object
-                .labels
-                .get(key)
-                .map(String::from)
-                .into_iter()
-                .collect(),
+            (IndexOn::Label(key), _) => object.labels.get(key).map(String::from).into_iter().collect(),
             (_, Some(path)) => values
                 .next()
                 .map(|value| crate::fields::texts(path, &value))

@@ -16,12 +16,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Keeps `slot` up with the cluster. `again` asks for a fresh list now.
-pub(crate) async fn run(
-    cluster: Arc<dyn Cluster>,
-    caller: Caller,
-    slot: Weak<Slot>,
-    again: Arc<Notify>,
-) {
+pub(crate) async fn run(cluster: Arc<dyn Cluster>, caller: Caller, slot: Weak<Slot>, again: Arc<Notify>) {
     let mut wait = FIRST_WAIT;
     while let Some(strong) = slot.upgrade() {
         let of = Collection::all(strong.kind.gvr());
@@ -29,18 +24,13 @@ pub(crate) async fn run(
         let failure = match listed {
             Ok((version, items)) => {
                 wait = FIRST_WAIT;
-                strong
-                    .progress
-                    .send_modify(|progress| progress.trouble = None);
+                strong.progress.send_modify(|progress| progress.trouble = None);
                 strong.replace(version, items);
                 drop(strong);
                 watch(&cluster, &caller, &of, version, &slot, &again).await
             }
             Err(failure) => {
-                let refused = matches!(
-                    failure,
-                    Failure::NoSuchResource { .. } | Failure::Forbidden { .. }
-                );
+                let refused = matches!(failure, Failure::NoSuchResource { .. } | Failure::Forbidden { .. });
                 if refused && strong.synced() {
                     // A kind that is served no longer has no objects; whoever read some shall know.
                     strong.replace(ResourceVersion::default(), Vec::new());

@@ -126,8 +126,7 @@ impl Floor {
 
     /// The object with this uid must be gone.
     pub fn gone(&mut self, kind: &Gvk, namespace: &str, name: &str, uid: Uid) {
-        self.gone
-            .push((kind.clone(), namespace.into(), name.into(), uid));
+        self.gone.push((kind.clone(), namespace.into(), name.into(), uid));
     }
 }
 
@@ -170,8 +169,7 @@ impl View {
         for (read, answer) in view.reads() {
             let Ok(answer) = answer else {
                 // A read that failed has no answer that could change, but a kind that was not served may come.
-                if let Read::Get { kind, .. } | Read::Ask { kind, .. } | Read::Scale { kind, .. } =
-                    &read
+                if let Read::Get { kind, .. } | Read::Ask { kind, .. } | Read::Scale { kind, .. } = &read
                     && !self.slots.load().contains_key(kind)
                 {
                     self.await_kind(&reading, kind);
@@ -214,10 +212,7 @@ impl View {
             self.timers.add(at, &reading);
             reads.push(Read::Reached(at));
         }
-        let old = self
-            .readers
-            .lock()
-            .insert(reader, Installed { reading, reads });
+        let old = self.readers.lock().insert(reader, Installed { reading, reads });
         if let Some(old) = old {
             self.uninstall(old);
         }
@@ -261,17 +256,13 @@ impl View {
                     slot.subscribe_object(reading, &at(namespace, name), &wanted, pinned);
                 }
             }
-            Read::Scale {
-                namespace, name, ..
-            } => {
+            Read::Scale { namespace, name, .. } => {
                 // The answer holds the object's version, so any change of it is a change of the answer.
                 if let Ok(wanted) = self.wanted(".metadata.resourceVersion") {
                     slot.subscribe_object(reading, &at(namespace, name), &wanted, pinned);
                 }
             }
-            Read::Ask {
-                ask, limit, cursor, ..
-            } => {
+            Read::Ask { ask, limit, cursor, .. } => {
                 let asked = match ask.what {
                     What::Find { .. } => Asked::First(*limit),
                     What::Tally { .. } => Asked::Whole,
@@ -293,23 +284,14 @@ impl View {
                 Read::Kinds => drop(self.kinds_readers.lock().remove(&id)),
                 Read::Live { .. } | Read::Noted(_) => {}
                 Read::Get {
-                    kind,
-                    namespace,
-                    name,
-                    ..
+                    kind, namespace, name, ..
                 }
-                | Read::Scale {
-                    kind,
-                    namespace,
-                    name,
-                } => {
+                | Read::Scale { kind, namespace, name } => {
                     if let Some(slot) = self.slots.load().get(kind) {
                         slot.unsubscribe_object(id, &at(namespace, name));
                     }
                 }
-                Read::Ask {
-                    kind, ask, limit, ..
-                } => {
+                Read::Ask { kind, ask, limit, .. } => {
                     if let Some(slot) = self.slots.load().get(kind) {
                         slot.unsubscribe(id, ask, *limit);
                     }
@@ -322,11 +304,7 @@ impl View {
     ///
     /// # Errors
     /// Those of a first read: [`Failure::NoSuchResource`], [`Failure::Forbidden`], [`Failure::Timeout`].
-    pub async fn follow(
-        self: &Arc<Self>,
-        kind: &Gvk,
-        follower: Arc<dyn Follow>,
-    ) -> Result<(), Failure> {
+    pub async fn follow(self: &Arc<Self>, kind: &Gvk, follower: Arc<dyn Follow>) -> Result<(), Failure> {
         self.slot(kind).await?.follow(follower);
         Ok(())
     }
@@ -347,12 +325,7 @@ impl View {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Object>>, Failure> {
-        Ok(self
-            .slot(kind)
-            .await?
-            .frozen()
-            .object(namespace, name)
-            .cloned())
+        Ok(self.slot(kind).await?.frozen().object(namespace, name).cloned())
     }
 
     /// All objects of a kind as they stand now, in name order.
@@ -388,14 +361,11 @@ impl View {
 
     /// Nobody knows what became of a write of this kind (it timed out): list it again, and hold `floor` until that is done.
     pub fn doubt(&self, kind: &Gvk, floor: &mut Floor) {
-        let (Some(slot), informers) = (self.slots.load().get(kind).cloned(), self.informers.lock())
-        else {
+        let (Some(slot), informers) = (self.slots.load().get(kind).cloned(), self.informers.lock()) else {
             return;
         };
         // One list may be under way since before the write, so the next one counts.
-        floor
-            .lists
-            .insert(kind.clone(), slot.progress.borrow().lists + 1);
+        floor.lists.insert(kind.clone(), slot.progress.borrow().lists + 1);
         if let Some(again) = informers.get(kind) {
             again.notify_one();
         }
@@ -416,11 +386,9 @@ impl View {
                 .is_none_or(|slot| slot.progress.borrow().lists >= *lists)
         });
         let gone = |(kind, namespace, name, uid): &(Gvk, String, String, Uid)| {
-            slots.get(kind).is_none_or(|slot| {
-                slot.frozen()
-                    .object(namespace, name)
-                    .is_none_or(|o| o.uid != *uid)
-            })
+            slots
+                .get(kind)
+                .is_none_or(|slot| slot.frozen().object(namespace, name).is_none_or(|o| o.uid != *uid))
         };
         version && lists && floor.gone.iter().all(gone)
     }
@@ -437,24 +405,11 @@ impl View {
                 continue;
             };
             let mut progress = slot.progress.subscribe();
-            let of_kind =
-                |map: &HashMap<Gvk, ResourceVersion>| map.get(kind).copied().unwrap_or_default();
+            let of_kind = |map: &HashMap<Gvk, ResourceVersion>| map.get(kind).copied().unwrap_or_default();
             let part = Floor {
-                versions: [(kind.clone(), of_kind(&floor.versions))]
-                    .into_iter()
-                    .collect(),
-                gone: floor
-                    .gone
-                    .iter()
-                    .filter(|(of, ..)| of == kind)
-                    .cloned()
-                    .collect(),
-                lists: floor
-                    .lists
-                    .get(kind)
-                    .map(|n| (kind.clone(), *n))
-                    .into_iter()
-                    .collect(),
+                versions: [(kind.clone(), of_kind(&floor.versions))].into_iter().collect(),
+                gone: floor.gone.iter().filter(|(of, ..)| of == kind).cloned().collect(),
+                lists: floor.lists.get(kind).map(|n| (kind.clone(), *n)).into_iter().collect(),
             };
             while !self.shows(&part) {
                 if progress.changed().await.is_err() {
@@ -508,10 +463,7 @@ impl View {
             return Ok(slot);
         }
         let state = slot.progress.borrow().clone();
-        let trouble = state
-            .trouble
-            .as_deref()
-            .unwrap_or("the first list has not come");
+        let trouble = state.trouble.as_deref().unwrap_or("the first list has not come");
         Err(Failure::Timeout(format!(
             "the view of {kind} is not filled after 15 s: {trouble}"
         )))

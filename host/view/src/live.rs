@@ -24,11 +24,7 @@ fn pod(name: &str, phase: &str) -> serde_json::Value {
 }
 
 fn view_of(fake: &Fake) -> Arc<View> {
-    View::new(
-        fake.cluster(),
-        Caller::component("system:view", &[]),
-        system_time(),
-    )
+    View::new(fake.cluster(), Caller::component("system:view", &[]), system_time())
 }
 
 fn open(view: &Arc<View>) -> RecordedView {
@@ -67,9 +63,7 @@ impl Wake for Woken {
 impl Woken {
     async fn times(&self, n: usize) {
         let mut count = self.count.subscribe();
-        in_time("a wake", count.wait_for(|count| *count >= n))
-            .await
-            .unwrap();
+        in_time("a wake", count.wait_for(|count| *count >= n)).await.unwrap();
     }
 }
 
@@ -80,25 +74,13 @@ async fn a_kind_is_filled_at_its_first_read() {
     let view = view_of(&fake);
     let first = open(&view);
     assert_eq!(
-        first
-            .get(&pods(), "default", "a", ".status.phase")
-            .unwrap_err()
-            .reason,
+        first.get(&pods(), "default", "a", ".status.phase").unwrap_err().reason,
         "timeout"
     );
     assert_eq!(first.unfilled(), [pods()]);
-    in_time("the first list", view.fill(&first.unfilled()))
-        .await
-        .unwrap();
+    in_time("the first list", view.fill(&first.unfilled())).await.unwrap();
     let second = open(&view);
-    assert_eq!(
-        rows(
-            &second
-                .get(&pods(), "default", "a", ".status.phase")
-                .unwrap()
-        ),
-        1
-    );
+    assert_eq!(rows(&second.get(&pods(), "default", "a", ".status.phase").unwrap()), 1);
     assert!(second.unfilled().is_empty());
     let stranger = second.get(&Gvk::new("x.y", "v1", "Z"), "", "a", ".");
     assert_eq!(stranger.unwrap_err().reason, "not-found");
@@ -114,24 +96,14 @@ async fn a_view_stands_still() {
     fake.put(pod("b", "Running"));
     caught_up(&view, &fake).await;
     let all = Selection::default();
+    assert_eq!(rows(&still.find(&pods(), &all, ".metadata.name", "", 0).unwrap()), 1);
     assert_eq!(
-        rows(&still.find(&pods(), &all, ".metadata.name", "", 0).unwrap()),
-        1
-    );
-    assert_eq!(
-        rows(
-            &open(&view)
-                .find(&pods(), &all, ".metadata.name", "", 0)
-                .unwrap()
-        ),
+        rows(&open(&view).find(&pods(), &all, ".metadata.name", "", 0).unwrap()),
         2
     );
     // A question nobody had asked when it was opened is answered from the same version.
     let label = Selection::default().labelled("app=web");
-    assert_eq!(
-        rows(&still.tally(&pods(), &label, ".metadata.name", "").unwrap()),
-        1
-    );
+    assert_eq!(rows(&still.tally(&pods(), &label, ".metadata.name", "").unwrap()), 1);
 }
 
 #[tokio::test]
@@ -155,12 +127,7 @@ async fn an_expired_watch_is_listed_again_and_deletions_in_the_gap_are_found() {
     fake.release_watches("pods");
     caught_up(&view, &fake).await;
     woken.times(1).await;
-    assert!(
-        view.object(&pods(), "default", "b")
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(view.object(&pods(), "default", "b").await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -172,13 +139,7 @@ async fn new_kinds_wake_who_asked_for_kinds() {
     let before = read.kinds().unwrap().len();
     view.install(7, woken.clone(), &read);
     let early = open(&view);
-    let missing = early.find(
-        &Gvk::new("x.y", "v1", "Z"),
-        &Selection::default(),
-        ".",
-        "",
-        0,
-    );
+    let missing = early.find(&Gvk::new("x.y", "v1", "Z"), &Selection::default(), ".", "", 0);
     assert_eq!(missing.unwrap_err().reason, "not-found");
     view.install(8, woken.clone(), &early);
     fake.add_kind(Kind {
@@ -209,12 +170,7 @@ async fn time_wakes_once_and_only_who_waits() {
     }
     view.forget(3);
     woken.times(2).await;
-    let order: Vec<u64> = woken
-        .whys
-        .lock()
-        .iter()
-        .map(|(reader, _)| *reader)
-        .collect();
+    let order: Vec<u64> = woken.whys.lock().iter().map(|(reader, _)| *reader).collect();
     assert_eq!(order, [2, 1]);
     assert!((500..600).contains(&(began.elapsed().as_millis() as i64)));
 }
@@ -234,23 +190,10 @@ async fn get_live_sees_past_the_view_and_is_no_reason() {
         "Pending"
     );
     assert_eq!(
-        phase(
-            &read
-                .get_live(&pods(), "default", "a", ".status.phase")
-                .await
-                .unwrap()
-        ),
+        phase(&read.get_live(&pods(), "default", "a", ".status.phase").await.unwrap()),
         "Running"
     );
-    assert_eq!(
-        rows(
-            &read
-                .get_live(&pods(), "default", "none", ".")
-                .await
-                .unwrap()
-        ),
-        0
-    );
+    assert_eq!(rows(&read.get_live(&pods(), "default", "none", ".").await.unwrap()), 0);
 }
 
 #[tokio::test]
@@ -265,12 +208,7 @@ async fn a_doubtful_write_holds_the_floor_until_a_new_list() {
     view.doubt(&pods(), &mut floor);
     assert!(!view.shows(&floor));
     in_time("a list past the held watch", view.reach(&floor)).await;
-    assert!(
-        view.object(&pods(), "default", "b")
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(view.object(&pods(), "default", "b").await.unwrap().is_some());
 }
 
 /// The time of one change of one pod, with `members` pods in the questions it is in and `others` questions it is not in.
@@ -299,8 +237,7 @@ fn cost_of_a_change(members: usize, others: usize) -> Duration {
         let (question, kept) = slot.question(&ask, &frozen).unwrap();
         let answer = crate::answer::to(&question, &kept, &frozen, asked).0;
         let reading = crate::wake::Reading::new(id, id, woken.clone());
-        slot.subscribe(&reading, &ask, asked, &answer, &frozen)
-            .unwrap();
+        slot.subscribe(&reading, &ask, asked, &answer, &frozen).unwrap();
     };
     let owner = ".metadata.ownerReferences[controller=true].uid";
     let tally = || crate::What::Tally {

@@ -79,10 +79,7 @@ impl equivalent::Equivalent<Name> for At<'_> {
 }
 
 /// Those of one namespace, in name order; all of them for the empty one.
-pub(crate) fn within<'a>(
-    members: &'a Members,
-    namespace: &'a str,
-) -> impl Iterator<Item = &'a Arc<Object>> {
+pub(crate) fn within<'a>(members: &'a Members, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
     let from = At(namespace, "");
     members
         .range::<_, At<'a>>(from..)

@@ -29,19 +29,12 @@ impl Order {
         let mut paths = Vec::new();
         let mut terms = Vec::new();
         for word in crate::fields::words(text) {
-            let (word, descending) = word
-                .strip_prefix('-')
-                .map_or((word, false), |rest| (rest, true));
-            let (word, first) = match word
-                .strip_suffix(')')
-                .and_then(|rest| rest.rsplit_once('('))
-            {
+            let (word, descending) = word.strip_prefix('-').map_or((word, false), |rest| (rest, true));
+            let (word, first) = match word.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
                 Some((word, values)) => (word, values.split('|').map(String::from).collect()),
                 None => (word, Vec::new()),
             };
-            let (word, as_int) = word
-                .strip_suffix(":int")
-                .map_or((word, false), |rest| (rest, true));
+            let (word, as_int) = word.strip_suffix(":int").map_or((word, false), |rest| (rest, true));
             paths.push(FieldPath::parse(word)?);
             terms.push(Term {
                 descending,
@@ -61,10 +54,7 @@ impl Order {
 
     pub(crate) fn key(&self, object: &Object) -> SortKey {
         let values = self.set.read(&object.json).into_iter();
-        values
-            .zip(&self.terms)
-            .map(|(value, term)| term.part(value))
-            .collect()
+        values.zip(&self.terms).map(|(value, term)| term.part(value)).collect()
     }
 }
 
@@ -76,11 +66,7 @@ impl Term {
             (true, value) => FieldValue::I64(value.to_text().trim().parse().unwrap_or(0)),
         };
         let text = value.to_text();
-        let rank = self
-            .first
-            .iter()
-            .position(|v| *v == text)
-            .unwrap_or(self.first.len());
+        let rank = self.first.iter().position(|v| *v == text).unwrap_or(self.first.len());
         Part {
             descending: self.descending,
             rank: rank as u32,
@@ -105,10 +91,7 @@ pub(crate) struct Part {
 
 impl Ord for Part {
     fn cmp(&self, other: &Self) -> Ordering {
-        let up = self
-            .rank
-            .cmp(&other.rank)
-            .then_with(|| self.value.cmp(&other.value));
+        let up = self.rank.cmp(&other.rank).then_with(|| self.value.cmp(&other.value));
         if self.descending { up.reverse() } else { up }
     }
 }
@@ -156,10 +139,9 @@ mod tests {
 
     #[test]
     fn ranks_ints_and_directions() {
-        let order = Order::parse(
-            r#".status.phase(Pending|Unknown|Running) .metadata.annotations["cost"]:int -.spec.n"#,
-        )
-        .unwrap();
+        let order =
+            Order::parse(r#".status.phase(Pending|Unknown|Running) .metadata.annotations["cost"]:int -.spec.n"#)
+                .unwrap();
         let made = |name: &str, phase: &str, cost: &str, n: i64| {
             pod(
                 name,
@@ -179,9 +161,6 @@ mod tests {
             object,
         });
         pods.sort();
-        assert_eq!(
-            pods.map(|p| p.object.key.name.to_string()),
-            ["e", "d", "c", "b", "a"]
-        );
+        assert_eq!(pods.map(|p| p.object.key.name.to_string()), ["e", "d", "c", "b", "a"]);
     }
 }

@@ -93,11 +93,7 @@ impl Question {
     }
 
     /// From all that is selected, in name order, as of the change numbered `seq`.
-    pub(crate) fn build<'a>(
-        &self,
-        selected: impl Iterator<Item = &'a Arc<Object>>,
-        seq: u64,
-    ) -> Kept {
+    pub(crate) fn build<'a>(&self, selected: impl Iterator<Item = &'a Arc<Object>>, seq: u64) -> Kept {
         match &self.form {
             Form::Find { order, .. } if order.is_empty() => Kept::Nothing,
             Form::Find { order, .. } => {

@@ -118,14 +118,7 @@ impl RecordedView {
     }
 
     /// The first `limit` (0: all) in `order` (empty: by namespace and name).
-    pub fn find(
-        &self,
-        kind: &Gvk,
-        which: &Selection,
-        fields: &str,
-        order: &str,
-        limit: u32,
-    ) -> Answer {
+    pub fn find(&self, kind: &Gvk, which: &Selection, fields: &str, order: &str, limit: u32) -> Answer {
         let what = What::Find {
             fields: fields.into(),
             order: order.into(),
@@ -143,37 +136,19 @@ impl RecordedView {
     }
 
     /// What came, changed in a wanted field, or went since `cursor` (0: everything).
-    pub fn changes(
-        &self,
-        kind: &Gvk,
-        which: &Selection,
-        fields: &str,
-        cursor: u64,
-    ) -> Result<Delta, Refused> {
-        let what = What::Changes {
-            fields: fields.into(),
-        };
+    pub fn changes(&self, kind: &Gvk, which: &Selection, fields: &str, cursor: u64) -> Result<Delta, Refused> {
+        let what = What::Changes { fields: fields.into() };
         let packed = self.ask(kind, which, what, Asked::Since(cursor))?;
-        Delta::unpack(packed)
-            .ok_or_else(|| Failure::Internal("the recorded delta is cut off".into()).into())
+        Delta::unpack(packed).ok_or_else(|| Failure::Internal("the recorded delta is cut off".into()).into())
     }
 
     /// `find` limited to paths under `.metadata`, for any listable kind.
-    pub fn metadata(
-        &self,
-        kind: &Gvk,
-        which: &Selection,
-        fields: &str,
-        order: &str,
-        limit: u32,
-    ) -> Answer {
+    pub fn metadata(&self, kind: &Gvk, which: &Selection, fields: &str, order: &str, limit: u32) -> Answer {
         if let Some(path) = crate::fields::words(fields)
             .into_iter()
             .find(|path| !path.starts_with(".metadata"))
         {
-            let says = format!(
-                "{path} is not under .metadata; read it with find, which needs the kind to be granted"
-            );
+            let says = format!("{path} is not under .metadata; read it with find, which needs the kind to be granted");
             return Err(Failure::BadRequest(says).into());
         }
         self.find(kind, which, fields, order, limit)
@@ -197,11 +172,7 @@ impl RecordedView {
             self.grants.may_read(&served, &namespace)?;
             let wanted = view.wanted(fields)?;
             let target = Target::new(served.gvr(), &namespace, &name);
-            match view
-                .cluster
-                .get(&view.caller, &target, ReadVersion::Latest)
-                .await
-            {
+            match view.cluster.get(&view.caller, &target, ReadVersion::Latest).await {
                 Ok(object) => Ok(answer::get(Some(&object), &wanted)),
                 Err(Failure::NotFound(_)) => Ok(answer::get(None, &wanted)),
                 Err(failure) => Err(failure),
@@ -218,12 +189,7 @@ impl RecordedView {
     }
 
     /// `None` if there is no such object.
-    pub fn scale(
-        &self,
-        kind: &Gvk,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Scaling>, Refused> {
+    pub fn scale(&self, kind: &Gvk, namespace: &str, name: &str) -> Result<Option<Scaling>, Refused> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let read = Read::Scale {
             kind: kind.clone(),
@@ -238,12 +204,8 @@ impl RecordedView {
                     asked: format!("{}/scale", served.gvr()),
                 });
             }
-            let scaling = pinned
-                .object(&namespace, &name)
-                .map(|object| scaling(object));
-            serde_json::to_vec(&scaling)
-                .map(Bytes::from)
-                .map_err(Failure::internal)
+            let scaling = pinned.object(&namespace, &name).map(|object| scaling(object));
+            serde_json::to_vec(&scaling).map(Bytes::from).map_err(Failure::internal)
         })?;
         serde_json::from_slice(&bytes).map_err(|error| Failure::internal(error).into())
     }
@@ -254,9 +216,7 @@ impl RecordedView {
         let read = Read::Reached(t);
         match &self.source {
             Source::View(_) => {
-                self.noted
-                    .lock()
-                    .add(read, Ok(Bytes::copy_from_slice(&[is.into()])));
+                self.noted.lock().add(read, Ok(Bytes::copy_from_slice(&[is.into()])));
                 is
             }
             Source::Replay(left) => {
@@ -352,11 +312,7 @@ impl RecordedView {
         self.unfilled.lock().clone()
     }
 
-    fn noting(
-        &self,
-        read: Read,
-        make: impl FnOnce(&Arc<View>) -> Result<Bytes, Failure>,
-    ) -> Answer {
+    fn noting(&self, read: Read, make: impl FnOnce(&Arc<View>) -> Result<Bytes, Failure>) -> Answer {
         match self.first_answer(&read) {
             Ok(answer) => answer,
             Err(view) => self.keep(read, make(view).map_err(Refused::from)),
@@ -380,12 +336,7 @@ impl RecordedView {
     }
 
     /// The kind as this call sees it, if the call may.
-    fn pinned(
-        &self,
-        view: &Arc<View>,
-        kind: &Gvk,
-        namespace: &str,
-    ) -> Result<(Arc<Slot>, Arc<Frozen>), Failure> {
+    fn pinned(&self, view: &Arc<View>, kind: &Gvk, namespace: &str) -> Result<(Arc<Slot>, Arc<Frozen>), Failure> {
         let served = view.served(kind)?;
         self.grants.may_read(&served, namespace)?;
         let slot = view.start(kind)?;
@@ -422,16 +373,12 @@ fn next(left: &Mutex<std::collections::VecDeque<(Read, Answer)>>, read: &Read) -
     match left.pop_front() {
         Some((recorded, answer)) if recorded == *read => answer,
         Some((recorded, answer)) => {
-            let says = format!(
-                "the replay left the recording: it asked {read:?}, the recorded call asked {recorded:?}"
-            );
+            let says =
+                format!("the replay left the recording: it asked {read:?}, the recorded call asked {recorded:?}");
             left.push_front((recorded, answer));
             Err(Failure::Internal(says).into())
         }
-        None => Err(Failure::Internal(format!(
-            "the replay asked {read:?} after the recording's end"
-        ))
-        .into()),
+        None => Err(Failure::Internal(format!("the replay asked {read:?} after the recording's end")).into()),
     }
 }
 
@@ -439,20 +386,10 @@ fn next(left: &Mutex<std::collections::VecDeque<(Read, Answer)>>, read: &Read) -
 /// `LabelSelector`, a plain map, or text in `status`.
 fn scaling(object: &Object) -> Scaling {
     let document = object.value();
-    let number = |at: &str| {
-        document
-            .pointer(at)
-            .and_then(serde_json::Value::as_i64)
-            .unwrap_or(0) as i32
-    };
-    let selector = match (
-        document.pointer("/status/selector"),
-        document.pointer("/spec/selector"),
-    ) {
+    let number = |at: &str| document.pointer(at).and_then(serde_json::Value::as_i64).unwrap_or(0) as i32;
+    let selector = match (document.pointer("/status/selector"), document.pointer("/spec/selector")) {
         (Some(serde_json::Value::String(text)), _) => text.clone(),
-        (_, Some(spec))
-            if spec.get("matchLabels").is_some() || spec.get("matchExpressions").is_some() =>
-        {
+        (_, Some(spec)) if spec.get("matchLabels").is_some() || spec.get("matchExpressions").is_some() => {
             model::Selector::from_json(spec)
                 .map(|selector| selector.to_string())
                 .unwrap_or_default()
@@ -481,8 +418,7 @@ pub(crate) fn kinds_answer(kinds: &[Arc<Kind>]) -> Bytes {
             kind: kind.gvk.to_string(),
             resource: kind.group_resource().to_string(),
             namespaced: kind.namespaced(),
-            listable: kind.verbs.contains(&model::Verb::List)
-                && kind.verbs.contains(&model::Verb::Watch),
+            listable: kind.verbs.contains(&model::Verb::List) && kind.verbs.contains(&model::Verb::Watch),
             deletable: kind.verbs.contains(&model::Verb::Delete),
         })
         .collect();

@@ -56,9 +56,7 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         let reason = match &failure {
             Failure::NotFound(_) | Failure::NoSuchResource { .. } => "not-found",
-            Failure::Forbidden { .. } | Failure::Unauthorized(_) | Failure::Denied { .. } => {
-                "forbidden"
-            }
+            Failure::Forbidden { .. } | Failure::Unauthorized(_) | Failure::Denied { .. } => "forbidden",
             Failure::BadRequest(_) => "bad-request",
             Failure::Expired(_) | Failure::TooLargeVersion { .. } => "expired",
             Failure::TooManyRequests { .. } => "too-many-requests",
@@ -137,9 +135,7 @@ impl Recording {
     /// # Errors
     /// [`Failure::BadRequest`] if the bytes are no recording, or one that was cut off.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, Failure> {
-        Self::read(bytes).ok_or_else(|| {
-            Failure::BadRequest("these bytes are not a whole recording of a call".into())
-        })
+        Self::read(bytes).ok_or_else(|| Failure::BadRequest("these bytes are not a whole recording of a call".into()))
     }
 
     fn read(mut bytes: Bytes) -> Option<Self> {
@@ -167,10 +163,6 @@ impl Recording {
                 },
             ));
         }
-        bytes.is_empty().then_some(Self {
-            request,
-            now,
-            reads,
-        })
+        bytes.is_empty().then_some(Self { request, now, reads })
     }
 }

@@ -44,11 +44,7 @@ impl std::fmt::Display for Selection {
         if !self.labels.is_empty() {
             parts.push(self.labels.clone());
         }
-        parts.extend(
-            self.equals
-                .iter()
-                .map(|(path, value)| format!("{path} = {value:?}")),
-        );
+        parts.extend(self.equals.iter().map(|(path, value)| format!("{path} = {value:?}")));
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
         f.write_str(&parts.join(", "))
     }

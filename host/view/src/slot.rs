@@ -43,16 +43,11 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     pub(crate) fn object(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
-        self.objects
-            .get(&At(namespace, name))
-            .map(|member| &member.0)
+        self.objects.get(&At(namespace, name)).map(|member| &member.0)
     }
 
     /// What is selected, in name order, by the best index there is.
-    pub(crate) fn select<'a>(
-        &'a self,
-        chosen: &'a Chosen,
-    ) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
+    pub(crate) fn select<'a>(&'a self, chosen: &'a Chosen) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let indexed = chosen
             .anchor
             .as_ref()
@@ -192,8 +187,7 @@ impl Slot {
     pub(crate) fn replace(&self, version: ResourceVersion, list: Vec<Arc<Object>>) {
         let mut wakes = Vec::new();
         let mut live = self.live.lock();
-        let there: HashSet<Name, ahash::RandomState> =
-            list.iter().map(|object| Name::of(object)).collect();
+        let there: HashSet<Name, ahash::RandomState> = list.iter().map(|object| Name::of(object)).collect();
         let gone: Vec<_> = live
             .now
             .objects
@@ -220,8 +214,7 @@ impl Slot {
         // Published under the lock: whoever installs reads afterwards compares with at least this.
         self.published.store(Arc::new(now));
         drop(live);
-        self.progress
-            .send_modify(|progress| progress.version = version);
+        self.progress.send_modify(|progress| progress.version = version);
         for (reading, why) in wakes {
             reading.wake(why);
         }
@@ -229,26 +222,16 @@ impl Slot {
 
     pub(crate) fn follow(&self, follower: Arc<dyn Follow>) {
         let mut live = self.live.lock();
-        live.now
-            .objects
-            .iter()
-            .for_each(|member| follower.came(&member.0));
+        live.now.objects.iter().for_each(|member| follower.came(&member.0));
         live.followers.push(follower);
     }
 
     pub(crate) fn unfollow(&self, follower: &Arc<dyn Follow>) {
-        self.live
-            .lock()
-            .followers
-            .retain(|known| !Arc::ptr_eq(known, follower));
+        self.live.lock().followers.retain(|known| !Arc::ptr_eq(known, follower));
     }
 
     /// The standing question for `ask`, made if it is new. The kept part is that of `pinned`, whatever came since.
-    pub(crate) fn question(
-        &self,
-        ask: &Ask,
-        pinned: &Frozen,
-    ) -> Result<(Arc<Question>, Arc<Kept>), Failure> {
+    pub(crate) fn question(&self, ask: &Ask, pinned: &Frozen) -> Result<(Arc<Question>, Arc<Kept>), Failure> {
         let mut live = self.live.lock();
         let id = match live.by_ask.get(ask) {
             Some(id) => *id,
@@ -266,9 +249,7 @@ impl Slot {
             None => None,
         };
         drop(live);
-        let kept = kept.unwrap_or_else(|| {
-            Arc::new(question.build(pinned.select(&question.chosen), pinned.seq))
-        });
+        let kept = kept.unwrap_or_else(|| Arc::new(question.build(pinned.select(&question.chosen), pinned.seq)));
         Ok((question, kept))
     }
 
@@ -292,9 +273,7 @@ impl Slot {
         let kept = &live.now.kept[&id];
         let same = !doubtful || answer::to(&question, kept, &live.now, asked).0 == *answered;
         let last = match asked {
-            answer::Asked::First(limit) if limit > 0 => {
-                answer::to(&question, kept, &live.now, asked).1
-            }
+            answer::Asked::First(limit) if limit > 0 => answer::to(&question, kept, &live.now, asked).1,
             _ => None,
         };
         let reader = QuestionReader {
@@ -318,10 +297,7 @@ impl Slot {
         let Some(id) = live.by_ask.get(ask).copied() else {
             return;
         };
-        let standing = live
-            .questions
-            .get_mut(&id)
-            .expect("by_ask and questions agree");
+        let standing = live.questions.get_mut(&id).expect("by_ask and questions agree");
         standing.readers.remove(&(reading, limit));
         if standing.readers.is_empty() {
             live.rest(id);
@@ -329,20 +305,12 @@ impl Slot {
     }
 
     /// `reading` depends on these fields of one object, as `pinned` shows them.
-    pub(crate) fn subscribe_object(
-        &self,
-        reading: &Arc<Reading>,
-        at: &Name,
-        wanted: &Arc<Wanted>,
-        pinned: &Frozen,
-    ) {
+    pub(crate) fn subscribe_object(&self, reading: &Arc<Reading>, at: &Name, wanted: &Arc<Wanted>, pinned: &Frozen) {
         let mut live = self.live.lock();
         let was = pinned.object(&at.namespace, &at.name);
         let is = live.now.object(&at.namespace, &at.name);
         let changed = match (was, is) {
-            (Some(was), Some(is)) if !(Arc::ptr_eq(was, is) || wanted.same(was, is)) => {
-                Some((is.clone(), false))
-            }
+            (Some(was), Some(is)) if !(Arc::ptr_eq(was, is) || wanted.same(was, is)) => Some((is.clone(), false)),
             (Some(was), None) => Some((was.clone(), true)),
             (None, Some(is)) => Some((is.clone(), false)),
             _ => None,
@@ -375,17 +343,9 @@ impl Slot {
     /// Questions and indexes that stand, and the readers of both.
     pub(crate) fn standing(&self) -> (usize, usize, usize) {
         let live = self.live.lock();
-        let readers: usize = live
-            .questions
-            .values()
-            .map(|standing| standing.readers.len())
-            .sum();
+        let readers: usize = live.questions.values().map(|standing| standing.readers.len()).sum();
         let objects: usize = live.by_object.values().map(|readers| readers.len()).sum();
-        (
-            live.questions.len(),
-            live.indexes.iter().count(),
-            readers + objects,
-        )
+        (live.questions.len(), live.indexes.iter().count(), readers + objects)
     }
 }
 
@@ -424,12 +384,7 @@ impl Live {
     }
 
     /// One change of one object: into the set, the indexes, the questions it concerns; notes who is to wake.
-    fn change(
-        &mut self,
-        old: Option<Arc<Object>>,
-        new: Option<Arc<Object>>,
-        wakes: &mut Vec<(Arc<Reading>, Why)>,
-    ) {
+    fn change(&mut self, old: Option<Arc<Object>>, new: Option<Arc<Object>>, wakes: &mut Vec<(Arc<Reading>, Why)>) {
         let Some(any) = new.as_ref().or(old.as_ref()).cloned() else {
             return;
         };
@@ -440,24 +395,14 @@ impl Live {
             None => drop(self.now.objects.remove(&At(namespace, name))),
         }
         match (&old, &new) {
-            (None, Some(object)) => self
-                .followers
-                .iter()
-                .for_each(|follower| follower.came(object)),
-            (Some(object), None) => self
-                .followers
-                .iter()
-                .for_each(|follower| follower.went(object)),
+            (None, Some(object)) => self.followers.iter().for_each(|follower| follower.came(object)),
+            (Some(object), None) => self.followers.iter().for_each(|follower| follower.went(object)),
             _ => {}
         }
         let was = old.as_ref().map(|object| self.indexes.facts(object));
         let is = new.as_ref().map(|object| self.indexes.facts(object));
         for (i, on) in self.indexes.iter().enumerate() {
-            let index = self
-                .now
-                .indexes
-                .get_mut(on)
-                .expect("defined and kept together");
+            let index = self.now.indexes.get_mut(on).expect("defined and kept together");
             let before = old
                 .as_ref()
                 .zip(was.as_ref())
@@ -482,8 +427,7 @@ impl Live {
                 continue;
             }
             let kept = self.now.kept.get_mut(&id).expect("kept while it stands");
-            let effect =
-                question.update(Arc::make_mut(kept), was.as_ref(), is.as_ref(), self.now.seq);
+            let effect = question.update(Arc::make_mut(kept), was.as_ref(), is.as_ref(), self.now.seq);
             if effect.changed {
                 standing.changed_at = self.now.seq;
             }
@@ -521,12 +465,7 @@ impl Live {
     }
 
     /// Questions that the object may be in, before and after the change. Each once.
-    fn candidates(
-        &self,
-        namespace: &str,
-        was: Option<&Facts>,
-        is: Option<&Facts>,
-    ) -> SmallVec<[(u64, bool, bool); 8]> {
+    fn candidates(&self, namespace: &str, was: Option<&Facts>, is: Option<&Facts>) -> SmallVec<[(u64, bool, bool); 8]> {
         let mut found: SmallVec<[(u64, bool, bool); 8]> = SmallVec::new();
         let mut note = |ids: &[u64], before: bool| {
             for id in ids {
@@ -550,12 +489,7 @@ impl Live {
                 if let Some(ids) = self.unanchored.get(*namespace) {
                     note(ids, before);
                 }
-                for (asks, values) in self
-                    .anchored
-                    .iter()
-                    .zip(facts)
-                    .filter(|(asks, _)| !asks.is_empty())
-                {
+                for (asks, values) in self.anchored.iter().zip(facts).filter(|(asks, _)| !asks.is_empty()) {
                     for value in values {
                         if let Some(ids) = asks.get(&At(namespace, value)) {
                             note(ids, before);
@@ -612,9 +546,7 @@ impl Live {
             self.anchored.remove(unused[0]);
             self.now.indexes.remove(&on);
         }
-        self.now
-            .indexes
-            .insert(on.clone(), index::build(on, &self.now.objects));
+        self.now.indexes.insert(on.clone(), index::build(on, &self.now.objects));
         self.indexes.add(on.clone());
         self.anchored.push(Default::default());
         self.anchored.len() - 1
@@ -624,10 +556,7 @@ impl Live {
     fn rest(&mut self, id: u64) {
         self.next_question += 1;
         let stamp = self.next_question;
-        self.questions
-            .get_mut(&id)
-            .expect("the caller has it")
-            .stamp = stamp;
+        self.questions.get_mut(&id).expect("the caller has it").stamp = stamp;
         self.idle.push_back((id, stamp));
         while self.idle.len() > IDLE_QUESTIONS {
             let (id, stamp) = self.idle.pop_front().expect("longer than the limit");

@@ -57,9 +57,7 @@ impl Tally {
     pub(crate) fn pack(&self, by: &Wanted, sums: &Wanted) -> Bytes {
         let mut packer = Packer::new(by.columns() + 1 + sums.columns());
         for (group, amounts) in &self.groups {
-            let bounded = |sum: &i128| {
-                i64::try_from(*sum).unwrap_or(if *sum < 0 { i64::MIN } else { i64::MAX })
-            };
+            let bounded = |sum: &i128| i64::try_from(*sum).unwrap_or(if *sum < 0 { i64::MIN } else { i64::MAX });
             let counted = std::iter::once(amounts.count).chain(amounts.sums.iter().map(bounded));
             let counted: SmallVec<[FieldValue<'_>; 3]> = counted.map(FieldValue::I64).collect();
             packer.row(group.iter().chain(&counted));
@@ -73,9 +71,7 @@ fn amount(path: &FieldPath, value: &FieldValue<'_>) -> i128 {
     match value {
         FieldValue::I64(number) => i128::from(*number),
         FieldValue::F64(number) => *number as i128,
-        FieldValue::Str(text) => {
-            Quantity::parse(text).map_or(0, |quantity| i128::from(quantity.milli()))
-        }
+        FieldValue::Str(text) => Quantity::parse(text).map_or(0, |quantity| i128::from(quantity.milli())),
         FieldValue::Json(json) if path.is_many() => {
             let list: Vec<serde_json::Value> = serde_json::from_slice(json).unwrap_or_default();
             // The elements are no lists of wanted values themselves: nested `[*]` are flattened.

@@ -33,11 +33,7 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Changed {
-                object,
-                gone,
-                question,
-            } => {
+            Why::Changed { object, gone, question } => {
                 let what = if *gone { "went" } else { "changed" };
                 write!(
                     f,

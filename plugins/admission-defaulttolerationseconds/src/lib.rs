@@ -14,7 +14,9 @@ struct Pod {
 
 #[sdk::admission(on = ["create pods"], phases = ["mutating"])]
 fn review(request: Request<Pod>) -> sdk::Result<Answer> {
-    Ok(request.object.map_or_else(Answer::allow, |pod| complete(&pod.tolerations)))
+    Ok(request
+        .object
+        .map_or_else(Answer::allow, |pod| complete(&pod.tolerations)))
 }
 
 fn complete(tolerations: &Value) -> Answer {
@@ -26,14 +28,17 @@ fn complete(tolerations: &Value) -> Answer {
             (key.is_empty() || key == taint) && (effect.is_empty() || effect == "NoExecute")
         })
     };
-    let missing = TAINTS.iter().filter(|taint| !tolerates(taint)).map(|taint| {
-        json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS})
-    });
+    let missing = TAINTS
+        .iter()
+        .filter(|taint| !tolerates(taint))
+        .map(|taint| json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
     let missing: Vec<Value> = missing.collect();
     match own {
         _ if missing.is_empty() => Answer::allow(),
         None => Answer::allow().patch("add", "/spec/tolerations", missing.into()),
-        Some(_) => missing.into_iter().fold(Answer::allow(), |answer, one| answer.patch("add", "/spec/tolerations/-", one)),
+        Some(_) => missing.into_iter().fold(Answer::allow(), |answer, one| {
+            answer.patch("add", "/spec/tolerations/-", one)
+        }),
     }
 }
 

@@ -21,7 +21,13 @@ struct Namespace {
 
 #[sdk::admission(on = ["create *", "delete namespaces"])]
 fn review(request: Request<Anything, OfNamespace<Namespace>>) -> sdk::Result<Answer> {
-    Ok(decide(&request.operation, &request.resource, &request.namespace, &request.name, request.in_namespace.map(|n| n.0.deleting)))
+    Ok(decide(
+        &request.operation,
+        &request.resource,
+        &request.namespace,
+        &request.name,
+        request.in_namespace.map(|n| n.0.deleting),
+    ))
 }
 
 /// `deleting`: of the object's namespace; `None` if there is no such namespace.
@@ -39,11 +45,14 @@ fn decide(operation: &Operation, resource: &str, namespace: &str, name: &str, de
     }
     match deleting {
         Some(false) => Answer::allow(),
-        Some(true) => {
-            Answer::deny(format!("unable to create new content in namespace {namespace} because it is being terminated"))
-        }
+        Some(true) => Answer::deny(format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        )),
         None => Answer {
-            denied: Some(Denial { code: 404, message: format!("namespaces \"{namespace}\" not found") }),
+            denied: Some(Denial {
+                code: 404,
+                message: format!("namespaces \"{namespace}\" not found"),
+            }),
             ..Answer::default()
         },
     }
@@ -53,8 +62,16 @@ fn decide(operation: &Operation, resource: &str, namespace: &str, name: &str, de
 mod tests {
     use super::*;
 
-    fn denied(operation: Operation, resource: &str, namespace: &str, name: &str, deleting: Option<bool>) -> Option<(u16, String)> {
-        decide(&operation, resource, namespace, name, deleting).denied.map(|d| (d.code, d.message))
+    fn denied(
+        operation: Operation,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        deleting: Option<bool>,
+    ) -> Option<(u16, String)> {
+        decide(&operation, resource, namespace, name, deleting)
+            .denied
+            .map(|d| (d.code, d.message))
     }
 
     #[test]

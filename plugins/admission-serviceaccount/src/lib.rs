@@ -36,12 +36,18 @@ struct Account {
 
 #[sdk::admission(on = ["create pods"], phases = ["mutating", "validating"], asks = ["get serviceaccounts"])]
 fn review(request: Request<Pod>, view: &View) -> sdk::Result<Answer> {
-    let Some(pod) = &request.object else { return Ok(Answer::allow()) };
+    let Some(pod) = &request.object else {
+        return Ok(Answer::allow());
+    };
     // A kubelet's own static pods have no account and may not name one.
     if pod.annotations.get("kubernetes.io/config.mirror").is_some() {
         return Ok(Answer::allow());
     }
-    let name = if pod.account.is_empty() { "default" } else { &pod.account };
+    let name = if pod.account.is_empty() {
+        "default"
+    } else {
+        &pod.account
+    };
     let account: Option<Account> = view.get("v1/ServiceAccount", &request.namespace, name)?;
     let Some(account) = account else {
         let namespace = &request.namespace;
@@ -52,7 +58,10 @@ fn review(request: Request<Pod>, view: &View) -> sdk::Result<Answer> {
     if matches!(request.phase, sdk::admission::Phase::Validating) {
         return Ok(Answer::allow());
     }
-    let suffix = format!("{:05x}", fnv(&format!("{}/{}", request.namespace, request.name)) & 0xf_ffff);
+    let suffix = format!(
+        "{:05x}",
+        fnv(&format!("{}/{}", request.namespace, request.name)) & 0xf_ffff
+    );
     Ok(complete(pod, name, &account, &suffix))
 }
 
@@ -60,7 +69,11 @@ fn review(request: Request<Pod>, view: &View) -> sdk::Result<Answer> {
 fn complete(pod: &Pod, name: &str, account: &Account, suffix: &str) -> Answer {
     let mut answer = Answer::allow();
     if pod.account.is_empty() {
-        answer = answer.patch("add", "/spec/serviceAccountName", name.into()).patch("add", "/spec/serviceAccount", name.into());
+        answer = answer.patch("add", "/spec/serviceAccountName", name.into()).patch(
+            "add",
+            "/spec/serviceAccount",
+            name.into(),
+        );
     }
     let has = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
     if !has(&pod.pull_secrets) && has(&account.pull_secrets) {
@@ -71,7 +84,10 @@ fn complete(pod: &Pod, name: &str, account: &Account, suffix: &str) -> Answer {
     }
     let volume = format!("kube-api-access-{suffix}");
     let mut mounted = false;
-    for (list, field) in [(&pod.init_containers, "initContainers"), (&pod.containers, "containers")] {
+    for (list, field) in [
+        (&pod.init_containers, "initContainers"),
+        (&pod.containers, "containers"),
+    ] {
         for (at, container) in list.as_array().into_iter().flatten().enumerate() {
             let mounts = container["volumeMounts"].as_array();
             // Who mounts something there has its own idea of a token.
@@ -111,7 +127,9 @@ fn complete(pod: &Pod, name: &str, account: &Account, suffix: &str) -> Answer {
 
 /// FNV-1a: equal requests get equal volume names, so a replayed call answers the same bytes.
 fn fnv(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +149,10 @@ mod tests {
     }
 
     fn account() -> Account {
-        Account { automount: None, pull_secrets: Value::Null }
+        Account {
+            automount: None,
+            pull_secrets: Value::Null,
+        }
     }
 
     fn paths(answer: &Answer) -> Vec<&str> {
@@ -140,9 +161,18 @@ mod tests {
 
     #[test]
     fn a_plain_pod_gets_account_token_and_volume() {
-        let answer = complete(&pod(&json!({"containers": [{"name": "a"}]})), "default", &account(), "x");
-        let expected =
-            ["/spec/serviceAccountName", "/spec/serviceAccount", "/spec/containers/0/volumeMounts", "/spec/volumes"];
+        let answer = complete(
+            &pod(&json!({"containers": [{"name": "a"}]})),
+            "default",
+            &account(),
+            "x",
+        );
+        let expected = [
+            "/spec/serviceAccountName",
+            "/spec/serviceAccount",
+            "/spec/containers/0/volumeMounts",
+            "/spec/volumes",
+        ];
         assert_eq!(paths(&answer), expected);
     }
 
@@ -165,7 +195,10 @@ mod tests {
         let spec = json!({"serviceAccountName": "robot", "automountServiceAccountToken": false, "containers": [{"name": "a"}]});
         assert!(complete(&pod(&spec), "robot", &account(), "x").patch.is_empty());
         let spec = json!({"serviceAccountName": "robot", "containers": [{"name": "a"}]});
-        let no = Account { automount: Some(false), ..account() };
+        let no = Account {
+            automount: Some(false),
+            ..account()
+        };
         assert!(complete(&pod(&spec), "robot", &no, "x").patch.is_empty());
     }
 }

@@ -64,9 +64,7 @@ pub(crate) fn clear(deployment: &Deployment, sets: &Sets, outcome: &mut Outcome)
     if !crate::status::complete(deployment, sets) {
         return;
     }
-    let empty = |set: &&Set| {
-        set.wanted() == 0 && set.existing == 0 && set.observed >= set.generation && !set.deleting
-    };
+    let empty = |set: &&Set| set.wanted() == 0 && set.existing == 0 && set.observed >= set.generation && !set.deleting;
     let mut empty: Vec<&Set> = sets.old.iter().filter(empty).collect();
     empty.sort_by_key(|set| set.revision());
     let surplus = empty.len() as i64 - deployment.history_limit.unwrap_or(LIMIT).max(0);

@@ -7,12 +7,7 @@ use crate::scale::{self, Bounds};
 use crate::sets::{self, Sets};
 
 /// Up or down, whatever is due first.
-pub(crate) fn step(
-    deployment: &Deployment,
-    sets: &Sets,
-    view: &View,
-    outcome: &mut Outcome,
-) -> sdk::Result<()> {
+pub(crate) fn step(deployment: &Deployment, sets: &Sets, view: &View, outcome: &mut Outcome) -> sdk::Result<()> {
     if deployment.recreates() {
         recreate(deployment, sets, view, outcome)?
     } else {
@@ -22,12 +17,7 @@ pub(crate) fn step(
 }
 
 /// First every old pod goes, and is gone; then the new set comes.
-fn recreate(
-    deployment: &Deployment,
-    sets: &Sets,
-    view: &View,
-    outcome: &mut Outcome,
-) -> sdk::Result<()> {
+fn recreate(deployment: &Deployment, sets: &Sets, view: &View, outcome: &mut Outcome) -> sdk::Result<()> {
     let mut old_pods = false;
     for old in sets.active_old() {
         scale::set(deployment, old, 0, outcome);

@@ -26,10 +26,7 @@ impl Bounds {
         let surge = pods(&deployment.max_surge, wanted, true);
         let unavailable = pods(&deployment.max_unavailable, wanted, false).min(wanted);
         if surge == 0 && unavailable == 0 {
-            Self {
-                surge,
-                unavailable: 1,
-            }
+            Self { surge, unavailable: 1 }
         } else {
             Self { surge, unavailable }
         }
@@ -63,21 +60,15 @@ pub(crate) fn most(deployment: &Deployment) -> i64 {
 /// Someone changed `spec.replicas` since the sets were last told.
 pub(crate) fn was_scaled(deployment: &Deployment, sets: &Sets) -> bool {
     let wanted = deployment.wanted().to_string();
-    sets.all().filter(|set| set.wanted() > 0).any(|set| {
-        set.annotations
-            .get(DESIRED)
-            .is_some_and(|told| *told != wanted)
-    })
+    sets.all()
+        .filter(|set| set.wanted() > 0)
+        .any(|set| set.annotations.get(DESIRED).is_some_and(|told| *told != wanted))
 }
 
 /// Writes how many pods a set should have, if that or its notes changed. The set must still be as large as it was read.
 pub(crate) fn set(deployment: &Deployment, set: &Set, replicas: i64, outcome: &mut Outcome) {
-    let (desired, most) = (
-        deployment.wanted().to_string(),
-        most(deployment).to_string(),
-    );
-    let noted =
-        set.annotations.get(DESIRED) == Some(&desired) && set.annotations.get(MAX) == Some(&most);
+    let (desired, most) = (deployment.wanted().to_string(), most(deployment).to_string());
+    let noted = set.annotations.get(DESIRED) == Some(&desired) && set.annotations.get(MAX) == Some(&most);
     if set.wanted() == replicas && noted {
         return;
     }
@@ -88,23 +79,13 @@ pub(crate) fn set(deployment: &Deployment, set: &Set, replicas: i64, outcome: &m
     let when = Precondition::FieldsAsRead((set.uid.clone(), ".spec.replicas".into()));
     outcome.patch(set.key(deployment), PatchFormat::Merge, &body, "", when);
     if set.wanted() != replicas {
-        let way = if replicas > set.wanted() {
-            "up"
-        } else {
-            "down"
-        };
+        let way = if replicas > set.wanted() { "up" } else { "down" };
         let sentence = format!(
             "Scaled {way} replica set {} from {} to {replicas}",
             set.name,
             set.wanted()
         );
-        outcome.event(
-            &deployment.key(),
-            &deployment.uid,
-            false,
-            "ScalingReplicaSet",
-            sentence,
-        );
+        outcome.event(&deployment.key(), &deployment.uid, false, "ScalingReplicaSet", sentence);
     }
 }
 
@@ -123,13 +104,8 @@ pub(crate) fn proportionally(deployment: &Deployment, sets: &Sets, outcome: &mut
         }
         return;
     }
-    if sets
-        .new
-        .as_ref()
-        .is_some_and(|new| saturated(deployment, new))
-    {
-        sets.active_old()
-            .for_each(|old| set(deployment, old, 0, outcome));
+    if sets.new.as_ref().is_some_and(|new| saturated(deployment, new)) {
+        sets.active_old().for_each(|old| set(deployment, old, 0, outcome));
         return;
     }
     if deployment.recreates() {
@@ -180,10 +156,7 @@ fn share(set: &Set, to_add: i64, most: i64) -> i64 {
 
 /// It has all the pods there should be, and they are available.
 pub(crate) fn saturated(deployment: &Deployment, set: &Set) -> bool {
-    let told = set
-        .annotations
-        .get(DESIRED)
-        .and_then(|text| text.parse::<i64>().ok());
+    let told = set.annotations.get(DESIRED).and_then(|text| text.parse::<i64>().ok());
     let wanted = deployment.wanted();
     set.wanted() == wanted && told == Some(wanted) && set.available == wanted
 }

@@ -113,12 +113,7 @@ fn same_template(a: &Value, b: &Value) -> bool {
 }
 
 /// Adopts matching sets that nobody controls, releases ours that no longer match. True if one changes hands.
-pub(crate) fn claim(
-    deployment: &Deployment,
-    selector: &str,
-    view: &View,
-    outcome: &mut Outcome,
-) -> sdk::Result<bool> {
+pub(crate) fn claim(deployment: &Deployment, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
     #[derive(Fields)]
     struct Owned {
         #[at(".metadata.name")]
@@ -145,9 +140,7 @@ pub(crate) fn claim(
     let mut orphans: Vec<Owned> = view.find(REPLICA_SET, &orphans, "", 0)?;
     orphans.retain(|set| !set.deleting);
     if !orphans.is_empty() && !deployment.deleting && still_there(deployment, view)? {
-        orphans
-            .iter()
-            .for_each(|set| patch(set, deployment.owner_reference()));
+        orphans.iter().for_each(|set| patch(set, deployment.owner_reference()));
     }
     let ours = within(&deployment.namespace).controlled_by(&deployment.uid);
     let matching: Vec<Owned> = view.find(REPLICA_SET, &ours.clone().labels(selector), "", 0)?;
@@ -168,8 +161,7 @@ fn still_there(deployment: &Deployment, view: &View) -> sdk::Result<bool> {
         #[at(".metadata.deletionTimestamp?")]
         deleting: bool,
     }
-    let live: Option<Live> =
-        view.get_live(crate::DEPLOYMENT, &deployment.namespace, &deployment.name)?;
+    let live: Option<Live> = view.get_live(crate::DEPLOYMENT, &deployment.namespace, &deployment.name)?;
     Ok(live.is_some_and(|live| live.uid == deployment.uid && !live.deleting))
 }
 
@@ -187,19 +179,11 @@ pub(crate) fn inherited(deployment: &Deployment) -> BTreeMap<String, String> {
         .annotations
         .iter()
         .filter(|(key, _)| !OWN.contains(&key.as_str()));
-    inherited
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    inherited.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// A new set of today's template with `replicas` pods.
-pub(crate) fn create(
-    deployment: &Deployment,
-    sets: &Sets,
-    replicas: i64,
-    most: i64,
-    outcome: &mut Outcome,
-) {
+pub(crate) fn create(deployment: &Deployment, sets: &Sets, replicas: i64, most: i64, outcome: &mut Outcome) {
     let collisions = deployment.status["collisionCount"].as_i64().unwrap_or(0);
     let hash = template_hash(&deployment.template, collisions);
     let mut template = deployment.template.clone();
@@ -229,13 +213,7 @@ pub(crate) fn create(
         },
     }));
     let sentence = format!("Scaled up replica set {name} from 0 to {replicas}");
-    outcome.event(
-        &deployment.key(),
-        &deployment.uid,
-        false,
-        "ScalingReplicaSet",
-        sentence,
-    );
+    outcome.event(&deployment.key(), &deployment.uid, false, "ScalingReplicaSet", sentence);
 }
 
 /// FNV-1a of the template, in letters that spell no words.

@@ -34,19 +34,10 @@ pub(crate) fn complete(deployment: &Deployment, sets: &Sets) -> bool {
     updated == wanted
         && sets.sum(|set| set.existing) == wanted
         && sets.sum(|set| set.available) == wanted
-        && sets
-            .new
-            .as_ref()
-            .is_some_and(|set| set.observed >= set.generation)
+        && sets.new.as_ref().is_some_and(|set| set.observed >= set.generation)
 }
 
-pub(crate) fn status(
-    deployment: &Deployment,
-    sets: &Sets,
-    facts: &Facts,
-    view: &View,
-    now: Instant,
-) -> Value {
+pub(crate) fn status(deployment: &Deployment, sets: &Sets, facts: &Facts, view: &View, now: Instant) -> Value {
     let updated = sets.new.as_ref().map_or(0, |set| set.existing);
     let replicas = sets.sum(|set| set.existing);
     let available = sets.sum(|set| set.available);
@@ -56,10 +47,7 @@ pub(crate) fn status(
         ("updatedReplicas", updated),
         ("readyReplicas", sets.sum(|set| set.ready)),
         ("availableReplicas", available),
-        (
-            "unavailableReplicas",
-            (sets.sum(Set::wanted) - available).max(0),
-        ),
+        ("unavailableReplicas", (sets.sum(Set::wanted) - available).max(0)),
         ("terminatingReplicas", sets.sum(|set| set.terminating)),
         (
             "collisionCount",
@@ -71,10 +59,7 @@ pub(crate) fn status(
         }
     }
     let mut conditions = Conditions {
-        list: deployment.status["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default(),
+        list: deployment.status["conditions"].as_array().cloned().unwrap_or_default(),
         now,
     };
     let least = deployment.wanted() - Bounds::of(deployment).unavailable;
@@ -120,32 +105,18 @@ fn progress(
     conditions: &mut Conditions,
 ) {
     let name = sets.new.as_ref().map_or(&deployment.name, |set| &set.name);
-    let what = if sets.new.is_some() {
-        "ReplicaSet"
-    } else {
-        "Deployment"
-    };
+    let what = if sets.new.is_some() { "ReplicaSet" } else { "Deployment" };
     let number = |of: &Value, name: &str| of[name].as_i64().unwrap_or(0);
     let old = &deployment.status;
     let reason = conditions.reason("Progressing").map(str::to_owned);
     if deployment.paused {
         if reason.as_deref() != Some("DeploymentPaused") {
-            conditions.set(
-                "Progressing",
-                "Unknown",
-                "DeploymentPaused",
-                "Deployment is paused",
-            );
+            conditions.set("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused");
         }
         return;
     }
     if reason.as_deref() == Some("DeploymentPaused") {
-        conditions.set(
-            "Progressing",
-            "Unknown",
-            "DeploymentResumed",
-            "Deployment is resumed",
-        );
+        conditions.set("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed");
     }
     if sets.new.is_none() {
         if let Some(message) = &facts.refused
@@ -176,12 +147,7 @@ fn progress(
         || old_left(status) < old_left(old);
     let known = matches!(
         reason.as_deref(),
-        Some(
-            "ReplicaSetUpdated"
-                | "NewReplicaSetCreated"
-                | "FoundNewReplicaSet"
-                | "ProgressDeadlineExceeded"
-        )
+        Some("ReplicaSetUpdated" | "NewReplicaSetCreated" | "FoundNewReplicaSet" | "ProgressDeadlineExceeded")
     );
     if progressed || !known {
         let message = format!("{what} \"{name}\" is progressing.");
@@ -224,9 +190,9 @@ impl Conditions {
 
     /// Says it, if it is news.
     fn set(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
-        let told = self.find(kind).is_some_and(|c| {
-            c["status"] == status && c["reason"] == reason && c["message"] == message
-        });
+        let told = self
+            .find(kind)
+            .is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message);
         if !told {
             self.touch(kind, status, reason, message);
         }

@@ -47,10 +47,7 @@ pub(crate) struct Maker<'a> {
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(service: &'a Service, view: &'a View) -> sdk::Result<Self> {
-        let named = service
-            .ports()
-            .iter()
-            .any(|port| port["targetPort"].is_string());
+        let named = service.ports().iter().any(|port| port["targetPort"].is_string());
         Ok(Self {
             service,
             view,
@@ -139,14 +136,9 @@ impl<'a> Maker<'a> {
             let protocol = port["protocol"].as_str().unwrap_or("TCP");
             let number = match &port["targetPort"] {
                 Value::String(name) => {
-                    let is = |own: &&Value| {
-                        own["name"] == **name
-                            && own["protocol"].as_str().unwrap_or("TCP") == protocol
-                    };
-                    containers
-                        .iter()
-                        .find(is)
-                        .map(|own| own["containerPort"].clone())
+                    let is =
+                        |own: &&Value| own["name"] == **name && own["protocol"].as_str().unwrap_or("TCP") == protocol;
+                    containers.iter().find(is).map(|own| own["containerPort"].clone())
                 }
                 Value::Number(number) if number.as_i64() != Some(0) => Some(number.clone().into()),
                 _ => Some(port["port"].clone()),
@@ -170,10 +162,7 @@ impl<'a> Maker<'a> {
             #[at(".spec.initContainers")]
             init: Value,
         }
-        let Some(ports) = self
-            .view
-            .get::<Ports>(POD, &identity.namespace, &identity.name)?
-        else {
+        let Some(ports) = self.view.get::<Ports>(POD, &identity.namespace, &identity.name)? else {
             return Ok(Vec::new());
         };
         let mut all = ports.of_containers.as_array().cloned().unwrap_or_default();
@@ -184,12 +173,7 @@ impl<'a> Maker<'a> {
             .into_iter()
             .flatten()
             .filter(|one| one["restartPolicy"] == "Always");
-        all.extend(
-            sidecars
-                .filter_map(|one| one["ports"].as_array())
-                .flatten()
-                .cloned(),
-        );
+        all.extend(sidecars.filter_map(|one| one["ports"].as_array()).flatten().cloned());
         Ok(all)
     }
 }

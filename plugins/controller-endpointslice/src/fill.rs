@@ -86,11 +86,7 @@ pub(crate) fn plan(families: &[String], mut wanted: Wanted, existing: &[Slice]) 
             }
         }
     }
-    let created: BTreeSet<String> = plan
-        .creates
-        .iter()
-        .map(|(family, ..)| family.clone())
-        .collect();
+    let created: BTreeSet<String> = plan.creates.iter().map(|(family, ..)| family.clone()).collect();
     for family in families
         .iter()
         .filter(|family| !served.contains(family.as_str()) && !created.contains(*family))
@@ -115,8 +111,7 @@ pub(crate) fn pod(endpoint: &Value) -> &str {
 
 /// The same ports, the same text, whatever order the store gives members.
 pub(crate) fn normal(ports: &str) -> String {
-    serde_json::from_str::<Value>(ports)
-        .map_or_else(|_| ports.to_owned(), |value| value.to_string())
+    serde_json::from_str::<Value>(ports).map_or_else(|_| ports.to_owned(), |value| value.to_string())
 }
 
 #[cfg(test)]
@@ -144,9 +139,7 @@ mod tests {
     }
 
     fn wanted(pods: impl Iterator<Item = usize>) -> Wanted {
-        let endpoints = pods
-            .map(|n| (format!("p{n:05}"), endpoint(n, true)))
-            .collect();
+        let endpoints = pods.map(|n| (format!("p{n:05}"), endpoint(n, true))).collect();
         BTreeMap::from([(("IPv4".to_owned(), PORTS.to_owned()), endpoints)])
     }
 
@@ -158,11 +151,7 @@ mod tests {
     fn five_thousand_make_fifty() {
         let plan = plan(&families(), wanted(0..5_000), &[]);
         assert_eq!(plan.creates.len(), 50);
-        assert!(
-            plan.creates
-                .iter()
-                .all(|(_, _, endpoints)| endpoints.len() == FULL)
-        );
+        assert!(plan.creates.iter().all(|(_, _, endpoints)| endpoints.len() == FULL));
     }
 
     #[test]
@@ -173,10 +162,7 @@ mod tests {
             endpoints.insert("p00150".into(), endpoint(150, false));
         }
         let plan = plan(&families(), all, &existing);
-        assert_eq!(
-            plan.updates.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
-            [1]
-        );
+        assert_eq!(plan.updates.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1]);
         assert!(plan.creates.is_empty() && plan.removes.is_empty());
     }
 
@@ -202,11 +188,7 @@ mod tests {
 
     #[test]
     fn a_pod_in_two_slices_stays_in_the_first() {
-        let plan = plan(
-            &families(),
-            wanted(0..3),
-            &[slice("a", 0..3), slice("b", 2..3)],
-        );
+        let plan = plan(&families(), wanted(0..3), &[slice("a", 0..3), slice("b", 2..3)]);
         assert_eq!(plan.removes, [1]);
         assert!(plan.updates.is_empty());
     }
@@ -220,9 +202,6 @@ mod tests {
             ports: "[]".into(),
             ..slice("empty", 0..0)
         };
-        assert_eq!(
-            plan(&families(), Wanted::new(), &[placeholder]),
-            Plan::default()
-        );
+        assert_eq!(plan(&families(), Wanted::new(), &[placeholder]), Plan::default());
     }
 }

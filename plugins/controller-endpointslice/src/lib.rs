@@ -65,12 +65,7 @@ impl Service {
     fn fingerprint(&self) -> u64 {
         let parts = (
             (&self.uid, &self.labels, &self.kind, &self.cluster_ip),
-            (
-                &self.families,
-                &self.selector,
-                &self.ports,
-                self.publishes_not_ready,
-            ),
+            (&self.families, &self.selector, &self.ports, self.publishes_not_ready),
         );
         fingerprint(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
     }
@@ -108,8 +103,7 @@ fn reconcile(service: Service, view: &View, request: &Request) -> sdk::Result<Ou
         return Ok(Outcome::new());
     }
     let memo: Memo = serde_json::from_slice(&request.memo).unwrap_or_default();
-    let known =
-        request.refused.is_none() && memo.cursor != 0 && memo.service == service.fingerprint();
+    let known = request.refused.is_none() && memo.cursor != 0 && memo.service == service.fingerprint();
     if known && let Some(outcome) = single::step(&service, &memo, view)? {
         return Ok(outcome);
     }

@@ -40,10 +40,7 @@ pub(crate) fn step(service: &Service, memo: &Memo, view: &View) -> sdk::Result<O
                 return Ok(None);
             };
             let (_, endpoints) = open(&mut touched, holding.remove(at));
-            let Some(place) = endpoints
-                .iter_mut()
-                .find(|one| fill::pod(one) == identity.uid)
-            else {
+            let Some(place) = endpoints.iter_mut().find(|one| fill::pod(one) == identity.uid) else {
                 return Ok(None);
             };
             *place = endpoint;
@@ -73,10 +70,7 @@ pub(crate) fn step(service: &Service, memo: &Memo, view: &View) -> sdk::Result<O
     Ok(Some(outcome))
 }
 
-fn open(
-    touched: &mut BTreeMap<String, (Slice, Vec<sdk::Value>)>,
-    slice: Slice,
-) -> &mut (Slice, Vec<sdk::Value>) {
+fn open(touched: &mut BTreeMap<String, (Slice, Vec<sdk::Value>)>, slice: Slice) -> &mut (Slice, Vec<sdk::Value>) {
     touched.entry(slice.name.clone()).or_insert_with(|| {
         let endpoints = slice.endpoints.clone();
         (slice, endpoints)

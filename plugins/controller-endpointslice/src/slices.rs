@@ -38,10 +38,7 @@ struct Read {
 
 /// Those of this controller: others may keep slices for a Service, too.
 pub(crate) fn ours(service: &Service) -> Selection {
-    within(&service.namespace).labels(format!(
-        "{SERVICE_NAME}={},{MANAGED_BY}={MANAGER}",
-        service.name
-    ))
+    within(&service.namespace).labels(format!("{SERVICE_NAME}={},{MANAGED_BY}={MANAGER}", service.name))
 }
 
 pub(crate) fn all(service: &Service, view: &View) -> sdk::Result<Vec<Slice>> {
@@ -50,11 +47,7 @@ pub(crate) fn all(service: &Service, view: &View) -> sdk::Result<Vec<Slice>> {
 
 /// Those that hold an endpoint of this pod: looked up in an index.
 pub(crate) fn holding(service: &Service, pod: &str, view: &View) -> sdk::Result<Vec<Slice>> {
-    read(
-        service,
-        &ours(service).equals(".endpoints[*].targetRef.uid", pod),
-        view,
-    )
+    read(service, &ours(service).equals(".endpoints[*].targetRef.uid", pod), view)
 }
 
 fn read(service: &Service, which: &Selection, view: &View) -> sdk::Result<Vec<Slice>> {
@@ -100,9 +93,7 @@ fn relabel(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Va
         .keys()
         .filter(|key| !to.contains_key(*key))
         .map(|key| (key.clone(), Value::Null));
-    let new = to
-        .iter()
-        .filter(|(key, value)| from.get(*key) != Some(value));
+    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
     gone.chain(new.map(|(key, value)| (key.clone(), value.as_str().into())))
         .collect::<serde_json::Map<_, _>>()
         .into()
@@ -119,10 +110,7 @@ struct Stand {
 
 pub(crate) fn stands(service: &Service, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
     let stands: Vec<Stand> = view.find(SLICE, &ours(service), "", 0)?;
-    Ok(stands
-        .into_iter()
-        .map(|stand| (stand.name, stand.generation))
-        .collect())
+    Ok(stands.into_iter().map(|stand| (stand.name, stand.generation)).collect())
 }
 
 pub(crate) fn fingerprint_of(stands: &BTreeMap<String, i64>) -> u64 {
@@ -142,12 +130,7 @@ pub(crate) fn update(service: &Service, slice: &Slice, endpoints: &[Value], outc
 /// Carries a plan out, and says how the slices stand then; 0 if new ones come, whose names are not known yet.
 ///
 /// New endpoints are written before old slices are removed, so that at no time an endpoint is in none.
-pub(crate) fn write(
-    service: &Service,
-    existing: &[Slice],
-    plan: Plan,
-    outcome: &mut Outcome,
-) -> u64 {
+pub(crate) fn write(service: &Service, existing: &[Slice], plan: Plan, outcome: &mut Outcome) -> u64 {
     let mut stands: BTreeMap<String, i64> = existing
         .iter()
         .map(|slice| (slice.name.clone(), slice.generation))
@@ -179,17 +162,12 @@ pub(crate) fn write(
         let slice = &existing[*at];
         update(service, slice, endpoints, outcome);
         let changed = *endpoints != slice.endpoints;
-        *stands.entry(slice.name.clone()).or_default() +=
-            i64::from(changed && slice.generation > 0);
+        *stands.entry(slice.name.clone()).or_default() += i64::from(changed && slice.generation > 0);
     }
     for at in &plan.removes {
         let slice = &existing[*at];
         let key = ObjectKey::new(SLICE, &service.namespace, &slice.name);
-        outcome.remove(
-            key,
-            Precondition::Uid(slice.uid.clone()),
-            Propagation::Background,
-        );
+        outcome.remove(key, Precondition::Uid(slice.uid.clone()), Propagation::Background);
         stands.remove(&slice.name);
     }
     if plan.creates.is_empty() {

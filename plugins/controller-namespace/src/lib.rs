@@ -78,10 +78,7 @@ fn reconcile(namespace: Namespace, view: &View, request: &Request) -> sdk::Resul
         if let Some(refused) = &request.refused {
             memo.first = memo.first.wrapping_add(refused.intent as usize + 1);
         }
-        let due: Vec<&Served> = kinds
-            .iter()
-            .filter(|kind| !swept || left.is_untouched(kind))
-            .collect();
+        let due: Vec<&Served> = kinds.iter().filter(|kind| !swept || left.is_untouched(kind)).collect();
         let first = memo.first % due.len().max(1);
         for kind in due[first..].iter().chain(&due[..first]) {
             outcome.remove_all(&kind.kind, within(&namespace.name));

@@ -23,12 +23,7 @@ pub(crate) fn status(namespace: &Namespace, left: &Left, request: &Request) -> V
         "All resources successfully discovered".into(),
     );
     let mut failures = left.failures.clone();
-    failures.extend(
-        request
-            .refused
-            .as_ref()
-            .map(|refused| refused.why.message.clone()),
-    );
+    failures.extend(request.refused.as_ref().map(|refused| refused.why.message.clone()));
     if failures.is_empty() {
         let message = "All content successfully deleted, may be waiting on finalization";
         set(
@@ -64,12 +59,7 @@ pub(crate) fn status(namespace: &Namespace, left: &Left, request: &Request) -> V
             .map(|(name, n)| format!("{name} has {n} resource instances"))
             .collect();
         let message = format!("Some resources are remaining: {}", each.join(", "));
-        set(
-            "NamespaceContentRemaining",
-            true,
-            "SomeResourcesRemain",
-            message,
-        );
+        set("NamespaceContentRemaining", true, "SomeResourcesRemain", message);
     }
     if left.finalizers.is_empty() {
         let message = "All content-preserving finalizers finished";
@@ -89,12 +79,7 @@ pub(crate) fn status(namespace: &Namespace, left: &Left, request: &Request) -> V
             "Some content in the namespace has finalizers remaining: {}",
             each.join(", ")
         );
-        set(
-            "NamespaceFinalizersRemaining",
-            true,
-            "SomeFinalizersRemain",
-            message,
-        );
+        set("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", message);
     }
     status["phase"] = "Terminating".into();
     status["conditions"] = conditions.into();
@@ -102,18 +87,9 @@ pub(crate) fn status(namespace: &Namespace, left: &Left, request: &Request) -> V
 }
 
 /// The time of a transition moves with the status only, and nothing moves if nothing is news.
-fn set(
-    conditions: &mut Vec<Value>,
-    kind: &str,
-    holds: bool,
-    reason: &str,
-    message: String,
-    now: Instant,
-) {
+fn set(conditions: &mut Vec<Value>, kind: &str, holds: bool, reason: &str, message: String, now: Instant) {
     let holds = if holds { "True" } else { "False" };
-    let place = conditions
-        .iter()
-        .position(|condition| condition["type"] == kind);
+    let place = conditions.iter().position(|condition| condition["type"] == kind);
     let same = place
         .map(|at| &conditions[at])
         .filter(|condition| condition["status"] == holds);

@@ -97,11 +97,7 @@ pub(crate) fn evict(
                 disrupted(&pod, "DeletionByTaintManager", message, now, None, outcome);
                 let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
                 outcome.event(&pod.key(), &pod.uid, false, "TaintManagerEviction", message);
-                outcome.remove(
-                    pod.key(),
-                    Precondition::Uid(pod.uid),
-                    Propagation::Background,
-                );
+                outcome.remove(pod.key(), Precondition::Uid(pod.uid), Propagation::Background);
             }
             Verdict::Goes(_) | Verdict::Stays => {}
         }
@@ -110,11 +106,7 @@ pub(crate) fn evict(
 }
 
 /// Since when each stands. A taint that was put there by hand has no time; its time is when we first saw it.
-fn with_times(
-    taints: Vec<Taint>,
-    seen: &mut BTreeMap<String, i64>,
-    now: Instant,
-) -> Vec<(Taint, Instant)> {
+fn with_times(taints: Vec<Taint>, seen: &mut BTreeMap<String, i64>, now: Instant) -> Vec<(Taint, Instant)> {
     let name = |taint: &Taint| format!("{}={}", taint.key, taint.value);
     seen.retain(|known, _| taints.iter().any(|taint| name(taint) == *known));
     let timed = taints.into_iter().map(|taint| {
@@ -129,10 +121,7 @@ fn with_times(
 fn verdict(taints: &[(Taint, Instant)], tolerations: &[Toleration]) -> Verdict {
     let mut first: Option<Instant> = None;
     for (taint, since) in taints {
-        let mut fitting = tolerations
-            .iter()
-            .filter(|one| one.tolerates(taint))
-            .peekable();
+        let mut fitting = tolerations.iter().filter(|one| one.tolerates(taint)).peekable();
         if fitting.peek().is_none() {
             return Verdict::Goes(*since);
         }
@@ -148,12 +137,7 @@ fn verdict(taints: &[(Taint, Instant)], tolerations: &[Toleration]) -> Verdict {
 
 /// Pods that are bound to a node that is no more: no kubelet will ever end them. They are told to have failed, which lets
 /// the API server drop them without waiting for one.
-pub(crate) fn orphans(
-    node: &str,
-    view: &View,
-    now: Instant,
-    outcome: &mut Outcome,
-) -> sdk::Result<()> {
+pub(crate) fn orphans(node: &str, view: &View, now: Instant, outcome: &mut Outcome) -> sdk::Result<()> {
     let pods: Vec<Pod> = view.find(POD, &all().equals(".spec.nodeName", node), "", 0)?;
     // Absence is decided by the store; an error is not one.
     if pods.is_empty() || view.get_live::<()>(NODE, "", node)?.is_some() {
@@ -171,24 +155,13 @@ pub(crate) fn orphans(
                 outcome,
             );
         }
-        outcome.remove(
-            pod.key(),
-            Precondition::Uid(pod.uid),
-            Propagation::Background,
-        );
+        outcome.remove(pod.key(), Precondition::Uid(pod.uid), Propagation::Background);
     }
     Ok(())
 }
 
 /// The condition by which a Job tells a disruption from a failure of its own (KEP-3329).
-fn disrupted(
-    pod: &Pod,
-    reason: &str,
-    message: &str,
-    now: Instant,
-    phase: Option<&str>,
-    outcome: &mut Outcome,
-) {
+fn disrupted(pod: &Pod, reason: &str, message: &str, now: Instant, phase: Option<&str>, outcome: &mut Outcome) {
     let condition = json!({
         "type": "DisruptionTarget",
         "status": "True",

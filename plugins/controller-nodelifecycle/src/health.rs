@@ -24,17 +24,10 @@ struct Lease {
     renewed: String,
 }
 
-pub(crate) fn is_lost(
-    node: &Node,
-    config: &Config,
-    heard: &mut Heard,
-    view: &View,
-    now: Instant,
-) -> sdk::Result<bool> {
+pub(crate) fn is_lost(node: &Node, config: &Config, heard: &mut Heard, view: &View, now: Instant) -> sdk::Result<bool> {
     let lease: Option<Lease> = view.get(LEASE, LEASES, &node.name)?;
     let conditions = node.conditions.as_array();
-    let ready =
-        conditions.and_then(|list| list.iter().find(|condition| condition["type"] == "Ready"));
+    let ready = conditions.and_then(|list| list.iter().find(|condition| condition["type"] == "Ready"));
     let beat = ready
         .and_then(|ready| ready["lastHeartbeatTime"].as_str())
         .unwrap_or_default();
@@ -55,10 +48,7 @@ pub(crate) fn is_lost(
 pub(crate) fn unknown(node: &Node, now: Instant) -> Value {
     let mut conditions = node.conditions.as_array().cloned().unwrap_or_default();
     for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
-        match conditions
-            .iter_mut()
-            .find(|condition| condition["type"] == kind)
-        {
+        match conditions.iter_mut().find(|condition| condition["type"] == kind) {
             Some(condition) if condition["status"] != "Unknown" => {
                 condition["status"] = "Unknown".into();
                 condition["reason"] = "NodeStatusUnknown".into();
@@ -80,12 +70,7 @@ pub(crate) fn unknown(node: &Node, now: Instant) -> Value {
 }
 
 /// Services stop sending to pods of which nothing is known. The kubelet says otherwise as soon as it is back.
-pub(crate) fn pods_not_ready(
-    node: &Node,
-    view: &View,
-    now: Instant,
-    outcome: &mut Outcome,
-) -> sdk::Result<()> {
+pub(crate) fn pods_not_ready(node: &Node, view: &View, now: Instant, outcome: &mut Outcome) -> sdk::Result<()> {
     #[derive(Fields)]
     struct Pod {
         #[at(".metadata.namespace")]
@@ -99,18 +84,11 @@ pub(crate) fn pods_not_ready(
         .equals(".spec.nodeName", &node.name)
         .equals(".status.conditions[type=Ready].status", "True");
     for pod in view.find::<Pod>(POD, &ready, "", 0)? {
-        let condition =
-            json!({"type": "Ready", "status": "False", "lastTransitionTime": now.to_string()});
+        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": now.to_string()});
         let body = json!({"status": {"conditions": [condition]}});
         let key = ObjectKey::new(POD, &pod.namespace, &pod.name);
         outcome.event(&key, &pod.uid, true, "NodeNotReady", "Node is not ready");
-        outcome.patch(
-            key,
-            PatchFormat::Strategic,
-            &body,
-            "status",
-            Precondition::Uid(pod.uid),
-        );
+        outcome.patch(key, PatchFormat::Strategic, &body, "status", Precondition::Uid(pod.uid));
     }
     Ok(())
 }

@@ -42,8 +42,7 @@ impl Node {
     /// `True`, `False`, `Unknown`; empty where there is no such condition.
     fn condition(&self, kind: &str) -> &str {
         let conditions = self.conditions.as_array();
-        let one =
-            conditions.and_then(|list| list.iter().find(|condition| condition["type"] == kind));
+        let one = conditions.and_then(|list| list.iter().find(|condition| condition["type"] == kind));
         one.and_then(|condition| condition["status"].as_str())
             .unwrap_or_default()
     }
@@ -125,14 +124,7 @@ fn reconcile(node: Option<Node>, view: &View, request: &Request) -> sdk::Result<
         health::pods_not_ready(&told, view, request.now, &mut outcome)?;
     }
     // Not by taints that come only now: the next run sees whether they had better be taken back.
-    eviction::evict(
-        &told,
-        taints,
-        &mut memo.tainted,
-        view,
-        request.now,
-        &mut outcome,
-    )?;
+    eviction::evict(&told, taints, &mut memo.tainted, view, request.now, &mut outcome)?;
     outcome.memo = serde_json::to_vec(&memo)?;
     Ok(outcome)
 }

@@ -12,18 +12,10 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const SCHEDULING: [(&str, &str, &str); 6] = [
     ("Ready", "False", NOT_READY),
     ("Ready", "Unknown", UNREACHABLE),
-    (
-        "MemoryPressure",
-        "True",
-        "node.kubernetes.io/memory-pressure",
-    ),
+    ("MemoryPressure", "True", "node.kubernetes.io/memory-pressure"),
     ("DiskPressure", "True", "node.kubernetes.io/disk-pressure"),
     ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"),
-    (
-        "NetworkUnavailable",
-        "True",
-        "node.kubernetes.io/network-unavailable",
-    ),
+    ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
 ];
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
@@ -61,13 +53,9 @@ pub(crate) fn keep(
             wanted.push((key, "NoExecute"));
         }
     }
-    let is = |taint: &Value, (key, effect): (&str, &str)| {
-        taint["key"] == key && taint["effect"] == effect
-    };
+    let is = |taint: &Value, (key, effect): (&str, &str)| taint["key"] == key && taint["effect"] == effect;
     let mut taints = before.clone();
-    taints.retain(|taint| {
-        wanted.iter().any(|one| is(taint, *one)) || !ours.iter().any(|one| is(taint, *one))
-    });
+    taints.retain(|taint| wanted.iter().any(|one| is(taint, *one)) || !ours.iter().any(|one| is(taint, *one)));
     let stay = taints.clone();
     for one in wanted {
         if !taints.iter().any(|taint| is(taint, one)) {
@@ -75,11 +63,7 @@ pub(crate) fn keep(
         }
     }
     if taints != before {
-        let taints = if taints.is_empty() {
-            Value::Null
-        } else {
-            taints.into()
-        };
+        let taints = if taints.is_empty() { Value::Null } else { taints.into() };
         let when = Precondition::FieldsAsRead((node.uid.clone(), ".spec.taints".into()));
         outcome.merge(node.key(), &json!({"spec": {"taints": taints}}), when);
     }

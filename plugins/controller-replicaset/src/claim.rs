@@ -27,12 +27,7 @@ impl Pod {
 }
 
 /// True if pods change hands.
-pub(crate) fn claim(
-    set: &ReplicaSet,
-    selector: &str,
-    view: &View,
-    outcome: &mut Outcome,
-) -> sdk::Result<bool> {
+pub(crate) fn claim(set: &ReplicaSet, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
     let orphans = within(&set.namespace)
         .equals(".metadata.ownerReferences[controller=true].uid?", "false")
         .labels(selector);
@@ -41,8 +36,7 @@ pub(crate) fn claim(
     // Looked up in the store: a set that is being deleted, or is another one of that name by now, takes in no pods.
     if !orphans.is_empty() && !set.deleting && still_there(set, view)? {
         for pod in &orphans {
-            let body =
-                json!({"metadata": {"uid": pod.uid, "ownerReferences": [set.owner_reference()]}});
+            let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [set.owner_reference()]}});
             let key = set.pod(&pod.name);
             outcome.patch(
                 key,
@@ -63,13 +57,7 @@ pub(crate) fn claim(
                 let release = json!({"$patch": "delete", "uid": set.uid});
                 let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [release]}});
                 let key = set.pod(&pod.name);
-                outcome.patch(
-                    key,
-                    PatchFormat::Strategic,
-                    &body,
-                    "",
-                    Precondition::Uid(pod.uid),
-                );
+                outcome.patch(key, PatchFormat::Strategic, &body, "", Precondition::Uid(pod.uid));
             }
         }
     }

@@ -21,20 +21,14 @@ const READY_SINCE: &str = ".status.conditions[type=Ready].lastTransitionTime";
 
 impl Count {
     pub(crate) fn take(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<Self> {
-        let ours = within(&set.namespace)
-            .controlled_by(&set.uid)
-            .labels(selector);
+        let ours = within(&set.namespace).controlled_by(&set.uid).labels(selector);
         let mut count = Count::default();
         for row in view.tally(POD, &ours, BY, "")?.rows()? {
             let finished = matches!(row.value(0).str(), "Succeeded" | "Failed");
             match (finished, row.value(1) == sdk::columns::Cell::Bool(true)) {
                 (false, false) => {
                     count.active += row.count();
-                    count.ready += if row.value(2).str() == "True" {
-                        row.count()
-                    } else {
-                        0
-                    };
+                    count.ready += if row.value(2).str() == "True" { row.count() } else { 0 };
                 }
                 (false, true) => count.terminating += row.count(),
                 (true, _) => {}
@@ -57,18 +51,10 @@ fn fully_labeled(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<i
         labels.push(',');
     }
     labels.push_str(selector);
-    let whole = within(&set.namespace)
-        .controlled_by(&set.uid)
-        .labels(labels);
-    let tally = view.tally(
-        POD,
-        &whole,
-        ".status.phase .metadata.deletionTimestamp?",
-        "",
-    )?;
+    let whole = within(&set.namespace).controlled_by(&set.uid).labels(labels);
+    let tally = view.tally(POD, &whole, ".status.phase .metadata.deletionTimestamp?", "")?;
     let active = tally.rows()?.filter(|row| {
-        !matches!(row.value(0).str(), "Succeeded" | "Failed")
-            && row.value(1) != sdk::columns::Cell::Bool(true)
+        !matches!(row.value(0).str(), "Succeeded" | "Failed") && row.value(1) != sdk::columns::Cell::Bool(true)
     });
     Ok(active.map(|row| row.count()).sum())
 }
@@ -89,10 +75,7 @@ fn too_fresh(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<i64> 
     let mut limit = 16;
     loop {
         let pods: Vec<Ready> = view.find(POD, &ready, &format!("-{READY_SINCE}"), limit)?;
-        let due = |pod: &Ready| {
-            pod.since
-                .map(|since| since.plus_seconds(set.min_ready_seconds))
-        };
+        let due = |pod: &Ready| pod.since.map(|since| since.plus_seconds(set.min_ready_seconds));
         // A pod without the time of its condition is not available, as in Kubernetes, and no time makes it so.
         let available = pods
             .iter()

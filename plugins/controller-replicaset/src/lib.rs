@@ -119,13 +119,7 @@ fn reconcile(set: ReplicaSet, view: &View, request: &Request) -> sdk::Result<Out
         outcome.set_status(&object, Precondition::Uid(set.uid.clone()));
     }
     if let Some(trouble) = &trouble {
-        outcome.event(
-            &set.key(),
-            &set.uid,
-            true,
-            trouble.reason,
-            trouble.sentence(),
-        );
+        outcome.event(&set.key(), &set.uid, true, trouble.reason, trouble.sentence());
     }
     let wanted = set.replicas.unwrap_or(1).max(0);
     let mut memo = None;
@@ -156,12 +150,7 @@ fn reconcile(set: ReplicaSet, view: &View, request: &Request) -> sdk::Result<Out
 }
 
 /// The first refused create keeps those behind it from being tried, so a quota that is full is asked once a run.
-fn create(
-    set: &ReplicaSet,
-    missing: usize,
-    view: &View,
-    outcome: &mut Outcome,
-) -> sdk::Result<(u32, u32)> {
+fn create(set: &ReplicaSet, missing: usize, view: &View, outcome: &mut Outcome) -> sdk::Result<(u32, u32)> {
     let template: Option<Template> = view.get(REPLICA_SET, &set.namespace, &set.name)?;
     let Some(template) = template else {
         return Ok((0, 0));
@@ -206,11 +195,7 @@ fn remove(
 ) -> sdk::Result<(u32, u32)> {
     let first = outcome.intents.len();
     for pod in victims::choose(set, selector, surplus.min(BURST), view, request.now)? {
-        outcome.remove(
-            set.pod(&pod.name),
-            Precondition::Uid(pod.uid),
-            Propagation::Background,
-        );
+        outcome.remove(set.pod(&pod.name), Precondition::Uid(pod.uid), Propagation::Background);
         outcome.event(
             &set.key(),
             &set.uid,
@@ -265,9 +250,6 @@ mod tests {
         };
         let made: std::collections::BTreeSet<String> = (0..500).map(|_| names.next()).collect();
         assert_eq!(made.len(), 500);
-        assert!(
-            made.iter()
-                .all(|name| name.len() == 9 && name.starts_with("web-"))
-        );
+        assert!(made.iter().all(|name| name.len() == 9 && name.starts_with("web-")));
     }
 }

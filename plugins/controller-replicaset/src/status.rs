@@ -41,12 +41,7 @@ impl Trouble {
 }
 
 /// The whole status. Other people's conditions stay; equal to the old one where nothing changed.
-pub(crate) fn status(
-    set: &ReplicaSet,
-    count: &Count,
-    trouble: Option<&Trouble>,
-    now: Instant,
-) -> Value {
+pub(crate) fn status(set: &ReplicaSet, count: &Count, trouble: Option<&Trouble>, now: Instant) -> Value {
     let mut status = json!({
         "replicas": count.active,
         "observedGeneration": set.generation,
@@ -62,10 +57,7 @@ pub(crate) fn status(
             status[name] = number.into();
         }
     }
-    let mut conditions: Vec<Value> = set.status["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let mut conditions: Vec<Value> = set.status["conditions"].as_array().cloned().unwrap_or_default();
     let known = conditions
         .iter()
         .position(|condition| condition["type"] == "ReplicaFailure");

@@ -32,16 +32,8 @@ pub(crate) struct Pod {
 }
 
 /// `n` pods of the set, least wanted first.
-pub(crate) fn choose(
-    set: &ReplicaSet,
-    selector: &str,
-    n: usize,
-    view: &View,
-    now: Instant,
-) -> sdk::Result<Vec<Pod>> {
-    let ours = within(&set.namespace)
-        .controlled_by(&set.uid)
-        .labels(selector);
+pub(crate) fn choose(set: &ReplicaSet, selector: &str, n: usize, view: &View, now: Instant) -> sdk::Result<Vec<Pod>> {
+    let ours = within(&set.namespace).controlled_by(&set.uid).labels(selector);
     let mut pods: Vec<Pod> = view.find(POD, &ours, "", 0)?;
     pods.retain(|pod| !pod.deleting && pod.phase != "Succeeded" && pod.phase != "Failed");
     // All of them go: their order does not matter, and how crowded their nodes are is not asked.
@@ -77,10 +69,7 @@ fn crowd(set: &ReplicaSet, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
         let pods = within(&set.namespace)
             .controlled_by(&uid)
             .equals(".metadata.deletionTimestamp?", "false");
-        for row in view
-            .tally(POD, &pods, ".spec.nodeName .status.phase", "")?
-            .rows()?
-        {
+        for row in view.tally(POD, &pods, ".spec.nodeName .status.phase", "")?.rows()? {
             if !matches!(row.value(1).str(), "Succeeded" | "Failed") {
                 *crowd.entry(row.value(0).str().to_owned()).or_default() += row.count();
             }
@@ -103,20 +92,11 @@ fn least_wanted_first(a: &Pod, b: &Pod, crowd: &BTreeMap<String, i64>, now: Inst
     let cost = |pod: &Pod| pod.cost.parse::<i32>().unwrap_or(0);
     let crowded = |pod: &Pod| Reverse(crowd.get(&pod.node).copied().unwrap_or(0));
     let restarts = |pod: &Pod| {
-        let counts = pod
-            .restarts
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_i64);
+        let counts = pod.restarts.as_array().into_iter().flatten().filter_map(Value::as_i64);
         Reverse(counts.max().unwrap_or(0))
     };
     let ready_for = |pod: &Pod| {
-        if ready(pod) {
-            magnitude(pod.ready_since, now)
-        } else {
-            0
-        }
+        if ready(pod) { magnitude(pod.ready_since, now) } else { 0 }
     };
     (!a.node.is_empty())
         .cmp(&!b.node.is_empty())
@@ -212,10 +192,7 @@ mod tests {
         let crowd = BTreeMap::from([("crowded".to_owned(), 3), ("n".to_owned(), 1)]);
         pods.reverse();
         pods.sort_by(|a, b| least_wanted_first(a, b, &crowd, NOW));
-        assert_eq!(
-            pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>(),
-            expected
-        );
+        assert_eq!(pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>(), expected);
     }
 
     #[test]

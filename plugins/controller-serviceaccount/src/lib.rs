@@ -33,7 +33,8 @@ struct Config {
     root_ca: String,
 }
 
-const SCHEMA: &str = r#"{"type": "object", "properties": {"rootCa": {"type": "string"}}, "additionalProperties": false}"#;
+const SCHEMA: &str =
+    r#"{"type": "object", "properties": {"rootCa": {"type": "string"}}, "additionalProperties": false}"#;
 
 #[sdk::controller(
     of = "v1/Namespace",

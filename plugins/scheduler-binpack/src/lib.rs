@@ -9,8 +9,9 @@ use sdk::scheduler::{NodeSet, Pod, Policy};
 #[sdk::policy(score)]
 #[derive(Default)]
 pub struct Binpack {
-    allocatable: Vec<[i64; 2]>,
     used: Vec<[i64; 2]>,
+    /// What one millicore and one byte add to a node's mean share, in percent. Kept, as a division for each node and pod is dear.
+    weight: Vec<[f64; 2]>,
     /// What a pod of a class asks for.
     asks: Vec<[i64; 2]>,
     pods: std::collections::BTreeMap<u64, (u32, u32)>,
@@ -38,12 +39,17 @@ impl Binpack {
                 let at = node.slot as usize;
                 if at >= self.used.len() {
                     self.used.resize(at + 1, [0; 2]);
-                    self.allocatable.resize(at + 1, [0; 2]);
+                    self.weight.resize(at + 1, [0.0; 2]);
                 }
-                self.allocatable[at] = [0, 1].map(|r| amount(&node.allocatable, r));
+                self.weight[at] = [0, 1].map(|r| 50.0 / amount(&node.allocatable, r).max(1) as f64);
             }
             Delta::NodeGone { slot } => {
-                let gone: Vec<u64> = self.pods.iter().filter(|(_, p)| p.1 == slot).map(|(&id, _)| id).collect();
+                let gone: Vec<u64> = self
+                    .pods
+                    .iter()
+                    .filter(|(_, p)| p.1 == slot)
+                    .map(|(&id, _)| id)
+                    .collect();
                 gone.into_iter().for_each(|id| self.put(id, None));
             }
             Delta::Class { id, class } => {
@@ -71,12 +77,17 @@ impl Policy for Binpack {
 
     /// 0 to 100: the mean share of cpu and memory in use with the pod there.
     fn score(&mut self, pod: Pod, feasible: &NodeSet) -> Result<Vec<i32>, String> {
-        let asks = self.asks.get(pod.class as usize).ok_or_else(|| format!("class {} was never told", pod.class))?;
-        let share = |slot: usize, r: usize| {
-            let all = self.allocatable[slot][r].max(1);
-            (100 * (self.used[slot][r] + asks[r]) / all).min(100)
-        };
-        Ok(feasible.iter().map(|slot| ((share(slot as usize, 0) + share(slot as usize, 1)) / 2) as i32).collect())
+        let asks = self
+            .asks
+            .get(pod.class as usize)
+            .ok_or_else(|| format!("class {} was never told", pod.class))?;
+        let mut scores = Vec::with_capacity(feasible.len());
+        for slot in feasible.iter() {
+            let (used, weight) = (self.used[slot as usize], self.weight[slot as usize]);
+            let share = |r: usize| ((used[r] + asks[r]) as f64 * weight[r]).min(50.0);
+            scores.push((share(0) + share(1) + 0.5) as i32);
+        }
+        Ok(scores)
     }
 }
 
@@ -88,17 +99,32 @@ mod tests {
         let mut policy = Binpack::default();
         for slot in 0..2 {
             let allocatable = vec![(0, 1000), (1, 1000)];
-            policy.take_in(Delta::Node(records::Node { slot, allocatable, ..records::Node::default() }));
+            policy.take_in(Delta::Node(records::Node {
+                slot,
+                allocatable,
+                ..records::Node::default()
+            }));
         }
-        let class = records::Class { for_score: (100, 300), ..records::Class::default() };
-        policy.take_in(Delta::Class { id: 0, class: Box::new(class) });
+        let class = records::Class {
+            for_score: (100, 300),
+            ..records::Class::default()
+        };
+        policy.take_in(Delta::Class {
+            id: 0,
+            class: Box::new(class),
+        });
         policy
     }
 
     #[test]
     fn the_fuller_node_is_better() {
         let mut policy = binpack();
-        policy.take_in(Delta::Pod { id: 1, class: 0, slot: 1, terminating: false });
+        policy.take_in(Delta::Pod {
+            id: 1,
+            class: 0,
+            slot: 1,
+            terminating: false,
+        });
         let nodes: NodeSet = [0, 1].into_iter().collect();
         assert_eq!(policy.score(Pod { id: 2, class: 0 }, &nodes), Ok(vec![20, 40]));
     }
@@ -106,8 +132,18 @@ mod tests {
     #[test]
     fn a_pod_that_goes_leaves_nothing_behind() {
         let mut policy = binpack();
-        policy.take_in(Delta::Pod { id: 1, class: 0, slot: 0, terminating: false });
-        policy.take_in(Delta::Pod { id: 1, class: 0, slot: 1, terminating: false });
+        policy.take_in(Delta::Pod {
+            id: 1,
+            class: 0,
+            slot: 0,
+            terminating: false,
+        });
+        policy.take_in(Delta::Pod {
+            id: 1,
+            class: 0,
+            slot: 1,
+            terminating: false,
+        });
         policy.take_in(Delta::PodGone { id: 1 });
         assert_eq!(policy.used, [[0, 0], [0, 0]]);
     }

@@ -6,13 +6,22 @@ use crate::mirror::Mirror;
 
 pub fn matches(mirror: &Mirror, class: &Class, node: &Node) -> bool {
     class.node_name.is_none_or(|name| node.name == name)
-        && class.node_selector.iter().all(|&(key, value)| node.label(key) == Some(value))
-        && class.required.as_ref().is_none_or(|terms| terms.iter().any(|term| term_matches(mirror, term, node)))
+        && class
+            .node_selector
+            .iter()
+            .all(|&(key, value)| node.label(key) == Some(value))
+        && class
+            .required
+            .as_ref()
+            .is_none_or(|terms| terms.iter().any(|term| term_matches(mirror, term, node)))
 }
 
 /// The weights of the preferred terms that match; normalised over the feasible nodes later.
 pub fn preference(mirror: &Mirror, class: &Class, node: &Node) -> i32 {
-    let matching = class.preferred.iter().filter(|(_, term)| term_matches(mirror, term, node));
+    let matching = class
+        .preferred
+        .iter()
+        .filter(|(_, term)| term_matches(mirror, term, node));
     matching.map(|(weight, _)| weight).sum()
 }
 
@@ -20,7 +29,10 @@ fn term_matches(mirror: &Mirror, term: &NodeTerm, node: &Node) -> bool {
     // A term that says nothing matches nothing (core/v1 NodeSelectorTerm).
     (!term.labels.is_empty() || !term.fields.is_empty())
         && term.labels.iter().all(|e| holds(mirror, e, node.label(e.key)))
-        && term.fields.iter().all(|e| mirror.text(e.key) == "metadata.name" && holds(mirror, e, Some(node.name)))
+        && term
+            .fields
+            .iter()
+            .all(|e| mirror.text(e.key) == "metadata.name" && holds(mirror, e, Some(node.name)))
 }
 
 fn holds(mirror: &Mirror, e: &Expression, value: Option<Text>) -> bool {
@@ -32,7 +44,9 @@ fn holds(mirror: &Mirror, e: &Expression, value: Option<Text>) -> bool {
         Operator::Gt | Operator::Lt => {
             let number = |text: Text| mirror.text(text).parse::<i64>().ok();
             match (value.and_then(number), e.values.first().copied().and_then(number)) {
-                (Some(have), Some(bound)) => (e.op == Operator::Gt && have > bound) || (e.op == Operator::Lt && have < bound),
+                (Some(have), Some(bound)) => {
+                    (e.op == Operator::Gt && have > bound) || (e.op == Operator::Lt && have < bound)
+                }
                 _ => false,
             }
         }

@@ -88,7 +88,10 @@ impl Classes {
             behind.len() <= mirror.slots().max(64) && behind.copied().all(|change| known.mend(mirror, class, change))
         };
         if !mended {
-            *known = Known { used: uses, ..Known::new(mirror, class, end) };
+            *known = Known {
+                used: uses,
+                ..Known::new(mirror, class, end)
+            };
         }
         known.upto = end;
         Ok(known)
@@ -136,7 +139,9 @@ impl Known {
     }
 
     fn look_at(&mut self, mirror: &Mirror, class: &Class, slot: u32) {
-        let Some(node) = mirror.node(slot) else { return self.fits.remove(slot) };
+        let Some(node) = mirror.node(slot) else {
+            return self.fits.remove(slot);
+        };
         let at = slot as usize;
         if at >= self.own.len() {
             let slots = mirror.slots();
@@ -151,7 +156,8 @@ impl Known {
             && ports::free(mirror, class, slot)
             && fit::fits(mirror, class, slot);
         self.fits.set(slot, fits);
-        self.own[at] = weight::FIT * fit::score(mirror, class, slot) + weight::BALANCE * balance::score(mirror, class, slot);
+        self.own[at] =
+            weight::FIT * fit::score(mirror, class, slot) + weight::BALANCE * balance::score(mirror, class, slot);
         if let Some(preference) = &mut self.preference {
             preference[at] = affinity::preference(mirror, class, node);
         }
@@ -163,10 +169,9 @@ impl Known {
 
     /// Weighted scores of the feasible nodes, in slot order.
     pub fn scores(&self, _mirror: &Mirror, feasible: &NodeSet) -> Vec<i32> {
-        let gather = |column: &[i32]| feasible.iter().map(|slot| column.get(slot as usize).copied().unwrap_or(0)).collect();
-        let mut scores: Vec<i32> = gather(&self.own);
+        let mut scores = gather(&self.own, feasible);
         if let Some(preference) = &self.preference {
-            let raw: Vec<i32> = gather(preference);
+            let raw = gather(preference, feasible);
             let most = raw.iter().copied().max().unwrap_or(0);
             if most > 0 {
                 add(&mut scores, raw.iter().map(|p| weight::AFFINITY * (p * 100 / most)));
@@ -174,9 +179,13 @@ impl Known {
         }
         // Without a taint to count every node is equally welcome, and a constant changes no order.
         if let Some(unwelcome) = &self.unwelcome {
-            let raw: Vec<i32> = gather(unwelcome);
+            let raw = gather(unwelcome, feasible);
             let most = raw.iter().copied().max().unwrap_or(0);
-            add(&mut scores, raw.iter().map(|u| weight::TAINTS * if most == 0 { 100 } else { 100 - u * 100 / most }));
+            add(
+                &mut scores,
+                raw.iter()
+                    .map(|u| weight::TAINTS * if most == 0 { 100 } else { 100 - u * 100 / most }),
+            );
         }
         if self.spread.iter().any(Constraint::soft) {
             let mut sums = vec![0.0; scores.len()];
@@ -189,6 +198,42 @@ impl Known {
     }
 }
 
+/// The column's values at `slots`, in their order. Where 64 neighbours are all there, as in most clusters, they are copied at once.
+fn gather(column: &[i32], slots: &NodeSet) -> Vec<i32> {
+    let mut values = Vec::with_capacity(slots.len());
+    for (at, &word) in slots.0.iter().enumerate() {
+        let base = at * 64;
+        if word == u64::MAX
+            && let Some(whole) = column.get(base..base + 64)
+        {
+            values.extend_from_slice(whole);
+            continue;
+        }
+        let mut left = word;
+        while left != 0 {
+            values.push(column.get(base + left.trailing_zeros() as usize).copied().unwrap_or(0));
+            left &= left - 1;
+        }
+    }
+    values
+}
+
 fn add(scores: &mut [i32], more: impl Iterator<Item = i32>) {
     scores.iter_mut().zip(more).for_each(|(score, more)| *score += more);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_is_the_same_by_words_and_by_slots() {
+        let column: Vec<i32> = (0..200).collect();
+        let slots: NodeSet = (0..64).chain([65, 127]).chain(128..192).chain([199, 210]).collect();
+        let one_by_one: Vec<i32> = slots
+            .iter()
+            .map(|slot| column.get(slot as usize).copied().unwrap_or(0))
+            .collect();
+        assert_eq!(gather(&column, &slots), one_by_one);
+    }
 }

@@ -10,10 +10,18 @@ use crate::{affinity, fit, ports, taints};
 /// A reason, and whether removing pods could not mend it.
 type Why = (String, bool);
 
-pub(crate) fn explain(mirror: &Mirror, class: u32, known: &Known, among: &NodeSet, passed: NodeSet) -> Result<Verdict, String> {
+pub(crate) fn explain(
+    mirror: &Mirror,
+    class: u32,
+    known: &Known,
+    among: &NodeSet,
+    passed: NodeSet,
+) -> Result<Verdict, String> {
     let class = mirror.class(class)?;
     let why = |slot: u32| -> Why {
-        let Some(node) = mirror.node(slot) else { return ("node(s) are gone".into(), true) };
+        let Some(node) = mirror.node(slot) else {
+            return ("node(s) are gone".into(), true);
+        };
         if taints::cordoned(mirror, class, node) {
             return ("node(s) were unschedulable".into(), true);
         }
@@ -25,7 +33,10 @@ pub(crate) fn explain(mirror: &Mirror, class: u32, known: &Known, among: &NodeSe
             return ("node(s) didn't match Pod's node affinity/selector".into(), true);
         }
         if !ports::free(mirror, class, slot) {
-            return ("node(s) didn't have free ports for the requested pod ports".into(), false);
+            return (
+                "node(s) didn't have free ports for the requested pod ports".into(),
+                false,
+            );
         }
         let short = fit::short_of(mirror, class, slot);
         if !short.is_empty() {
@@ -33,14 +44,22 @@ pub(crate) fn explain(mirror: &Mirror, class: u32, known: &Known, among: &NodeSe
         }
         let rejection = known.spread.iter().find_map(|c| c.rejects(slot));
         match rejection {
-            Some(Rejection::MissingLabel) => {
-                ("node(s) didn't match pod topology spread constraints (missing required label)".into(), true)
-            }
+            Some(Rejection::MissingLabel) => (
+                "node(s) didn't match pod topology spread constraints (missing required label)".into(),
+                true,
+            ),
             _ => ("node(s) didn't match pod topology spread constraints".into(), false),
         }
     };
-    let mut verdict = Verdict { passed, ..Verdict::default() };
-    for slot in among.iter().filter(|&slot| !verdict.passed.contains(slot)).collect::<Vec<_>>() {
+    let mut verdict = Verdict {
+        passed,
+        ..Verdict::default()
+    };
+    for slot in among
+        .iter()
+        .filter(|&slot| !verdict.passed.contains(slot))
+        .collect::<Vec<_>>()
+    {
         let (text, unresolvable) = why(slot);
         let at = verdict.texts.iter().position(|t| *t == text).unwrap_or_else(|| {
             verdict.texts.push(text);

@@ -52,7 +52,10 @@ impl Policy for DefaultPolicy {
             constraint.keep_balanced(&self.mirror, &mut passed);
         }
         if !explain {
-            return Ok(Verdict { passed, ..Verdict::default() });
+            return Ok(Verdict {
+                passed,
+                ..Verdict::default()
+            });
         }
         explain::explain(&self.mirror, pod.class, known, among, passed)
     }
@@ -65,7 +68,10 @@ impl Policy for DefaultPolicy {
     fn what_if(&mut self, changes: &[Change], pod: Pod, among: &NodeSet) -> Result<NodeSet, String> {
         // The changes are made, the question asked, and the changes undone: the mirror is the same before and after.
         let (mirror, classes) = (&mut self.mirror, &mut self.classes);
-        let undo: Vec<_> = changes.iter().map(|&change| mirror.suppose(change, &mut |c| classes.hear(c))).collect();
+        let undo: Vec<_> = changes
+            .iter()
+            .map(|&change| mirror.suppose(change, &mut |c| classes.hear(c)))
+            .collect();
         let passed = self.filter(pod, among, false).map(|verdict| verdict.passed);
         let (mirror, classes) = (&mut self.mirror, &mut self.classes);
         for before in undo.into_iter().rev() {

@@ -14,7 +14,11 @@ pub enum Changed {
     Capacity(u32),
     NodeGone(u32),
     /// Pods of this class on this slot: so many more.
-    Pods { class: u32, slot: u32, more: i32 },
+    Pods {
+        class: u32,
+        slot: u32,
+        more: i32,
+    },
     ClassGone(u32),
 }
 
@@ -80,7 +84,11 @@ impl Mirror {
                         && old.taints == node.taints
                 });
                 self.put_node(node);
-                changed(if same { Changed::Capacity(slot) } else { Changed::Node(slot) });
+                changed(if same {
+                    Changed::Capacity(slot)
+                } else {
+                    Changed::Node(slot)
+                });
             }
             Delta::NodeGone { slot } => self.remove_node(slot, changed),
             Delta::Class { id, class } => {
@@ -91,7 +99,12 @@ impl Mirror {
                 self.counts.remove(&id);
                 changed(Changed::ClassGone(id));
             }
-            Delta::Pod { id, class, slot, terminating: _ } => self.set(id, Some(Placed { class, slot }), changed),
+            Delta::Pod {
+                id,
+                class,
+                slot,
+                terminating: _,
+            } => self.set(id, Some(Placed { class, slot }), changed),
             Delta::PodGone { id } => self.set(id, None, changed),
         }
     }
@@ -120,7 +133,9 @@ impl Mirror {
     /// # Errors
     /// When the host never told of this class.
     pub fn class(&self, id: u32) -> Result<&Class, String> {
-        self.classes.get(&id).ok_or_else(|| format!("class {id} was never told"))
+        self.classes
+            .get(&id)
+            .ok_or_else(|| format!("class {id} was never told"))
     }
 
     pub fn known_classes(&self) -> impl Iterator<Item = (u32, &Class)> {
@@ -129,7 +144,11 @@ impl Mirror {
 
     /// How many pods of the class are on each slot that has some.
     pub fn counts(&self, class: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.counts.get(&class).into_iter().flatten().map(|(&slot, &count)| (slot, count))
+        self.counts
+            .get(&class)
+            .into_iter()
+            .flatten()
+            .map(|(&slot, &count)| (slot, count))
     }
 
     pub fn ports(&self, slot: u32) -> &[Port] {
@@ -137,12 +156,17 @@ impl Mirror {
     }
 
     pub fn free(&self, resource: u32, slot: u32) -> i64 {
-        self.columns.get(resource as usize).map_or(0, |c| c.allocatable[slot as usize] - c.used[slot as usize])
+        self.columns
+            .get(resource as usize)
+            .map_or(0, |c| c.allocatable[slot as usize] - c.used[slot as usize])
     }
 
     pub fn pods_below(&self, priority: i32, among: &NodeSet) -> impl Iterator<Item = u64> {
         let lower = move |class: u32| self.classes.get(&class).is_some_and(|c: &Class| c.priority < priority);
-        self.pods.iter().filter(move |(_, p)| among.contains(p.slot) && lower(p.class)).map(|(&id, _)| id)
+        self.pods
+            .iter()
+            .filter(move |(_, p)| among.contains(p.slot) && lower(p.class))
+            .map(|(&id, _)| id)
     }
 
     /// Makes a change that has not happened; [`Mirror::put_back`] undoes it.
@@ -165,7 +189,10 @@ impl Mirror {
         if at >= self.nodes.len() {
             self.nodes.resize_with(at + 1, || None);
             let slots = self.nodes.len();
-            self.columns.iter_mut().chain(&mut self.for_score).for_each(|c| c.grow(slots));
+            self.columns
+                .iter_mut()
+                .chain(&mut self.for_score)
+                .for_each(|c| c.grow(slots));
         }
         for column in &mut self.columns {
             column.allocatable[at] = 0;
@@ -182,7 +209,12 @@ impl Mirror {
     }
 
     fn remove_node(&mut self, slot: u32, changed: &mut impl FnMut(Changed)) {
-        let gone: Vec<u64> = self.pods.iter().filter(|(_, p)| p.slot == slot).map(|(&id, _)| id).collect();
+        let gone: Vec<u64> = self
+            .pods
+            .iter()
+            .filter(|(_, p)| p.slot == slot)
+            .map(|(&id, _)| id)
+            .collect();
         for id in gone {
             self.set(id, None, changed);
         }
@@ -204,7 +236,11 @@ impl Mirror {
         for (placed, more) in [(was, -1), (now, 1)] {
             if let Some(placed) = placed {
                 self.count(placed, more);
-                changed(Changed::Pods { class: placed.class, slot: placed.slot, more });
+                changed(Changed::Pods {
+                    class: placed.class,
+                    slot: placed.slot,
+                    more,
+                });
             }
         }
     }

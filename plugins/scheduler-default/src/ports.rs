@@ -5,7 +5,11 @@ use sdk::scheduler::records::{Class, Port};
 use crate::mirror::Mirror;
 
 pub fn free(mirror: &Mirror, class: &Class, slot: u32) -> bool {
-    class.ports.is_empty() || !class.ports.iter().any(|wanted| mirror.ports(slot).iter().any(|taken| clash(wanted, taken)))
+    class.ports.is_empty()
+        || !class
+            .ports
+            .iter()
+            .any(|wanted| mirror.ports(slot).iter().any(|taken| clash(wanted, taken)))
 }
 
 fn clash(a: &Port, b: &Port) -> bool {

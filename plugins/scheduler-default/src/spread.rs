@@ -41,8 +41,12 @@ impl Constraint {
                 && (!spread.honor_taints || taints::untolerated(mirror, class, node).is_none());
             // A node counts for a constraint only if it has the keys of all of the class's constraints of its kind.
             let keys = class.spread.iter().filter(|other| other.hard == spread.hard);
-            let all_keys = keys.map(|other| node.label(other.topology_key)).all(|value| value.is_some());
-            let Some(value) = node.label(spread.topology_key).filter(|_| counted && all_keys) else { continue };
+            let all_keys = keys
+                .map(|other| node.label(other.topology_key))
+                .all(|value| value.is_some());
+            let Some(value) = node.label(spread.topology_key).filter(|_| counted && all_keys) else {
+                continue;
+            };
             let next = domains.len() as u32;
             constraint.domain_of[slot as usize] = *domains.entry(value).or_insert(next);
         }
@@ -74,7 +78,10 @@ impl Constraint {
 
     fn matches(&mut self, id: u32, class: &Class) -> bool {
         let (namespace, selector) = (self.namespace, &self.spread.selector);
-        *self.matching.entry(id).or_insert_with(|| class.namespace == namespace && selector.matches(&class.labels))
+        *self
+            .matching
+            .entry(id)
+            .or_insert_with(|| class.namespace == namespace && selector.matches(&class.labels))
     }
 
     fn add(&mut self, slot: u32, more: i32) {
@@ -107,7 +114,11 @@ impl Constraint {
 
     /// How many matching pods a domain may have already.
     fn most_allowed(&self) -> i32 {
-        let fewest = if (self.pods.len() as u32) < self.spread.min_domains { 0 } else { self.pods.iter().copied().min().unwrap_or(0) };
+        let fewest = if (self.pods.len() as u32) < self.spread.min_domains {
+            0
+        } else {
+            self.pods.iter().copied().min().unwrap_or(0)
+        };
         fewest + self.spread.max_skew - self.counts_itself
     }
 
@@ -139,12 +150,18 @@ impl Constraint {
         let weight = ((domains + 2) as f64).ln();
         let extra = f64::from(self.spread.max_skew - 1);
         for (slot, sum) in feasible.iter().zip(sums) {
-            *sum += self.domain(slot).map_or(f64::NAN, |d| f64::from(self.pods[d]) * weight + extra);
+            *sum += self
+                .domain(slot)
+                .map_or(f64::NAN, |d| f64::from(self.pods[d]) * weight + extra);
         }
     }
 
     fn domain(&self, slot: u32) -> Option<usize> {
-        self.domain_of.get(slot as usize).copied().filter(|&d| d != NO_DOMAIN).map(|d| d as usize)
+        self.domain_of
+            .get(slot as usize)
+            .copied()
+            .filter(|&d| d != NO_DOMAIN)
+            .map(|d| d as usize)
     }
 }
 

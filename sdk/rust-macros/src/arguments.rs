@@ -36,20 +36,14 @@ impl Parse for Arguments {
 
 impl Arguments {
     fn get(&self, name: &str) -> Option<&Expr> {
-        self.pairs
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     pub(crate) fn required(&mut self, name: &str) -> TokenStream {
         if let Some(value) = self.get(name) {
             return value.to_token_stream();
         }
-        let error = syn::Error::new(
-            proc_macro2::Span::call_site(),
-            format!("`{name} = …` is missing"),
-        );
+        let error = syn::Error::new(proc_macro2::Span::call_site(), format!("`{name} = …` is missing"));
         self.errors.push(error);
         quote!("")
     }
@@ -83,9 +77,8 @@ impl Arguments {
             .pairs
             .iter()
             .filter(|(key, _)| !known.iter().any(|name| key == name));
-        let strange = strange.map(|(key, _)| {
-            syn::Error::new(key.span(), format!("unknown; one of {}", known.join(", ")))
-        });
+        let strange =
+            strange.map(|(key, _)| syn::Error::new(key.span(), format!("unknown; one of {}", known.join(", "))));
         self.errors
             .iter()
             .cloned()
@@ -98,8 +91,7 @@ impl Arguments {
 fn text(expression: &Expr) -> syn::Result<LitStr> {
     match expression {
         Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
+            lit: Lit::Str(text), ..
         }) => Ok(text.clone()),
         other => Err(syn::Error::new_spanned(other, "a text is expected")),
     }

@@ -14,11 +14,7 @@ pub(crate) fn derive(item: &DeriveInput) -> syn::Result<TokenStream> {
     };
     let (mut names, mut paths) = (Vec::new(), Vec::new());
     for member in &members.named {
-        let Some(at) = member
-            .attrs
-            .iter()
-            .find(|attribute| attribute.path().is_ident("at"))
-        else {
+        let Some(at) = member.attrs.iter().find(|attribute| attribute.path().is_ident("at")) else {
             return Err(syn::Error::new_spanned(
                 member,
                 "say where it is: #[at(\".metadata.name\")]",
@@ -32,11 +28,7 @@ pub(crate) fn derive(item: &DeriveInput) -> syn::Result<TokenStream> {
         paths.push(path);
     }
     let name = &item.ident;
-    let all = paths
-        .iter()
-        .map(LitStr::value)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let all = paths.iter().map(LitStr::value).collect::<Vec<_>>().join(" ");
     let columns = 0..paths.len();
     Ok(quote! {
         impl ::sdk::fields::Fields for #name {

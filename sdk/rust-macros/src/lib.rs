@@ -144,14 +144,10 @@ pub fn policy(arguments: TokenStream, item: TokenStream) -> TokenStream {
     for point in arguments.words() {
         let export = format_ident!("export_{point}");
         match point.to_string().as_str() {
-            "filter" | "score" | "what_if" => {
-                exports.push(quote!(::sdk::bindings::#point::#export!(Component);))
-            }
+            "filter" | "score" | "what_if" => exports.push(quote!(::sdk::bindings::#point::#export!(Component);)),
             _ => {
                 let says = "not an extension point of the SDK; filter, score and what_if are";
-                return syn::Error::new(point.span(), says)
-                    .into_compile_error()
-                    .into();
+                return syn::Error::new(point.span(), says).into_compile_error().into();
             }
         }
     }

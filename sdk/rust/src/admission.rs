@@ -197,10 +197,7 @@ impl<R: Rule> wit::about::Guest for Exported<R> {
             rules: R::RULES.iter().map(|text| match_rule(text)).collect(),
             wanted: R::WANTED.0.to_owned(),
             wanted_of_namespace: R::WANTED.1.to_owned(),
-            asks: R::ASKS
-                .iter()
-                .map(|ask| crate::controller::rule(ask))
-                .collect(),
+            asks: R::ASKS.iter().map(|ask| crate::controller::rule(ask)).collect(),
             config_schema: R::CONFIG_SCHEMA.to_owned(),
         }
     }
@@ -230,12 +227,9 @@ fn match_rule(text: &str) -> MatchRule {
 }
 
 impl<R: Rule> wit::review::Guest for Exported<R> {
-    fn review(
-        request: wit::review::Request,
-    ) -> std::result::Result<wit::review::Answer, types::Failure> {
+    fn review(request: wit::review::Request) -> std::result::Result<wit::review::Answer, types::Failure> {
         let answer = R::review(request, &View::of_host())?;
-        let patch =
-            (!answer.patch.is_empty()).then(|| Value::Array(answer.patch).to_string().into_bytes());
+        let patch = (!answer.patch.is_empty()).then(|| Value::Array(answer.patch).to_string().into_bytes());
         Ok(wit::review::Answer {
             denied: answer.denied,
             patch,

@@ -46,11 +46,7 @@ impl<'a> Columns<'a> {
         }
         let rows = number(bytes, 4).ok_or(Malformed)?;
         let columns = number(bytes, 8).ok_or(Malformed)?;
-        let read = Self {
-            bytes,
-            rows,
-            columns,
-        };
+        let read = Self { bytes, rows, columns };
         let head = columns
             .checked_mul(4)
             .and_then(|n| n.checked_add(12))
@@ -92,11 +88,7 @@ impl<'a> Columns<'a> {
 
     pub fn iter(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let of = *self;
-        (0..of.rows).map(move |row| Row {
-            of,
-            row,
-            skipped: 0,
-        })
+        (0..of.rows).map(move |row| Row { of, row, skipped: 0 })
     }
 
     pub fn row(&self, row: usize) -> Row<'a> {
@@ -121,9 +113,7 @@ impl<'a> Columns<'a> {
             number(self.bytes, ends + 4 * (row - 1))?
         };
         let end = number(self.bytes, ends + 4 * row)?;
-        let value = self
-            .bytes
-            .get(data.checked_add(start)?..data.checked_add(end)?)?;
+        let value = self.bytes.get(data.checked_add(start)?..data.checked_add(end)?)?;
         Some(match self.bytes.get(block + row)? {
             1 => Cell::Null,
             2 => Cell::Bool(false),

@@ -55,14 +55,7 @@ impl Outcome {
         self.patch(key, PatchFormat::Merge, body, "", when);
     }
 
-    pub fn patch(
-        &mut self,
-        key: ObjectKey,
-        format: PatchFormat,
-        body: &Value,
-        subresource: &str,
-        when: Precondition,
-    ) {
+    pub fn patch(&mut self, key: ObjectKey, format: PatchFormat, body: &Value, subresource: &str, when: Precondition) {
         let subresource = subresource.to_owned();
         self.intents.push(Intent::Patch(Patch {
             key,
@@ -78,8 +71,7 @@ impl Outcome {
     }
 
     pub fn remove_all(&mut self, kind: &str, which: Selection) {
-        self.intents
-            .push(Intent::RemoveAll((kind.to_owned(), which)));
+        self.intents.push(Intent::RemoveAll((kind.to_owned(), which)));
     }
 
     pub fn set_scale(&mut self, key: ObjectKey, replicas: i32, when: Precondition) {
@@ -96,14 +88,7 @@ impl Outcome {
     }
 
     /// Something a person should know; `reason` is one word in CamelCase.
-    pub fn event(
-        &mut self,
-        about: &ObjectKey,
-        uid: &str,
-        warning: bool,
-        reason: &str,
-        message: impl Into<String>,
-    ) {
+    pub fn event(&mut self, about: &ObjectKey, uid: &str, warning: bool, reason: &str, message: impl Into<String>) {
         self.intents.push(Intent::Event(Event {
             about: about.clone(),
             uid: uid.to_owned(),
@@ -211,9 +196,7 @@ impl<C: Controller> wit::about::Guest for Exported<C> {
 }
 
 impl<C: Controller> wit::reconcile::Guest for Exported<C> {
-    fn reconcile(
-        request: wit::reconcile::Request,
-    ) -> std::result::Result<wit::reconcile::Outcome, types::Failure> {
+    fn reconcile(request: wit::reconcile::Request) -> std::result::Result<wit::reconcile::Outcome, types::Failure> {
         let request = Request {
             key: request.key,
             refused: request.refused,
@@ -242,8 +225,7 @@ thread_local! {
 /// # Errors
 /// When it is not JSON; the host has compared it with the schema before.
 pub(crate) fn set_config(config: &[u8]) -> Result<()> {
-    let config: Value =
-        serde_json::from_slice(config).map_err(|error| Error::invalid(error.to_string()))?;
+    let config: Value = serde_json::from_slice(config).map_err(|error| Error::invalid(error.to_string()))?;
     CONFIG.set(config);
     Ok(())
 }
@@ -262,20 +244,14 @@ pub fn config<T: serde::de::DeserializeOwned>() -> Result<T> {
 pub(crate) fn rule(text: &str) -> Rule {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     let what = words.pop().unwrap_or_default();
-    let (whole, subresource) = what
-        .split_once('/')
-        .map_or((what, ""), |(whole, sub)| (whole, sub));
+    let (whole, subresource) = what.split_once('/').map_or((what, ""), |(whole, sub)| (whole, sub));
     let (plural, group) = whole.split_once('.').unwrap_or((whole, ""));
     let resource = if subresource.is_empty() {
         plural.to_owned()
     } else {
         format!("{plural}/{subresource}")
     };
-    let group = if plural == "*" && group.is_empty() {
-        "*"
-    } else {
-        group
-    };
+    let group = if plural == "*" && group.is_empty() { "*" } else { group };
     Rule {
         groups: vec![group.to_owned()],
         resources: vec![resource],
@@ -291,11 +267,7 @@ mod tests {
     fn asks_are_read_as_rules() {
         let read = |text: &str| {
             let rule = rule(text);
-            (
-                rule.groups[0].clone(),
-                rule.resources[0].clone(),
-                rule.verbs.join(","),
-            )
+            (rule.groups[0].clone(), rule.resources[0].clone(), rule.verbs.join(","))
         };
         let is = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
         assert_eq!(read("get create pods"), is("", "pods", "get,create"));

@@ -61,13 +61,8 @@ impl<P: Held> wit::mirror::Guest for Exported<P> {
 }
 
 impl<P: Held> filter::Guest for Exported<P> {
-    fn filter(
-        asked: types::Pod,
-        among: Vec<u64>,
-        explain: bool,
-    ) -> Result<filter::Verdict, Failure> {
-        let verdict = P::with(|policy| policy.filter(pod(asked), &NodeSet(among), explain))
-            .map_err(failure)?;
+    fn filter(asked: types::Pod, among: Vec<u64>, explain: bool) -> Result<filter::Verdict, Failure> {
+        let verdict = P::with(|policy| policy.filter(pod(asked), &NodeSet(among), explain)).map_err(failure)?;
         Ok(filter::Verdict {
             passed: verdict.passed.0,
             reasons: verdict.reasons,
@@ -84,11 +79,7 @@ impl<P: Held> score::Guest for Exported<P> {
 }
 
 impl<P: Held> what_if::Guest for Exported<P> {
-    fn what_if(
-        changes: Vec<what_if::Change>,
-        asked: types::Pod,
-        among: Vec<u64>,
-    ) -> Result<Vec<u64>, Failure> {
+    fn what_if(changes: Vec<what_if::Change>, asked: types::Pod, among: Vec<u64>) -> Result<Vec<u64>, Failure> {
         let changes: Vec<Change> = changes
             .into_iter()
             .map(|change| match change {

@@ -33,11 +33,7 @@ impl NodeSet {
     }
 
     pub fn set(&mut self, slot: u32, there: bool) {
-        if there {
-            self.insert(slot)
-        } else {
-            self.remove(slot)
-        }
+        if there { self.insert(slot) } else { self.remove(slot) }
     }
 
     pub fn len(&self) -> usize {
@@ -156,12 +152,7 @@ pub trait Policy: Default {
     ///
     /// # Errors
     /// A sentence; the pod is tried again later.
-    fn what_if(
-        &mut self,
-        changes: &[Change],
-        pod: Pod,
-        among: &NodeSet,
-    ) -> Result<NodeSet, String> {
+    fn what_if(&mut self, changes: &[Change], pod: Pod, among: &NodeSet) -> Result<NodeSet, String> {
         let _ = changes;
         Ok(self.filter(pod, among, false)?.passed)
     }

@@ -41,9 +41,7 @@ pub fn text(selector: &Value) -> Result<String> {
             "Exists" => key.to_owned(),
             "DoesNotExist" => format!("!{key}"),
             other => {
-                return Err(Error::invalid(format!(
-                    "{other:?} is not a selector's operator"
-                )));
+                return Err(Error::invalid(format!("{other:?} is not a selector's operator")));
             }
         });
     }

@@ -74,11 +74,9 @@ fn one() -> u32 {
 /// When the answer is not the expected one, with both; or when the file cannot be read as a case.
 pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
     let path = in_crate(path.as_ref());
-    let text =
-        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (input, expected) = text.split_once("\n---\n").unwrap_or((text.trim_end(), ""));
-    let case: Case = serde_yaml_ng::from_str(input)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let case: Case = serde_yaml_ng::from_str(input).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let answer = run(&reconcile, &case).map_or_else(
         |error| json!([{"failure": {"reason": format!("{:?}", error.reason), "message": error.message}}]),
         |outcome| told(&outcome),
@@ -88,8 +86,8 @@ pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
         fs::write(&path, format!("{input}\n---\n{answer}")).expect("the case can be written");
         return;
     }
-    let expected: Value = serde_yaml_ng::from_str(expected)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let expected: Value =
+        serde_yaml_ng::from_str(expected).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert!(
         answer == expected,
         "{}: the answer is not the expected one (BLESS=1 takes the new one)\n--- answer\n{}--- expected\n{}",
@@ -105,8 +103,7 @@ pub fn case<Args>(reconcile: impl Reconcile<Args>, path: impl AsRef<Path>) {
 /// When one fails, or there is none.
 pub fn cases<Args>(reconcile: impl Reconcile<Args>, folder: impl AsRef<Path>) {
     let folder = in_crate(folder.as_ref());
-    let entries =
-        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.expect("a folder can be listed").path())
         .collect();
@@ -141,10 +138,7 @@ fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
         .build();
     runtime.expect("a runtime").block_on(async {
         let fake = Fake::new();
-        case.objects
-            .iter()
-            .cloned()
-            .for_each(|object| drop(fake.put(object)));
+        case.objects.iter().cloned().for_each(|object| drop(fake.put(object)));
         let now = Instant::parse(&case.now).ok_or_else(|| Error::invalid("`now` is not a time"))?;
         let caller = model::Caller::component("system:test", &[]);
         let cluster: Arc<dyn Cluster> = fake.cluster();
@@ -157,8 +151,7 @@ fn run<Args>(reconcile: &impl Reconcile<Args>, case: &Case) -> Result<Outcome> {
         }
         let mut floor = ::view::Floor::default();
         for object in &case.then {
-            let goes = !object["metadata"]["deletionTimestamp"].is_null()
-                && object["metadata"]["finalizers"].is_null();
+            let goes = !object["metadata"]["deletionTimestamp"].is_null() && object["metadata"]["finalizers"].is_null();
             let put = fake.put(object.clone());
             floor.at_least(&put.gvk, put.version);
             if goes && fake.remove(&put.key) {
@@ -277,8 +270,7 @@ fn intent(intent: &Intent) -> Value {
 }
 
 fn document(json: &[u8]) -> Value {
-    serde_json::from_slice(json)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(json).into_owned()))
+    serde_json::from_slice(json).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(json).into_owned()))
 }
 
 fn place(key: &ObjectKey) -> String {

@@ -125,9 +125,7 @@ impl View {
     /// The host's. Made by the macros, once a call.
     #[doc(hidden)]
     pub fn of_host() -> Self {
-        Self {
-            source: Source::Host,
-        }
+        Self { source: Source::Host }
     }
 
     #[cfg(feature = "test")]
@@ -162,37 +160,19 @@ impl View {
     ///
     /// # Errors
     /// As [`View::get`], and `bad-request` for a selection or order that cannot be read.
-    pub fn find<T: Fields>(
-        &self,
-        kind: &str,
-        which: &Selection,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<T>> {
-        self.find_packed(kind, which, T::PATHS, order, limit)?
-            .rows()
+    pub fn find<T: Fields>(&self, kind: &str, which: &Selection, order: &str, limit: u32) -> Result<Vec<T>> {
+        self.find_packed(kind, which, T::PATHS, order, limit)?.rows()
     }
 
     /// # Errors
     /// As [`View::find`].
-    pub fn find_packed(
-        &self,
-        kind: &str,
-        which: &Selection,
-        wanted: &str,
-        order: &str,
-        limit: u32,
-    ) -> Result<Packed> {
+    pub fn find_packed(&self, kind: &str, which: &Selection, wanted: &str, order: &str, limit: u32) -> Result<Packed> {
         Ok(Packed(match &self.source {
             Source::Host => view::find(kind, which, wanted, order, limit)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => test::bytes(view.find(
-                &test::gvk(kind)?,
-                &test::selection(which),
-                wanted,
-                order,
-                limit,
-            ))?,
+            Source::Recorded(view, _) => {
+                test::bytes(view.find(&test::gvk(kind)?, &test::selection(which), wanted, order, limit))?
+            }
         }))
     }
 
@@ -205,9 +185,7 @@ impl View {
         let packed = match &self.source {
             Source::Host => view::tally(kind, which, by, sums)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => {
-                test::bytes(view.tally(&test::gvk(kind)?, &test::selection(which), by, sums))?
-            }
+            Source::Recorded(view, _) => test::bytes(view.tally(&test::gvk(kind)?, &test::selection(which), by, sums))?,
         };
         Ok(Tally {
             packed: Packed(packed),
@@ -219,12 +197,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::find`].
-    pub fn changes<T: Fields>(
-        &self,
-        kind: &str,
-        which: &Selection,
-        cursor: u64,
-    ) -> Result<Changes<T>> {
+    pub fn changes<T: Fields>(&self, kind: &str, which: &Selection, cursor: u64) -> Result<Changes<T>> {
         let (cursor, complete, rows, gone) = match &self.source {
             Source::Host => {
                 let delta = view::changes(kind, which, T::PATHS, cursor)?;
@@ -232,15 +205,9 @@ impl View {
             }
             #[cfg(feature = "test")]
             Source::Recorded(view, _) => {
-                let delta =
-                    view.changes(&test::gvk(kind)?, &test::selection(which), T::PATHS, cursor);
+                let delta = view.changes(&test::gvk(kind)?, &test::selection(which), T::PATHS, cursor);
                 let delta = delta.map_err(test::refused)?;
-                (
-                    delta.cursor,
-                    delta.complete,
-                    delta.rows.to_vec(),
-                    delta.gone.to_vec(),
-                )
+                (delta.cursor, delta.complete, delta.rows.to_vec(), delta.gone.to_vec())
             }
         };
         let identity = |row: Row<'_>| Identity {
@@ -263,12 +230,7 @@ impl View {
     ///
     /// # Errors
     /// As [`View::get`], and `unavailable`: an error is never an absence.
-    pub fn get_live<T: Fields>(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<T>> {
+    pub fn get_live<T: Fields>(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<T>> {
         let key = ObjectKey::new(kind, namespace, name);
         let packed = match &self.source {
             Source::Host => view::get_live(&key, T::PATHS)?,
@@ -297,23 +259,13 @@ impl View {
     ///
     /// # Errors
     /// As [`View::find`].
-    pub fn metadata<T: Fields>(
-        &self,
-        kind: &str,
-        which: &Selection,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<T>> {
+    pub fn metadata<T: Fields>(&self, kind: &str, which: &Selection, order: &str, limit: u32) -> Result<Vec<T>> {
         let packed = match &self.source {
             Source::Host => view::metadata(kind, which, T::PATHS, order, limit)?,
             #[cfg(feature = "test")]
-            Source::Recorded(view, _) => test::bytes(view.metadata(
-                &test::gvk(kind)?,
-                &test::selection(which),
-                T::PATHS,
-                order,
-                limit,
-            ))?,
+            Source::Recorded(view, _) => {
+                test::bytes(view.metadata(&test::gvk(kind)?, &test::selection(which), T::PATHS, order, limit))?
+            }
         };
         Packed(packed).rows()
     }
@@ -338,10 +290,7 @@ impl View {
         match &self.source {
             Source::Host => Ok(Packed(metrics::sample(kind, which, metric)?)),
             #[cfg(feature = "test")]
-            Source::Recorded(..) => Err(Error::new(
-                types::Reason::Unavailable,
-                "tests have no metrics",
-            )),
+            Source::Recorded(..) => Err(Error::new(types::Reason::Unavailable, "tests have no metrics")),
         }
     }
 
@@ -378,11 +327,7 @@ impl Tally {
     /// When host and SDK do not speak the same layout.
     pub fn rows(&self) -> Result<impl Iterator<Item = Tallied<'_>>> {
         let by = self.by;
-        Ok(self
-            .packed
-            .columns()?
-            .iter()
-            .map(move |row| Tallied { row, by }))
+        Ok(self.packed.columns()?.iter().map(move |row| Tallied { row, by }))
     }
 
     /// # Errors
@@ -398,12 +343,8 @@ mod test {
     use super::*;
 
     pub(super) fn gvk(kind: &str) -> Result<model::Gvk> {
-        model::Gvk::parse(kind).ok_or_else(|| {
-            Error::new(
-                types::Reason::BadRequest,
-                format!("{kind:?} is not group/version/Kind"),
-            )
-        })
+        model::Gvk::parse(kind)
+            .ok_or_else(|| Error::new(types::Reason::BadRequest, format!("{kind:?} is not group/version/Kind")))
     }
 
     pub(super) fn selection(which: &Selection) -> ::view::Selection {
@@ -435,17 +376,13 @@ mod test {
     }
 
     pub(super) fn kinds(view: &::view::RecordedView) -> Result<Vec<Served>> {
-        let served = view
-            .kinds()
-            .map_err(refused)?
-            .into_iter()
-            .map(|kind| Served {
-                kind: kind.kind,
-                resource: kind.resource,
-                namespaced: kind.namespaced,
-                listable: kind.listable,
-                deletable: kind.deletable,
-            });
+        let served = view.kinds().map_err(refused)?.into_iter().map(|kind| Served {
+            kind: kind.kind,
+            resource: kind.resource,
+            namespaced: kind.namespaced,
+            listable: kind.listable,
+            deletable: kind.deletable,
+        });
         Ok(served.collect())
     }
 

@@ -24,25 +24,11 @@ pub struct Options {
 const BENCHES: &[(&str, &[&str])] = &[
     (
         "guest-call",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "plugin",
-            "--example",
-            "guest_call",
-        ],
+        &["run", "--release", "--package", "plugin", "--example", "guest_call"],
     ),
     (
         "placing",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "scheduler",
-            "--example",
-            "placing",
-        ],
+        &["run", "--release", "--package", "scheduler", "--example", "placing"],
     ),
     (
         "one-change",
@@ -55,10 +41,7 @@ const BENCHES: &[(&str, &[&str])] = &[
             "one_change",
         ],
     ),
-    (
-        "store",
-        &["bench", "--package", "store", "--bench", "store"],
-    ),
+    ("store", &["bench", "--package", "store", "--bench", "store"]),
 ];
 
 /// One figure as a bench prints it.

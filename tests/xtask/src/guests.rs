@@ -91,10 +91,7 @@ fn all(root: &Path) -> anyhow::Result<BTreeSet<Guest>> {
 }
 
 fn file_stem(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Returns the names whose bytes changed.
@@ -130,8 +127,8 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
                 .args(names.iter().flat_map(|name| ["--example", name])),
         };
         // Paths of this machine must not end in the component: the same source gives the same bytes everywhere.
-        let home = env::var("CARGO_HOME")
-            .unwrap_or_else(|_| format!("{}/.cargo", env::var("HOME").unwrap_or_default()));
+        let home =
+            env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", env::var("HOME").unwrap_or_default()));
         let flags = format!(
             "--remap-path-prefix={}=/pilotis\x1f--remap-path-prefix={home}/registry/src=/registry",
             root.display()
@@ -139,9 +136,7 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
         // What the outer cargo tells its children is about the host build.
         for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("CARGO_PROFILE_")
-                || name == "CARGO_TARGET_DIR"
-                || name == "RUSTFLAGS"
+            if name.to_string_lossy().starts_with("CARGO_PROFILE_") || name == "CARGO_TARGET_DIR" || name == "RUSTFLAGS"
             {
                 cargo.env_remove(name);
             }
@@ -162,10 +157,8 @@ fn build(root: &Path, guests: &BTreeSet<Guest>) -> anyhow::Result<Vec<String>> {
             // Libraries are named as Rust spells them, programs as they are called.
             Kind::TestGuest => {
                 let program = folder.join("examples").join(format!("{}.wasm", guest.name));
-                let library =
-                    program.with_file_name(format!("{}.wasm", guest.name.replace('-', "_")));
-                let written =
-                    |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+                let library = program.with_file_name(format!("{}.wasm", guest.name.replace('-', "_")));
+                let written = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
                 if written(&library) > written(&program) {
                     library
                 } else {

@@ -59,14 +59,7 @@ fn lint() -> Result<()> {
     finish(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     // The binary holds the guests, so clippy sees what ships only once they are built.
     crate::guests::build_all()?;
-    finish(cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ]))
+    finish(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
 }
 
 #[derive(Default)]
@@ -86,10 +79,7 @@ fn tests(which: &[&str], tally: &mut Tally) -> Result<()> {
         .args(["test", "--no-fail-fast"])
         .args(which)
         .args(["--", "--show-output"]);
-    let mut child = cargo
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let Some(output) = child.stdout.take() else {
         bail!("cargo has no output")
     };

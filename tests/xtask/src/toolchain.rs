@@ -64,10 +64,7 @@ impl Toolchain {
                 .into_iter()
                 .chain(env::split_paths(&path));
             cargo.env("RUSTC", rustc);
-            cargo.env(
-                "PATH",
-                env::join_paths(folders).expect("PATH was split a line above"),
-            );
+            cargo.env("PATH", env::join_paths(folders).expect("PATH was split a line above"));
         }
     }
 }
@@ -122,9 +119,7 @@ fn rustup_adds_it() -> bool {
     loop {
         match rustup.try_wait() {
             Ok(Some(status)) => return status.success() && has_target(),
-            Ok(None) if started.elapsed() < RUSTUP_LIMIT => {
-                thread::sleep(Duration::from_millis(50))
-            }
+            Ok(None) if started.elapsed() < RUSTUP_LIMIT => thread::sleep(Duration::from_millis(50)),
             _ => {
                 // Both may fail only if it ended by itself.
                 let _ = rustup.kill();
@@ -140,9 +135,7 @@ fn linkers() -> anyhow::Result<PathBuf> {
     let found = fs::read_dir(&rustlib)?
         .filter_map(Result::ok)
         .map(|e| e.path().join("bin"));
-    let found = found
-        .into_iter()
-        .find(|bin| bin.join("wasm-component-ld").is_file());
+    let found = found.into_iter().find(|bin| bin.join("wasm-component-ld").is_file());
     found.with_context(|| {
         format!(
             "no wasm-component-ld below {}; Rust 1.82 and later bring it",
@@ -197,10 +190,7 @@ fn write_wrapper(wrapper: &Path, tree: &Path) -> anyhow::Result<()> {
     })
     .context("the packages hold no dynamic loader")?;
     let libraries = find(tree, &|name| name == "libc.so.6").context("the packages hold no libc")?;
-    let libraries = libraries
-        .parent()
-        .expect("a file lies in a folder")
-        .to_owned();
+    let libraries = libraries.parent().expect("a file lies in a folder").to_owned();
     let mut file = fs::File::create(wrapper)?;
     writeln!(file, "#!/bin/sh")?;
     writeln!(
@@ -217,13 +207,8 @@ fn write_wrapper(wrapper: &Path, tree: &Path) -> anyhow::Result<()> {
 /// The compiler's version, if it runs and has the target.
 fn answers(wrapper: &Path) -> anyhow::Result<String> {
     let libs = run(Command::new(wrapper).args(["--target", TARGET, "--print", "target-libdir"]))?;
-    ensure!(
-        Path::new(libs.trim()).is_dir(),
-        "it has no library for {TARGET}"
-    );
-    Ok(run(Command::new(wrapper).arg("--version"))?
-        .trim()
-        .to_owned())
+    ensure!(Path::new(libs.trim()).is_dir(), "it has no library for {TARGET}");
+    Ok(run(Command::new(wrapper).arg("--version"))?.trim().to_owned())
 }
 
 /// apt with its own sources, lists and cache: it neither sees nor changes the machine's packages.
@@ -293,11 +278,7 @@ impl Apt {
             "libstd-rust-dev-wasm32",
         ]);
         let text = run(&mut query)?;
-        let mut names: Vec<String> = text
-            .lines()
-            .filter(|line| wanted(line))
-            .map(String::from)
-            .collect();
+        let mut names: Vec<String> = text.lines().filter(|line| wanted(line)).map(String::from).collect();
         names.sort();
         names.dedup();
         ensure!(
@@ -320,14 +301,10 @@ impl Apt {
 
 /// A line of `apt-cache depends` that names a package of ours: names stand at the line's beginning.
 fn wanted(line: &str) -> bool {
-    PACKAGES
-        .iter()
-        .any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => {
-                line.starts_with(start) && !line.contains(' ') && !line.ends_with("-dev")
-            }
-            None => line == *pattern,
-        })
+    PACKAGES.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(start) => line.starts_with(start) && !line.contains(' ') && !line.ends_with("-dev"),
+        None => line == *pattern,
+    })
 }
 
 fn find(folder: &Path, is_it: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
@@ -361,11 +338,7 @@ pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// What the command prints; its errors, when it fails.
 fn run(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
+    let Output { status, stdout, stderr } = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {program}"))?;
@@ -421,10 +394,6 @@ mod tests {
             value.unwrap_or_default().to_string_lossy().into_owned()
         };
         assert_eq!(set("RUSTC"), "/t/rustc");
-        assert!(
-            set("PATH").starts_with("/l/bin:/l/bin/gcc-ld:"),
-            "{}",
-            set("PATH")
-        );
+        assert!(set("PATH").starts_with("/l/bin:/l/bin/gcc-ld:"), "{}", set("PATH"));
     }
 }

@@ -25,11 +25,7 @@ pub(super) struct One {
 /// # Errors
 /// Those of a list; a cluster that serves no CRDs has none.
 pub(super) async fn read(app: &App) -> Result<Schemas, Failure> {
-    let all = Collection::all(Gvr::new(
-        "apiextensions.k8s.io",
-        "v1",
-        "customresourcedefinitions",
-    ));
+    let all = Collection::all(Gvr::new("apiextensions.k8s.io", "v1", "customresourcedefinitions"));
     let options = ListOptions {
         version: ReadVersion::Any,
         ..ListOptions::default()

@@ -73,10 +73,7 @@ impl Definitions {
     }
 
     fn mark(&mut self, root: Type<'_>, of: &Gvk) {
-        let Some(definition) = root
-            .name()
-            .and_then(|name| self.done.get_mut(&full_name(name)))
-        else {
+        let Some(definition) = root.name().and_then(|name| self.done.get_mut(&full_name(name))) else {
             return;
         };
         match &mut definition[GVK] {

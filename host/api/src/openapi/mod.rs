@@ -59,10 +59,7 @@ struct Group {
 fn groups(served: &Served, custom: &custom::Schemas) -> BTreeMap<String, Group> {
     let mut groups: BTreeMap<String, Vec<Arc<Kind>>> = BTreeMap::new();
     for kind in &served.kinds {
-        groups
-            .entry(path_of(&kind.gvk))
-            .or_default()
-            .push(kind.clone());
+        groups.entry(path_of(&kind.gvk)).or_default().push(kind.clone());
     }
     let hashed = |(path, kinds): (String, Vec<Arc<Kind>>)| {
         let mut hash = Sha256::new();
@@ -92,22 +89,13 @@ fn path_of(gvk: &Gvk) -> String {
 }
 
 /// Definitions of kinds, built in or custom, and of all that they are made of.
-fn components(
-    kinds: &[Arc<Kind>],
-    custom: &custom::Schemas,
-    dialect: Dialect,
-) -> Map<String, Value> {
+fn components(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -> Map<String, Value> {
     let mut definitions = Definitions::new(dialect);
     for kind in kinds {
         if let Some(schema) = Table::builtin().schema(&kind.gvk) {
             definitions.add_kind(&schema, kind);
         } else {
-            definitions.add_custom(
-                kind,
-                custom
-                    .get(&kind.gvk)
-                    .map_or(&Value::Null, |one| &one.schema),
-            );
+            definitions.add_custom(kind, custom.get(&kind.gvk).map_or(&Value::Null, |one| &one.schema));
         }
     }
     definitions.finish()
@@ -115,10 +103,7 @@ fn components(
 
 fn document(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -> Value {
     let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
-    let paths: Map<String, Value> = kinds
-        .iter()
-        .flat_map(|kind| paths::of(kind, dialect))
-        .collect();
+    let paths: Map<String, Value> = kinds.iter().flat_map(|kind| paths::of(kind, dialect)).collect();
     let components = components(kinds, custom, dialect);
     match dialect {
         Dialect::V2 => {
@@ -145,11 +130,7 @@ pub(crate) async fn v3_index(State(app): State<Arc<App>>) -> Result<Response, Re
 }
 
 /// `/openapi/v3/apis/apps/v1`: one group and version.
-pub(crate) async fn v3(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Reject> {
+pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Reject> {
     negotiate::accepted(&headers)?;
     let path = uri
         .path()
@@ -174,18 +155,13 @@ pub(crate) async fn v3(
     if uri.query().is_some_and(|query| query.contains(&group.hash)) {
         // The address names the content, so it never changes.
         let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, forever);
+        response.headers_mut().insert(header::CACHE_CONTROL, forever);
     }
     Ok(response)
 }
 
 /// `/openapi/v2`: everything in one document, as JSON or, as client-go asks for it, as protobuf.
-pub(crate) async fn v2(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-) -> Result<Response, Reject> {
+pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Reject> {
     let accept = negotiate::text(&headers, header::ACCEPT);
     let protobuf = proto::MEDIA.into_iter().any(|media| accept.contains(media));
     if !protobuf {
@@ -220,10 +196,9 @@ pub(crate) async fn v2(
         .headers_mut()
         .insert(header::VARY, HeaderValue::from_static("Accept"));
     if protobuf {
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(proto::ANSWERED),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(proto::ANSWERED));
     }
     Ok(response)
 }
@@ -233,11 +208,7 @@ fn tagged(bytes: Bytes, hash: &str, headers: &HeaderMap) -> Response {
     let known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
-    let mut response = respond::as_json(if known {
-        axum::body::Body::empty()
-    } else {
-        bytes.into()
-    });
+    let mut response = respond::as_json(if known { axum::body::Body::empty() } else { bytes.into() });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -136,9 +136,7 @@ fn in_path(name: &str, dialect: Dialect) -> Value {
 fn in_query(name: &str, dialect: Dialect) -> Value {
     let kind = match name {
         "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
-        "allowWatchBookmarks" | "watch" | "sendInitialEvents" | "force" | "orphanDependents" => {
-            "boolean"
-        }
+        "allowWatchBookmarks" | "watch" | "sendInitialEvents" | "force" | "orphanDependents" => "boolean",
         "ignoreStoreReadErrorWithClusterBreakingPotential" => "boolean",
         _ => "string",
     };
@@ -153,7 +151,7 @@ fn in_query(name: &str, dialect: Dialect) -> Value {
 fn camel(text: &str) -> String {
     let head = text.split('.').next().unwrap_or_default();
     let mut letters = head.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters
+        .next()
+        .map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

@@ -34,13 +34,7 @@ pub(super) fn document(document: &Value) -> Vec<u8> {
 }
 
 fn path(out: &mut Message, item: &Value) {
-    for (number, method) in [
-        (2, "get"),
-        (3, "put"),
-        (4, "post"),
-        (5, "delete"),
-        (8, "patch"),
-    ] {
+    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
         if let Some(one) = item.get(method) {
             out.message(number, |m| operation(m, one));
         }
@@ -114,9 +108,7 @@ fn schema(out: &mut Message, of: &Value) {
 
 fn extensions(out: &mut Message, number: u32, of: &Value) {
     for (name, value) in entries(of).filter(|(name, _)| name.starts_with("x-")) {
-        out.named(number, name, |any| {
-            any.bytes(2, value.to_string().as_bytes())
-        });
+        out.named(number, name, |any| any.bytes(2, value.to_string().as_bytes()));
     }
 }
 

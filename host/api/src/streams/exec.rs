@@ -63,9 +63,9 @@ pub(super) async fn answer(
         ));
     }
     let of = pod.reference(pod.container(query.get("container"))?);
-    let node = pod.node(doing)?.ok_or_else(|| {
-        Failure::BadRequest(format!("pod {} does not have a host assigned", pod.name()))
-    })?;
+    let node = pod
+        .node(doing)?
+        .ok_or_else(|| Failure::BadRequest(format!("pod {} does not have a host assigned", pod.name())))?;
     if matches!(pod.document.status.phase.as_str(), "Succeeded" | "Failed") {
         let phase = &pod.document.status.phase;
         return Err(Failure::BadRequest(format!(
@@ -90,8 +90,7 @@ pub(super) async fn answer(
         ));
     }
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let upgrade =
-        upgrade.map_err(|why| Failure::BadRequest(format!("Upgrade request required: {why}")))?;
+    let upgrade = upgrade.map_err(|why| Failure::BadRequest(format!("Upgrade request required: {why}")))?;
     let upgrade = upgrade.protocols(PROTOCOLS).max_message_size(MESSAGE);
     let Some(protocol) = upgrade
         .selected_protocol()
@@ -171,10 +170,7 @@ async fn run(
         }
         Err(failure) => reject::status(&failure).1,
     };
-    if send(&mut out, STATUS, status.to_string().as_bytes())
-        .await
-        .is_ok()
-    {
+    if send(&mut out, STATUS, status.to_string().as_bytes()).await.is_ok() {
         // With a code: clients take a close without one for a broken connection.
         let end = CloseFrame {
             code: close_code::NORMAL,

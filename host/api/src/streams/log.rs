@@ -50,9 +50,7 @@ fn options(query: &Query, now: Timestamp) -> Result<LogOptions, Failure> {
                 return invalid(Cause::invalid("sinceSeconds", 0, "must be greater than 0"));
             }
             Some(seconds) => now
-                .checked_sub(SignedDuration::from_secs(
-                    seconds.min(i64::MAX as u64) as i64
-                ))
+                .checked_sub(SignedDuration::from_secs(seconds.min(i64::MAX as u64) as i64))
                 .ok(),
         },
         _ => {

@@ -49,9 +49,7 @@ pub(crate) async fn answer(
     // A command in a container is a change whatever the method (KEP-5592: WebSockets begin with GET).
     let verb = match (stream, &parts.method) {
         (Stream::Log, &Method::GET) => "get",
-        (Stream::Exec | Stream::Attach | Stream::PortForward, &Method::GET | &Method::POST) => {
-            "create"
-        }
+        (Stream::Exec | Stream::Attach | Stream::PortForward, &Method::GET | &Method::POST) => "create",
         (_, method) => {
             let resource = doing.at.gvr.group_resource();
             return Err(Failure::MethodNotAllowed {
@@ -169,22 +167,14 @@ impl Pod {
         if let Some(default) = default.filter(|name| all().any(|c| c.name == **name)) {
             return Ok(default.clone());
         }
-        let names = |list: &[Named]| {
-            list.iter()
-                .map(|c| c.name.as_str())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
+        let names = |list: &[Named]| list.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ");
         let mut text = format!(
             "a container name must be specified for pod {}, choose one of: [{}]",
             self.name(),
             names(&spec.containers)
         );
         if !spec.init_containers.is_empty() {
-            text += &format!(
-                " or one of the init containers: [{}]",
-                names(&spec.init_containers)
-            );
+            text += &format!(" or one of the init containers: [{}]", names(&spec.init_containers));
         }
         Err(Failure::BadRequest(text))
     }

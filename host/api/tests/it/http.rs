@@ -14,10 +14,7 @@ fn get(path: &str) -> Request<String> {
 }
 
 fn accepting(path: &str, accept: &str) -> Request<String> {
-    Request::get(path)
-        .header("Accept", accept)
-        .body(String::new())
-        .unwrap()
+    Request::get(path).header("Accept", accept).body(String::new()).unwrap()
 }
 
 fn post(path: &str, body: &Value) -> Request<String> {
@@ -43,9 +40,7 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_say_what_is_wrong() {
     let cluster = TestCluster::start().await;
-    let made = cluster
-        .send("admin", post(MAPS, &config_map("here", 1)))
-        .await;
+    let made = cluster.send("admin", post(MAPS, &config_map("here", 1))).await;
     assert_eq!(made.status(), StatusCode::CREATED, "{}", made.body());
     let uid = read(&made)["metadata"]["uid"].as_str().unwrap().to_owned();
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/refusals.txt");
@@ -112,9 +107,7 @@ fn refusal(response: &Response<String>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_have_a_limit_and_large_answers_are_compressed() {
     let cluster = TestCluster::start().await;
-    let too_large = cluster
-        .send("admin", post(MAPS, &config_map("big", 4 << 20)))
-        .await;
+    let too_large = cluster.send("admin", post(MAPS, &config_map("big", 4 << 20))).await;
     assert_eq!(
         too_large.status(),
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -122,9 +115,7 @@ async fn bodies_have_a_limit_and_large_answers_are_compressed() {
         too_large.body()
     );
     assert_eq!(read(&too_large)["reason"], "RequestEntityTooLarge");
-    let made = cluster
-        .send("admin", post(MAPS, &config_map("large", 200_000)))
-        .await;
+    let made = cluster.send("admin", post(MAPS, &config_map("large", 200_000))).await;
     assert_eq!(made.status(), StatusCode::CREATED);
     let gzip = |path: &str| {
         Request::get(path)
@@ -154,9 +145,7 @@ async fn bodies_have_a_limit_and_large_answers_are_compressed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_object_in_every_form() {
     let cluster = TestCluster::start().await;
-    cluster
-        .send("admin", post(MAPS, &config_map("one", 1)))
-        .await;
+    cluster.send("admin", post(MAPS, &config_map("one", 1))).await;
     let one = format!("{MAPS}/one");
     let whole = read(&cluster.send("admin", get(&one)).await);
     assert_eq!(
@@ -183,10 +172,7 @@ async fn the_same_object_in_every_form() {
     }
     let none = read(
         &cluster
-            .send(
-                "admin",
-                accepting(&format!("{MAPS}?includeObject=None"), table),
-            )
+            .send("admin", accepting(&format!("{MAPS}?includeObject=None"), table))
             .await,
     );
     assert_eq!(none["rows"][0]["object"], Value::Null);
@@ -205,16 +191,12 @@ async fn the_same_object_in_every_form() {
         (Some("PartialObjectMetadata"), None)
     );
 
-    let yaml = cluster
-        .send("admin", accepting(&one, "application/yaml"))
-        .await;
+    let yaml = cluster.send("admin", accepting(&one, "application/yaml")).await;
     assert_eq!(yaml.headers()["content-type"], "application/yaml");
     assert!(yaml.body().contains("kind: ConfigMap"), "{}", yaml.body());
     let from_yaml = Request::post(MAPS)
         .header("Content-Type", "application/yaml")
-        .body(
-            "kind: ConfigMap\napiVersion: v1\nmetadata: {name: two}\ndata: {x: \"1\"}\n".to_owned(),
-        );
+        .body("kind: ConfigMap\napiVersion: v1\nmetadata: {name: two}\ndata: {x: \"1\"}\n".to_owned());
     let made = cluster.send("admin", from_yaml.unwrap()).await;
     assert_eq!(made.status(), StatusCode::CREATED, "{}", made.body());
     assert_eq!(read(&made)["data"]["x"], "1");
@@ -265,9 +247,7 @@ impl Lines {
                 .await
                 .expect("an event in time");
             match frame {
-                Some(frame) => self
-                    .buffer
-                    .extend_from_slice(&frame.unwrap().into_data().unwrap()),
+                Some(frame) => self.buffer.extend_from_slice(&frame.unwrap().into_data().unwrap()),
                 None => return None,
             }
         }
@@ -280,9 +260,7 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
     let path = format!(
         "{MAPS}?watch=true&labelSelector=app%3Da&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
     );
-    cluster
-        .send("admin", post(MAPS, &config_map("before", 1)))
-        .await;
+    cluster.send("admin", post(MAPS, &config_map("before", 1))).await;
     let response = cluster.open("admin", get(&path)).await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut lines = Lines {
@@ -304,9 +282,7 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
 
     let table = Request::get(format!("{MAPS}?watch=true&labelSelector=app%3Da"))
         .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
-    let response = cluster
-        .open("admin", table.body(String::new()).unwrap())
-        .await;
+    let response = cluster.open("admin", table.body(String::new()).unwrap()).await;
     let mut tables = Lines {
         body: response.into_body(),
         buffer: Vec::new(),
@@ -339,11 +315,7 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
         );
     }
     cluster.stop().await;
-    assert_eq!(
-        tables.next().await,
-        None,
-        "the stream ends as a stream should"
-    );
+    assert_eq!(tables.next().await, None, "the stream ends as a stream should");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,8 +331,7 @@ async fn health_version_and_discovery() {
     }
     let verbose = cluster.send("", get("/readyz?verbose")).await;
     assert!(
-        verbose.body().contains("[+]ping ok\n")
-            && verbose.body().ends_with("readyz check passed\n"),
+        verbose.body().contains("[+]ping ok\n") && verbose.body().ends_with("readyz check passed\n"),
         "{}",
         verbose.body()
     );
@@ -371,16 +342,11 @@ async fn health_version_and_discovery() {
     );
     let metrics = cluster.send("admin", get("/metrics")).await;
     assert!(
-        metrics
-            .body()
-            .contains("apiserver_request_total{verb=\"GET\""),
+        metrics.body().contains("apiserver_request_total{verb=\"GET\""),
         "{}",
         metrics.body()
     );
-    assert_eq!(
-        cluster.send("", get("/metrics")).await.status(),
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(cluster.send("", get("/metrics")).await.status(), StatusCode::FORBIDDEN);
 
     let plain = read(&cluster.send("admin", get("/api/v1")).await);
     let names = |list: &Value, key: &str| -> Vec<String> {
@@ -395,8 +361,7 @@ async fn health_version_and_discovery() {
         resources.contains(&"configmaps".into()) && resources.contains(&"pods/status".into()),
         "{resources:?}"
     );
-    let v2 =
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let response = cluster.send("admin", accepting("/api", v2)).await;
     assert_eq!(
         response.headers()["content-type"],
@@ -404,28 +369,15 @@ async fn health_version_and_discovery() {
     );
     let tag = response.headers()["etag"].clone();
     let aggregated = read(&response);
-    assert!(
-        names(
-            &aggregated["items"][0]["versions"][0]["resources"],
-            "resource"
-        )
-        .contains(&"configmaps".into())
-    );
+    assert!(names(&aggregated["items"][0]["versions"][0]["resources"], "resource").contains(&"configmaps".into()));
     let again = Request::get("/api")
         .header("Accept", v2)
         .header("If-None-Match", tag)
         .body(String::new())
         .unwrap();
+    assert_eq!(cluster.send("admin", again).await.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(
-        cluster.send("admin", again).await.status(),
-        StatusCode::NOT_MODIFIED
-    );
-    assert_eq!(
-        read(
-            &cluster
-                .send("admin", accepting("/apis", "application/json"))
-                .await
-        )["kind"],
+        read(&cluster.send("admin", accepting("/apis", "application/json")).await)["kind"],
         "APIGroupList"
     );
 }
@@ -478,11 +430,7 @@ async fn what_never_reaches_the_registry_is_audited_too() {
         .await;
     cluster.send("admin", get(MAPS)).await;
     let events = kept.0.lock().unwrap().clone();
-    assert_eq!(
-        events.len(),
-        2,
-        "the list is the registry's to tell: {events:?}"
-    );
+    assert_eq!(events.len(), 2, "the list is the registry's to tell: {events:?}");
     let said = |event: &Value| {
         let part = |path: &str| event.pointer(path).cloned().unwrap_or_default();
         [
@@ -495,13 +443,7 @@ async fn what_never_reaches_the_registry_is_audited_too() {
     };
     assert_eq!(
         said(&events[0]),
-        [
-            json!("mine"),
-            json!("list"),
-            json!(MAPS),
-            json!(""),
-            json!(401)
-        ]
+        [json!("mine"), json!("list"), json!(MAPS), json!(""), json!(401)]
     );
     assert_eq!(
         said(&events[1])[1..],
@@ -539,8 +481,7 @@ async fn every_openapi_document_holds_together() {
         });
     }
     let core = read(&cluster.send("admin", get("/openapi/v3/api/v1")).await);
-    let containers =
-        &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    let containers = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));

@@ -20,23 +20,13 @@ impl Session<'_> {
     async fn run(&self, input: &str, line: &str) -> Ran {
         let mut arguments = vec!["-n", self.namespace.as_str()];
         arguments.extend(line.split(' '));
-        kubectl(
-            self.program,
-            &self.cluster.config_of(self.user),
-            input,
-            &arguments,
-        )
-        .await
+        kubectl(self.program, &self.cluster.config_of(self.user), input, &arguments).await
     }
 
     /// The command succeeds and prints each of these.
     async fn prints(&self, input: &str, line: &str, expected: &[&str]) -> String {
         let ran = self.run(input, line).await;
-        assert!(
-            ran.ok,
-            "kubectl {} {line}: {}{}",
-            self.version, ran.out, ran.err
-        );
+        assert!(ran.ok, "kubectl {} {line}: {}{}", self.version, ran.out, ran.err);
         for text in expected {
             assert!(
                 ran.out.contains(text),
@@ -125,84 +115,50 @@ async fn every_kubectl_finds_a_cluster_it_knows() {
         questions(&admin).await;
         rights(&admin).await;
         watches(&admin).await;
-        admin
-            .prints("", "delete configmap --all", &["deleted"])
-            .await;
+        admin.prints("", "delete configmap --all", &["deleted"]).await;
     }
 }
 
 async fn objects(k: &Session<'_>) {
-    k.prints(
-        "",
-        &format!("create namespace {}", k.namespace),
-        &["created"],
-    )
-    .await;
-    k.prints(
-        "",
-        "create configmap a --from-literal=x=1",
-        &["configmap/a created"],
-    )
-    .await;
+    k.prints("", &format!("create namespace {}", k.namespace), &["created"])
+        .await;
+    k.prints("", "create configmap a --from-literal=x=1", &["configmap/a created"])
+        .await;
     k.fails(
         "",
         "create configmap a --from-literal=x=1",
         &["configmaps \"a\" already exists"],
     )
     .await;
-    k.prints("", "get configmaps", &["NAME", "DATA", "AGE"])
+    k.prints("", "get configmaps", &["NAME", "DATA", "AGE"]).await;
+    k.prints("", "get configmap a -o jsonpath={.data.x}", &["1"]).await;
+    k.prints("", "get configmap a -o yaml", &["kind: ConfigMap", "x: \"1\""])
         .await;
-    k.prints("", "get configmap a -o jsonpath={.data.x}", &["1"])
-        .await;
-    k.prints(
-        "",
-        "get configmap a -o yaml",
-        &["kind: ConfigMap", "x: \"1\""],
-    )
-    .await;
     k.prints("", "get cm -A -o name", &["configmap/a"]).await;
     k.prints("", "label configmap a tier=web", &["configmap/a labeled"])
         .await;
-    k.prints(
-        "",
-        "annotate configmap a note=hello",
-        &["configmap/a annotate"],
-    )
-    .await;
-    k.prints(
-        "",
-        "get configmaps -l tier=web --show-labels",
-        &["tier=web"],
-    )
-    .await;
-    k.prints(
-        "",
-        "get configmaps -l tier!=web,tier --ignore-not-found",
-        &[],
-    )
-    .await;
+    k.prints("", "annotate configmap a note=hello", &["configmap/a annotate"])
+        .await;
+    k.prints("", "get configmaps -l tier=web --show-labels", &["tier=web"])
+        .await;
+    k.prints("", "get configmaps -l tier!=web,tier --ignore-not-found", &[])
+        .await;
     k.prints(
         "",
         "get configmaps --field-selector metadata.name=a -o name",
         &["configmap/a"],
     )
     .await;
-    k.prints("", "describe configmap a", &["Name:", "tier=web"])
-        .await;
+    k.prints("", "describe configmap a", &["Name:", "tier=web"]).await;
     k.fails(
         "",
         "get configmap missing",
         &["Error from server (NotFound): configmaps \"missing\" not found"],
     )
     .await;
-    k.fails(
-        "",
-        "get pets",
-        &["the server doesn't have a resource type \"pets\""],
-    )
-    .await;
-    k.prints("", "create configmap gone --from-literal=x=1", &[])
+    k.fails("", "get pets", &["the server doesn't have a resource type \"pets\""])
         .await;
+    k.prints("", "create configmap gone --from-literal=x=1", &[]).await;
     k.prints("", "delete configmap gone", &["configmap \"gone\" deleted"])
         .await;
     k.prints("", "wait --for=delete configmap/gone --timeout=20s", &[])
@@ -228,18 +184,10 @@ async fn patches(k: &Session<'_>) {
         &["patched"],
     )
     .await;
-    k.prints(
-        "",
-        r#"patch configmap a -p {"data":{"z":"3"}}"#,
-        &["patched"],
-    )
-    .await;
-    k.prints(
-        "",
-        "get configmap a -o jsonpath={.data}",
-        &[r#"{"x":"2","z":"3"}"#],
-    )
-    .await;
+    k.prints("", r#"patch configmap a -p {"data":{"z":"3"}}"#, &["patched"])
+        .await;
+    k.prints("", "get configmap a -o jsonpath={.data}", &[r#"{"x":"2","z":"3"}"#])
+        .await;
     k.prints(
         "",
         "create configmap dry --from-literal=x=1 --dry-run=server",
@@ -263,20 +211,14 @@ async fn patches(k: &Session<'_>) {
 }
 
 async fn apply(k: &Session<'_>) {
-    k.prints(MAP, "apply -f -", &["configmap/applied created"])
-        .await;
-    k.prints(MAP, "apply -f -", &["configmap/applied unchanged"])
-        .await;
+    k.prints(MAP, "apply -f -", &["configmap/applied created"]).await;
+    k.prints(MAP, "apply -f -", &["configmap/applied unchanged"]).await;
     let blue = MAP.replace("red", "blue");
-    k.prints(&blue, "apply -f -", &["configmap/applied configured"])
-        .await;
+    k.prints(&blue, "apply -f -", &["configmap/applied configured"]).await;
     let wrong = MAP.replace("\ndata:", "\ndota:");
-    k.fails(&wrong, "apply -f -", &["unknown field \"dota\""])
-        .await;
-    k.prints(&wrong, "apply --validate=warn -f -", &["applied"])
-        .await;
-    k.prints(&blue, "apply -f -", &["configmap/applied configured"])
-        .await;
+    k.fails(&wrong, "apply -f -", &["unknown field \"dota\""]).await;
+    k.prints(&wrong, "apply --validate=warn -f -", &["applied"]).await;
+    k.prints(&blue, "apply -f -", &["configmap/applied configured"]).await;
     k.fails(
         MAP,
         "apply --server-side --field-manager=other -f -",
@@ -301,30 +243,17 @@ async fn apply(k: &Session<'_>) {
         &["manager: other", "operation: Apply"],
     )
     .await;
-    k.prints(
-        "",
-        "get configmap applied -o jsonpath={.data.color}",
-        &["red"],
-    )
-    .await;
+    k.prints("", "get configmap applied -o jsonpath={.data.color}", &["red"])
+        .await;
 }
 
 async fn pods(k: &Session<'_>) {
     k.prints(POD, "create -f -", &["pod/web created"]).await;
-    k.prints(
-        "",
-        "get pods",
-        &["NAME", "READY", "STATUS", "RESTARTS", "web"],
-    )
-    .await;
-    k.prints("", "get pods -o wide", &["NODE", "NOMINATED NODE"])
+    k.prints("", "get pods", &["NAME", "READY", "STATUS", "RESTARTS", "web"])
         .await;
-    k.prints(
-        &POD.replace("web:1", "web:2"),
-        "apply -f -",
-        &["pod/web configured"],
-    )
-    .await;
+    k.prints("", "get pods -o wide", &["NODE", "NOMINATED NODE"]).await;
+    k.prints(&POD.replace("web:1", "web:2"), "apply -f -", &["pod/web configured"])
+        .await;
     k.prints(
         "",
         "get pod web -o jsonpath={.spec.containers[0].image}",
@@ -332,53 +261,27 @@ async fn pods(k: &Session<'_>) {
     )
     .await;
     k.prints("", "logs web", &[]).await;
-    k.fails(
-        "",
-        "logs web -c nobody",
-        &["container nobody is not valid for pod web"],
-    )
-    .await;
-    k.fails(
-        "",
-        "exec web -- ls",
-        &["pod web does not have a host assigned"],
-    )
-    .await;
+    k.fails("", "logs web -c nobody", &["container nobody is not valid for pod web"])
+        .await;
+    k.fails("", "exec web -- ls", &["pod web does not have a host assigned"])
+        .await;
     k.prints("", "delete pod web --now", &["pod \"web\""]).await;
     k.fails("", "get pod web", &["NotFound"]).await;
 }
 
 async fn questions(k: &Session<'_>) {
-    k.prints(
-        "",
-        "api-resources",
-        &["configmaps", "selfsubjectaccessreviews"],
-    )
-    .await;
-    k.prints("", "api-versions", &["authorization.k8s.io/v1", "v1"])
+    k.prints("", "api-resources", &["configmaps", "selfsubjectaccessreviews"])
         .await;
-    k.prints("", "version", &["Server Version", "v1.36.0+pilotis"])
+    k.prints("", "api-versions", &["authorization.k8s.io/v1", "v1"]).await;
+    k.prints("", "version", &["Server Version", "v1.36.0+pilotis"]).await;
+    k.prints("", "explain configmap", &["KIND:", "ConfigMap", "immutable"])
         .await;
-    k.prints(
-        "",
-        "explain configmap",
-        &["KIND:", "ConfigMap", "immutable"],
-    )
-    .await;
-    k.prints(
-        "",
-        "explain pod.spec.containers",
-        &["livenessProbe", "imagePullPolicy"],
-    )
-    .await;
+    k.prints("", "explain pod.spec.containers", &["livenessProbe", "imagePullPolicy"])
+        .await;
     k.prints("", "get --raw /readyz?verbose", &["readyz check passed"])
         .await;
-    k.prints(
-        "",
-        "get --raw /api/v1/namespaces/default",
-        &["\"name\":\"default\""],
-    )
-    .await;
+    k.prints("", "get --raw /api/v1/namespaces/default", &["\"name\":\"default\""])
+        .await;
 }
 
 async fn rights(k: &Session<'_>) {
@@ -398,8 +301,7 @@ async fn rights(k: &Session<'_>) {
     k.fails("", "get pods --as=jane", &[&forbidden]).await;
     if k.version != "1.27" {
         // 1.27 asks for authentication.k8s.io/v1beta1, which Kubernetes 1.36 does not serve either.
-        jane.prints("", "auth whoami", &["jane", "system:authenticated"])
-            .await;
+        jane.prints("", "auth whoami", &["jane", "system:authenticated"]).await;
     }
     k.prints(
         "",
@@ -423,10 +325,7 @@ async fn rights(k: &Session<'_>) {
     .await;
     jane.eventually("auth can-i create roles").await;
     jane.prints("", grow, &["created"]).await;
-    let refusal = &[
-        "attempting to grant RBAC permissions not currently held",
-        "nodes",
-    ];
+    let refusal = &["attempting to grant RBAC permissions not currently held", "nodes"];
     jane.fails("", "create role nodes --verb=get --resource=nodes", refusal)
         .await;
     jane.fails(
@@ -435,8 +334,7 @@ async fn rights(k: &Session<'_>) {
         &["not currently held"],
     )
     .await;
-    k.prints("", "create serviceaccount robot", &["created"])
-        .await;
+    k.prints("", "create serviceaccount robot", &["created"]).await;
     let token = k.prints("", "create token robot", &["."]).await;
     let as_robot = format!("auth can-i list pods --token={}", token.trim());
     // A client certificate comes before a token, so the robot asks through a config without one.
@@ -457,12 +355,7 @@ async fn rights(k: &Session<'_>) {
         ],
     )
     .await;
-    assert!(
-        !ran.ok && ran.out.contains("no"),
-        "{as_robot}: {}{}",
-        ran.out,
-        ran.err
-    );
+    assert!(!ran.ok && ran.out.contains("no"), "{as_robot}: {}{}", ran.out, ran.err);
     k.prints(
         "",
         &format!(
@@ -479,18 +372,8 @@ async fn watches(k: &Session<'_>) {
     let mut child = tokio::process::Command::new(k.program)
         .arg("--kubeconfig")
         .arg(&config)
-        .args([
-            "--cache-dir",
-            config.parent().unwrap().join("cache").to_str().unwrap(),
-        ])
-        .args([
-            "-n",
-            &k.namespace,
-            "get",
-            "configmaps",
-            "--watch",
-            "--no-headers",
-        ])
+        .args(["--cache-dir", config.parent().unwrap().join("cache").to_str().unwrap()])
+        .args(["-n", &k.namespace, "get", "configmaps", "--watch", "--no-headers"])
         .env_clear()
         .env("HOME", config.parent().unwrap())
         .stdout(std::process::Stdio::piped())
@@ -499,8 +382,7 @@ async fn watches(k: &Session<'_>) {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     seen(&mut lines, "a ").await;
-    k.prints("", "create configmap later --from-literal=x=1", &[])
-        .await;
+    k.prints("", "create configmap later --from-literal=x=1", &[]).await;
     seen(&mut lines, "later ").await;
     child.kill().await.unwrap();
 }

@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 use api::Nodes;
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::node::{
-    ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, SESSION_BUFFER, Session,
-};
+use client::node::{ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, SESSION_BUFFER, Session};
 use futures::StreamExt;
 use model::Failure;
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +25,7 @@ impl NodeStreams for FakeNode {
             .lock()
             .unwrap()
             .push(format!("logs {} {options:?}", of.container));
-        let lines =
-            ["first line\n", "second line\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
+        let lines = ["first line\n", "second line\n"].map(|line| Ok(Bytes::from_static(line.as_bytes())));
         Ok(futures::stream::iter(lines).boxed())
     }
 
@@ -63,10 +60,7 @@ impl NodeStreams for FakeNode {
             }
             ["fail", code] => end.send(Ok(code.parse().unwrap())).unwrap(),
             _ => {
-                return Err(Failure::BadRequest(format!(
-                    "no such program: {}",
-                    command.join(" ")
-                )));
+                return Err(Failure::BadRequest(format!("no such program: {}", command.join(" "))));
             }
         }
         Ok(Session {
@@ -90,9 +84,7 @@ impl NodeStreams for FakeNode {
     }
 
     async fn port_forward(&self, _: &ContainerRef, port: u16) -> Result<Box<dyn Duplex>, Failure> {
-        Err(Failure::BadRequest(format!(
-            "nobody listens on port {port}"
-        )))
+        Err(Failure::BadRequest(format!("nobody listens on port {port}")))
     }
 }
 
@@ -123,28 +115,16 @@ async fn kubectl_reads_logs_and_runs_commands() {
         return;
     }
     let node = Arc::new(FakeNode::default());
-    let cluster =
-        TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(node.clone()))).await;
+    let cluster = TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(node.clone()))).await;
     let admin = cluster.config_of("admin");
-    let made = kubectl(
-        &found[0].1,
-        &admin,
-        POD,
-        &["create", "--validate=false", "-f", "-"],
-    )
-    .await;
+    let made = kubectl(&found[0].1, &admin, POD, &["create", "--validate=false", "-f", "-"]).await;
     assert!(made.ok, "{}", made.err);
     for (version, program) in &found {
         eprintln!("kubectl {version}");
-        let run = async |input: &str, line: &str| {
-            kubectl(program, &admin, input, &line.split(' ').collect::<Vec<_>>()).await
-        };
+        let run =
+            async |input: &str, line: &str| kubectl(program, &admin, input, &line.split(' ').collect::<Vec<_>>()).await;
         let logs = run("", "logs web -c main --tail=5 --timestamps").await;
-        assert_eq!(
-            logs.out, "first line\nsecond line\n",
-            "{version}: {}",
-            logs.err
-        );
+        assert_eq!(logs.out, "first line\nsecond line\n", "{version}: {}", logs.err);
         let asked = node.asked.lock().unwrap().pop().unwrap();
         assert!(
             asked.starts_with("logs main")

@@ -39,13 +39,7 @@ impl TestCluster {
     pub(crate) async fn start_with(change: impl FnOnce(&mut ApiConfig)) -> Self {
         let store = Arc::new(store::memory::open(store::History::default()).unwrap());
         let rbac = Arc::new(Rbac::default());
-        let tokens = Arc::new(
-            Tokens::new(
-                "https://kubernetes.default.svc",
-                &generate_signing_key().unwrap(),
-            )
-            .unwrap(),
-        );
+        let tokens = Arc::new(Tokens::new("https://kubernetes.default.svc", &generate_signing_key().unwrap()).unwrap());
         let mut options = Options::new(
             Arc::new(RbacGate(rbac.clone())),
             Arc::new(NoEscalation {
@@ -57,9 +51,7 @@ impl TestCluster {
         options.sign_token = Some(Arc::new(TokenGate(tokens.clone())));
         let registry = Registry::open(store, options).await.unwrap();
         let cluster: Arc<dyn client::Cluster> = Arc::new(registry.clone());
-        defaults::ensure(&*cluster, &users::api_server())
-            .await
-            .unwrap();
+        defaults::ensure(&*cluster, &users::api_server()).await.unwrap();
         let following = tokio::spawn(rbac.clone().keep_current(cluster.clone()));
         rbac.wait_until_synced().await;
 
@@ -74,11 +66,7 @@ impl TestCluster {
                 HOUR,
             )
             .unwrap();
-        let tls = tls::config(
-            ServingCertificate::new(&serving).unwrap(),
-            authority.certificate_pem(),
-        )
-        .unwrap();
+        let tls = tls::config(ServingCertificate::new(&serving).unwrap(), authority.certificate_pem()).unwrap();
         let accounts = ServiceAccounts {
             tokens: tokens.clone(),
             cluster: cluster.clone(),
@@ -109,10 +97,7 @@ impl TestCluster {
 
     /// Writes a kubeconfig for a user with a client certificate, and says where.
     pub(crate) fn kubeconfig(&self, user: &str, group: &str) -> PathBuf {
-        let identity = self
-            .authority
-            .issue(&Purpose::Client { user, group }, HOUR)
-            .unwrap();
+        let identity = self.authority.issue(&Purpose::Client { user, group }, HOUR).unwrap();
         let server = format!("https://127.0.0.1:{}", self.port);
         let ca_pem = self.authority.certificate_pem();
         let text = Kubeconfig {
@@ -132,17 +117,11 @@ impl TestCluster {
     pub(crate) fn without_user(&self) -> PathBuf {
         let path = self.directory.path().join("nobody.kubeconfig");
         let text = std::fs::read_to_string(self.config_of("admin")).unwrap();
-        let lines = text.lines().filter(|line| {
-            !line.contains("client-certificate-data") && !line.contains("client-key-data")
-        });
+        let lines = text
+            .lines()
+            .filter(|line| !line.contains("client-certificate-data") && !line.contains("client-key-data"));
         let text: Vec<&str> = lines
-            .map(|line| {
-                if line == "  user:" {
-                    "  user: {}"
-                } else {
-                    line
-                }
-            })
+            .map(|line| if line == "  user:" { "  user: {}" } else { line })
             .collect();
         std::fs::write(&path, text.join("\n")).unwrap();
         path
@@ -164,11 +143,7 @@ impl TestCluster {
     }
 
     /// One request on a connection of its own; `user` empty: without a certificate.
-    pub(crate) async fn send(
-        &self,
-        user: &str,
-        request: http::Request<String>,
-    ) -> http::Response<String> {
+    pub(crate) async fn send(&self, user: &str, request: http::Request<String>) -> http::Response<String> {
         let response = self.open(user, request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -183,10 +158,7 @@ impl TestCluster {
     ) -> http::Response<hyper::body::Incoming> {
         let mut roots = rustls::RootCertStore::empty();
         roots
-            .add(
-                CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes())
-                    .unwrap(),
-            )
+            .add(CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -197,12 +169,8 @@ impl TestCluster {
             builder.with_no_client_auth()
         } else {
             let group = if user == "admin" { users::MASTERS } else { "" };
-            let identity = self
-                .authority
-                .issue(&Purpose::Client { user, group }, HOUR)
-                .unwrap();
-            let chain =
-                vec![CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()).unwrap()];
+            let identity = self.authority.issue(&Purpose::Client { user, group }, HOUR).unwrap();
+            let chain = vec![CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()).unwrap()];
             let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
             builder.with_client_auth_cert(chain, key).unwrap()
         };
@@ -212,19 +180,12 @@ impl TestCluster {
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
             .unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
-            .await
-            .unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         let (mut parts, body) = request.into_parts();
-        parts
-            .headers
-            .insert(http::header::HOST, "localhost".parse().unwrap());
+        parts.headers.insert(http::header::HOST, "localhost".parse().unwrap());
         sender
-            .send_request(http::Request::from_parts(
-                parts,
-                Full::new(bytes::Bytes::from(body)),
-            ))
+            .send_request(http::Request::from_parts(parts, Full::new(bytes::Bytes::from(body))))
             .await
             .unwrap()
     }
@@ -246,12 +207,7 @@ pub(crate) fn kubectls() -> Vec<(String, PathBuf)> {
         return Vec::new();
     };
     (27..=40)
-        .map(|minor| {
-            (
-                format!("1.{minor}"),
-                home.join(format!("kubectl.1.{minor}")),
-            )
-        })
+        .map(|minor| (format!("1.{minor}"), home.join(format!("kubectl.1.{minor}"))))
         .filter(|(_, path)| path.exists())
         .collect()
 }
@@ -280,13 +236,7 @@ pub(crate) async fn kubectl(program: &Path, config: &Path, input: &str, argument
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .await
-        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let ran = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
     let ran = ran
         .unwrap_or_else(|_| panic!("kubectl {arguments:?} did not end"))

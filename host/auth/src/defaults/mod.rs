@@ -82,13 +82,8 @@ pub fn policy() -> Policy {
     let mut policy = Policy::default();
     for role in roles() {
         let document = role.role();
-        let labels = document["metadata"]["labels"]
-            .as_object()
-            .into_iter()
-            .flatten();
-        let labels = labels
-            .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
-            .collect();
+        let labels = document["metadata"]["labels"].as_object().into_iter().flatten();
+        let labels = labels.filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect();
         let read = serde_json::from_value(document.clone()).expect("made by `role`");
         policy.set_cluster_role(&role.name, labels, read);
         if !role.subjects.is_empty() {
@@ -116,12 +111,7 @@ pub async fn ensure(cluster: &dyn Cluster, caller: &Caller) -> Result<(), Failur
     Ok(())
 }
 
-async fn ensure_one(
-    cluster: &dyn Cluster,
-    caller: &Caller,
-    resource: &str,
-    wanted: &Value,
-) -> Result<(), Failure> {
+async fn ensure_one(cluster: &dyn Cluster, caller: &Caller, resource: &str, wanted: &Value) -> Result<(), Failure> {
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     let target = Target::new(Gvr::new(GROUP, "v1", resource), "", name);
     loop {
@@ -183,9 +173,7 @@ fn completed(there: &Value, wanted: &Value) -> Option<Value> {
             full[*list] = merged.into();
         }
     }
-    if wanted.get("aggregationRule").is_some()
-        && there.get("aggregationRule").is_none_or(Value::is_null)
-    {
+    if wanted.get("aggregationRule").is_some() && there.get("aggregationRule").is_none_or(Value::is_null) {
         full["aggregationRule"] = wanted["aggregationRule"].clone();
     }
     for map in ["labels", "annotations"] {
@@ -237,8 +225,7 @@ fn parse(table: &str) -> Result<Vec<DefaultRole>, String> {
             ["to", ref subjects @ ..] => {
                 let role = roles.last_mut().ok_or_else(|| bad("no role yet"))?;
                 for text in subjects {
-                    role.subjects
-                        .push(subject(text).ok_or_else(|| bad("unknown subject"))?);
+                    role.subjects.push(subject(text).ok_or_else(|| bad("unknown subject"))?);
                 }
             }
             [verbs, groups, resources, ref more @ ..] => {
@@ -258,9 +245,7 @@ fn rule(verbs: &str, groups: &str, resources: &str, more: &[&str]) -> Option<Pol
     for verb in verbs.split(',') {
         match verb {
             "read" => rule.verbs.extend(list("get,list,watch")),
-            "write" => rule
-                .verbs
-                .extend(list("create,delete,deletecollection,patch,update")),
+            "write" => rule.verbs.extend(list("create,delete,deletecollection,patch,update")),
             verb => rule.verbs.push(verb.into()),
         }
     }
@@ -355,11 +340,7 @@ mod tests {
                 .all(|rule| rules.contains(rule))
         );
         assert!(rules.iter().any(|rule| rule["resources"][0] == "pets"));
-        assert_eq!(
-            completed(&full, &wanted),
-            None,
-            "once complete it is left alone"
-        );
+        assert_eq!(completed(&full, &wanted), None, "once complete it is left alone");
         there["metadata"]["annotations"][AUTOUPDATE] = "false".into();
         assert_eq!(completed(&there, &wanted), None);
     }

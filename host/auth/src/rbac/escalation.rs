@@ -22,12 +22,7 @@ impl Policy {
     ///
     /// # Errors
     /// `Forbidden`, listing what the user does not hold.
-    pub fn may_write_role(
-        &self,
-        user: &UserInfo,
-        of: RoleWrite<'_>,
-        rules: &[PolicyRule],
-    ) -> Result<(), Failure> {
+    pub fn may_write_role(&self, user: &UserInfo, of: RoleWrite<'_>, rules: &[PolicyRule]) -> Result<(), Failure> {
         let escalate = Ask {
             user,
             verb: "escalate",
@@ -44,12 +39,7 @@ impl Policy {
     ///
     /// # Errors
     /// `Forbidden`, listing what the user does not hold; `NotFound` if the role does not exist and so cannot be compared.
-    pub fn may_bind(
-        &self,
-        user: &UserInfo,
-        of: RoleWrite<'_>,
-        role: &RoleRef,
-    ) -> Result<(), Failure> {
+    pub fn may_bind(&self, user: &UserInfo, of: RoleWrite<'_>, role: &RoleRef) -> Result<(), Failure> {
         let resource = if role.kind == "ClusterRole" {
             "clusterroles"
         } else {
@@ -63,11 +53,7 @@ impl Policy {
         if self.allows(&bind) {
             return Ok(());
         }
-        let place = if role.kind == "ClusterRole" {
-            ""
-        } else {
-            of.namespace
-        };
+        let place = if role.kind == "ClusterRole" { "" } else { of.namespace };
         let rules = self.rules_of_role(role, of.namespace).ok_or_else(|| {
             Failure::NotFound(model::ObjectKey::new(
                 GroupResource::new(RBAC, resource),
@@ -78,12 +64,7 @@ impl Policy {
         self.holds(user, of, rules)
     }
 
-    fn holds(
-        &self,
-        user: &UserInfo,
-        of: RoleWrite<'_>,
-        rules: &[PolicyRule],
-    ) -> Result<(), Failure> {
+    fn holds(&self, user: &UserInfo, of: RoleWrite<'_>, rules: &[PolicyRule]) -> Result<(), Failure> {
         let missing: Vec<String> = rules
             .iter()
             .filter(|rule| !self.covers(user, of.namespace, rule))
@@ -116,8 +97,7 @@ impl Policy {
             let resources = rule.api_groups.iter().all(|group| {
                 rule.resources.iter().all(|resource| {
                     names.iter().all(|name| {
-                        let (resource, subresource) =
-                            resource.split_once('/').unwrap_or((resource, ""));
+                        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
                         let what = What::Resource {
                             group,
                             resource,

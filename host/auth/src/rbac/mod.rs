@@ -104,26 +104,16 @@ impl Rbac {
     /// # Errors
     /// `Forbidden`, worded as kube-apiserver does.
     pub fn check(&self, ask: &Ask<'_>) -> Result<(), Failure> {
-        if self.allows(ask) {
-            Ok(())
-        } else {
-            Err(ask.refusal())
-        }
+        if self.allows(ask) { Ok(()) } else { Err(ask.refusal()) }
     }
 
     /// Runs `f` on the policy as it stands. Held for the time of a lookup only: never across an await.
     pub fn read<T>(&self, f: impl FnOnce(&Policy) -> T) -> T {
-        f(&self
-            .policy
-            .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()))
+        f(&self.policy.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     fn change(&self, f: impl FnOnce(&mut Policy)) {
-        f(&mut self
-            .policy
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()));
+        f(&mut self.policy.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
     }
 
     pub fn is_synced(&self) -> bool {

@@ -108,13 +108,7 @@ impl Policy {
     }
 
     /// `namespace` is empty for a ClusterRoleBinding.
-    pub fn set_binding(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        subjects: Vec<Subject>,
-        role: RoleRef,
-    ) {
+    pub fn set_binding(&mut self, namespace: &str, name: &str, subjects: Vec<Subject>, role: RoleRef) {
         self.remove_binding(namespace, name);
         for subject in &subjects {
             let held = Held {
@@ -140,10 +134,7 @@ impl Policy {
     }
 
     pub fn remove_binding(&mut self, namespace: &str, name: &str) {
-        let Some(old) = self
-            .bindings
-            .remove(&(namespace.to_owned(), name.to_owned()))
-        else {
+        let Some(old) = self.bindings.remove(&(namespace.to_owned(), name.to_owned())) else {
             return;
         };
         for subject in &old.subjects {
@@ -185,10 +176,7 @@ impl Policy {
 
     pub(super) fn role_names(&self) -> Vec<(String, String)> {
         let names = |(ns, roles): (&String, &HashMap<String, Role>)| {
-            roles
-                .keys()
-                .map(|n| (ns.clone(), n.clone()))
-                .collect::<Vec<_>>()
+            roles.keys().map(|n| (ns.clone(), n.clone())).collect::<Vec<_>>()
         };
         self.roles.iter().flat_map(names).collect()
     }
@@ -216,10 +204,7 @@ impl Policy {
             let mut changed = false;
             for name in &aggregates {
                 let rules = self.aggregated(name).unwrap_or_default();
-                let role = self
-                    .cluster_roles
-                    .get_mut(name)
-                    .expect("taken from the same map");
+                let role = self.cluster_roles.get_mut(name).expect("taken from the same map");
                 if role.compiled.rules != rules {
                     role.compiled = Role::compile(rules);
                     changed = true;
@@ -323,12 +308,8 @@ impl Policy {
         };
         let found = self.each_held(ask.user, namespace, |holding| {
             let yes = match question {
-                Question::Path(path) => {
-                    holding.namespace.is_empty() && holding.role.allows_path(ask.verb, path)
-                }
-                Question::Resource { group, full, name } => {
-                    holding.role.allows_resource(ask.verb, group, full, name)
-                }
+                Question::Path(path) => holding.namespace.is_empty() && holding.role.allows_path(ask.verb, path),
+                Question::Resource { group, full, name } => holding.role.allows_resource(ask.verb, group, full, name),
             };
             if yes {
                 let Holding {
@@ -356,11 +337,8 @@ impl Policy {
         namespace: &'a str,
         mut f: impl FnMut(Holding<'a>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let subjects = std::iter::once((&self.users, "User", user.name.as_str())).chain(
-            user.groups
-                .iter()
-                .map(|group| (&self.groups, "Group", group.as_str())),
-        );
+        let subjects = std::iter::once((&self.users, "User", user.name.as_str()))
+            .chain(user.groups.iter().map(|group| (&self.groups, "Group", group.as_str())));
         let places = if namespace.is_empty() {
             &[""][..]
         } else {

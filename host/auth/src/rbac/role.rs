@@ -26,9 +26,7 @@ pub struct PolicyRule {
 }
 
 /// `null` where a list may stand: Go clients send it for an empty one.
-pub(crate) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
-    d: D,
-) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
@@ -141,8 +139,7 @@ impl Role {
                 }
             }
             if !rule.non_resource_urls.is_empty() {
-                role.urls
-                    .push((rule.verbs.clone(), rule.non_resource_urls.clone()));
+                role.urls.push((rule.verbs.clone(), rule.non_resource_urls.clone()));
             }
         }
         role.rules = rules;
@@ -151,9 +148,7 @@ impl Role {
 
     /// `full` is `resource` or `resource/subresource`.
     pub(super) fn allows_resource(&self, verb: &str, group: &str, full: &str, name: &str) -> bool {
-        let any_parent = full
-            .split_once('/')
-            .map(|(_, subresource)| format!("*/{subresource}"));
+        let any_parent = full.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
         [group, "*"]
             .into_iter()
             .filter_map(|group| self.grants.get(group))
@@ -164,16 +159,15 @@ impl Role {
                     .filter_map(|resource| resources.get(resource))
                     .flatten()
                     .any(|grant| {
-                        has(&grant.verbs, verb)
-                            && (grant.names.is_empty() || grant.names.iter().any(|n| n == name))
+                        has(&grant.verbs, verb) && (grant.names.is_empty() || grant.names.iter().any(|n| n == name))
                     })
             })
     }
 
     pub(super) fn allows_path(&self, verb: &str, path: &str) -> bool {
-        self.urls.iter().any(|(verbs, patterns)| {
-            has(verbs, verb) && patterns.iter().any(|p| covers_path(p, path))
-        })
+        self.urls
+            .iter()
+            .any(|(verbs, patterns)| has(verbs, verb) && patterns.iter().any(|p| covers_path(p, path)))
     }
 }
 

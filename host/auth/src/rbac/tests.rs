@@ -58,12 +58,7 @@ fn bind(policy: &mut Policy, namespace: &str, name: &str, role: (&str, &str), su
         kind: role.0.into(),
         name: role.1.into(),
     };
-    policy.set_binding(
-        namespace,
-        name,
-        serde_json::from_value(subjects).unwrap(),
-        role,
-    );
+    policy.set_binding(namespace, name, serde_json::from_value(subjects).unwrap(), role);
 }
 
 fn to(user: &str) -> Value {
@@ -73,34 +68,10 @@ fn to(user: &str) -> Value {
 #[test]
 fn the_default_roles_give_what_kubernetes_gives() {
     let mut policy = defaults::policy();
-    bind(
-        &mut policy,
-        "shop",
-        "viewers",
-        ("ClusterRole", "view"),
-        to("vera"),
-    );
-    bind(
-        &mut policy,
-        "shop",
-        "editors",
-        ("ClusterRole", "edit"),
-        to("eddy"),
-    );
-    bind(
-        &mut policy,
-        "shop",
-        "admins",
-        ("ClusterRole", "admin"),
-        to("ada"),
-    );
-    bind(
-        &mut policy,
-        "",
-        "root",
-        ("ClusterRole", "cluster-admin"),
-        to("rita"),
-    );
+    bind(&mut policy, "shop", "viewers", ("ClusterRole", "view"), to("vera"));
+    bind(&mut policy, "shop", "editors", ("ClusterRole", "edit"), to("eddy"));
+    bind(&mut policy, "shop", "admins", ("ClusterRole", "admin"), to("ada"));
+    bind(&mut policy, "", "root", ("ClusterRole", "cluster-admin"), to("rita"));
     let who = |name: &str| match name {
         "anonymous" => users::anonymous(),
         "master" => user("m", &[users::MASTERS]),
@@ -123,51 +94,27 @@ fn the_default_roles_give_what_kubernetes_gives() {
         ("eddy", "get pods -n shop", true),
         ("eddy", "update deployments.apps/scale web -n shop", true),
         ("eddy", "update pods/status web -n shop", false),
-        (
-            "eddy",
-            "create roles.rbac.authorization.k8s.io -n shop",
-            false,
-        ),
-        (
-            "ada",
-            "create roles.rbac.authorization.k8s.io -n shop",
-            true,
-        ),
+        ("eddy", "create roles.rbac.authorization.k8s.io -n shop", false),
+        ("ada", "create roles.rbac.authorization.k8s.io -n shop", true),
         ("ada", "get pods -n shop", true),
         ("ada", "create namespaces", false),
         ("rita", "create namespaces", true),
         ("rita", "get /metrics", true),
-        (
-            "rita",
-            "deletecollection anything.example.com/odd x -n y",
-            true,
-        ),
+        ("rita", "deletecollection anything.example.com/odd x -n y", true),
         ("vera", "get /api", true),
         ("vera", "get /metrics", false),
-        (
-            "vera",
-            "create selfsubjectaccessreviews.authorization.k8s.io",
-            true,
-        ),
+        ("vera", "create selfsubjectaccessreviews.authorization.k8s.io", true),
         ("anonymous", "get /healthz", true),
         ("anonymous", "get /version", true),
         ("anonymous", "get /api", false),
         ("anonymous", "list pods -n shop", false),
         ("master", "destroy worlds.example.com", true),
         ("kubelet", "patch nodes/status n1", true),
-        (
-            "kubelet",
-            "create leases.coordination.k8s.io -n kube-node-lease",
-            true,
-        ),
+        ("kubelet", "create leases.coordination.k8s.io -n kube-node-lease", true),
         ("kubelet", "delete namespaces shop", false),
         ("rs-controller", "create pods -n shop", true),
         ("rs-controller", "create pods/exec web -n shop", false),
-        (
-            "system:kube-scheduler",
-            "create pods/binding web -n shop",
-            true,
-        ),
+        ("system:kube-scheduler", "create pods/binding web -n shop", true),
         (
             "system:kube-scheduler",
             "update leases.coordination.k8s.io kube-scheduler -n kube-system",
@@ -181,11 +128,7 @@ fn the_default_roles_give_what_kubernetes_gives() {
     ];
     for (name, question, expected) in cases {
         let user = who(name);
-        assert_eq!(
-            policy.allows(&ask(&user, question)),
-            expected,
-            "{name}: {question}"
-        );
+        assert_eq!(policy.allows(&ask(&user, question)), expected, "{name}: {question}");
     }
 }
 
@@ -237,18 +180,12 @@ fn changes_take_hold_and_leave_nothing() {
     policy.set_role("a", "r", role(pods.clone()));
     assert!(policy.allows(&question));
     bind(&mut policy, "a", "b", ("Role", "r"), to("somebody else"));
-    assert!(
-        !policy.allows(&question),
-        "the new subjects replace the old"
-    );
+    assert!(!policy.allows(&question), "the new subjects replace the old");
     bind(&mut policy, "a", "b", ("Role", "r"), to("jo"));
     policy.remove_role("a", "r");
     assert!(!policy.allows(&question));
     policy.set_role("a", "r", role(pods));
-    assert!(
-        policy.allows(&question),
-        "and back with the role of the same name"
-    );
+    assert!(policy.allows(&question), "and back with the role of the same name");
     policy.remove_binding("a", "b");
     assert!(!policy.allows(&question));
     assert_eq!(
@@ -261,13 +198,7 @@ fn changes_take_hold_and_leave_nothing() {
 #[test]
 fn aggregation_follows_labels() {
     let mut policy = defaults::policy();
-    bind(
-        &mut policy,
-        "shop",
-        "viewers",
-        ("ClusterRole", "admin"),
-        to("ada"),
-    );
+    bind(&mut policy, "shop", "viewers", ("ClusterRole", "admin"), to("ada"));
     let ada = user("ada", &[]);
     let question = ask(&ada, "list crontabs.stable.example.com -n shop");
     assert!(!policy.allows(&question));
@@ -280,12 +211,7 @@ fn aggregation_follows_labels() {
         policy.allows(&question),
         "view collects it, edit collects view, admin collects edit"
     );
-    assert!(
-        policy
-            .stale_aggregates()
-            .iter()
-            .any(|(name, _)| name == "admin")
-    );
+    assert!(policy.stale_aggregates().iter().any(|(name, _)| name == "admin"));
     policy.remove_cluster_role("crontab-viewer");
     assert!(!policy.allows(&question));
 }
@@ -316,10 +242,7 @@ fn refusals_and_reasons_are_worded_as_kubernetes_words_them() {
     let policy = defaults::policy();
     assert_eq!(
         policy
-            .explain(&ask(
-                &jane,
-                "create selfsubjectaccessreviews.authorization.k8s.io"
-            ))
+            .explain(&ask(&jane, "create selfsubjectaccessreviews.authorization.k8s.io"))
             .unwrap(),
         r#"RBAC: allowed by ClusterRoleBinding "system:basic-user" of ClusterRole "system:basic-user" to Group "system:authenticated""#
     );
@@ -328,13 +251,7 @@ fn refusals_and_reasons_are_worded_as_kubernetes_words_them() {
 #[test]
 fn nobody_grants_what_he_does_not_hold() {
     let mut policy = defaults::policy();
-    bind(
-        &mut policy,
-        "shop",
-        "admins",
-        ("ClusterRole", "admin"),
-        to("ada"),
-    );
+    bind(&mut policy, "shop", "admins", ("ClusterRole", "admin"), to("ada"));
     let ada = user("ada", &[users::AUTHENTICATED]);
     let of = RoleWrite {
         resource: "roles",
@@ -342,13 +259,10 @@ fn nobody_grants_what_he_does_not_hold() {
         name: "new",
     };
     let rules = |value: Value| serde_json::from_value::<Vec<PolicyRule>>(value).unwrap();
-    let mine = rules(
-        json!([{"verbs": ["get", "create"], "apiGroups": [""], "resources": ["pods", "pods/exec"]}]),
-    );
+    let mine = rules(json!([{"verbs": ["get", "create"], "apiGroups": [""], "resources": ["pods", "pods/exec"]}]));
     policy.may_write_role(&ada, of, &mine).unwrap();
-    let named = rules(
-        json!([{"verbs": ["delete"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}]),
-    );
+    let named =
+        rules(json!([{"verbs": ["delete"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}]));
     policy.may_write_role(&ada, of, &named).unwrap();
     for not_mine in [
         json!([{"verbs": ["*"], "apiGroups": [""], "resources": ["pods"]}]),
@@ -374,22 +288,14 @@ fn nobody_grants_what_he_does_not_hold() {
         kind: "ClusterRole".into(),
         name: name.into(),
     };
-    policy
-        .may_bind(&ada, binding, &cluster_role("edit"))
-        .unwrap();
-    assert!(
-        policy
-            .may_bind(&ada, binding, &cluster_role("cluster-admin"))
-            .is_err()
-    );
+    policy.may_bind(&ada, binding, &cluster_role("edit")).unwrap();
+    assert!(policy.may_bind(&ada, binding, &cluster_role("cluster-admin")).is_err());
     assert!(matches!(
         policy.may_bind(&ada, binding, &cluster_role("no such")),
         Err(Failure::NotFound(_))
     ));
     let root = user("root", &[users::MASTERS]);
-    policy
-        .may_bind(&root, binding, &cluster_role("cluster-admin"))
-        .unwrap();
+    policy.may_bind(&root, binding, &cluster_role("cluster-admin")).unwrap();
 }
 
 #[tokio::test]
@@ -397,11 +303,7 @@ async fn the_policy_follows_the_cluster() {
     let fake = client::fake::Fake::new();
     for (kind, plural, scope) in [
         ("ClusterRole", "clusterroles", model::Scope::Cluster),
-        (
-            "ClusterRoleBinding",
-            "clusterrolebindings",
-            model::Scope::Cluster,
-        ),
+        ("ClusterRoleBinding", "clusterrolebindings", model::Scope::Cluster),
         ("Role", "roles", model::Scope::Namespaced),
         ("RoleBinding", "rolebindings", model::Scope::Namespaced),
     ] {
@@ -417,9 +319,7 @@ async fn the_policy_follows_the_cluster() {
         });
     }
     let cluster = fake.cluster();
-    defaults::ensure(&*cluster, &users::api_server())
-        .await
-        .unwrap();
+    defaults::ensure(&*cluster, &users::api_server()).await.unwrap();
     let rbac = Arc::new(Rbac::default());
     let following = tokio::spawn(rbac.clone().keep_current(cluster.clone()));
     rbac.wait_until_synced().await;

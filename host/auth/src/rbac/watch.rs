@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
-    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent,
-    WatchOptions, Write, WriteOptions,
+    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent, WatchOptions, Write,
+    WriteOptions,
 };
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
@@ -49,10 +49,7 @@ impl Rbac {
         let mut first = true;
         loop {
             tokio::time::sleep(wait).await;
-            match self
-                .follow_once(kind, cluster, &caller, all_read, &mut first)
-                .await
-            {
+            match self.follow_once(kind, cluster, &caller, all_read, &mut first).await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(failure) => {
                     tracing::warn!(?kind, %failure, "roles cannot be followed; trying again");
@@ -93,9 +90,7 @@ impl Rbac {
                     self.change(|policy| kind.set(policy, &object))
                 }
                 Ok(WatchEvent::Deleted(object)) => {
-                    self.change(|policy| {
-                        kind.remove(policy, &object.key.namespace, &object.key.name)
-                    });
+                    self.change(|policy| kind.remove(policy, &object.key.namespace, &object.key.name));
                 }
                 Ok(WatchEvent::Bookmark { .. }) => {}
                 Err(Failure::Expired(_)) => return Ok(()),
@@ -108,18 +103,12 @@ impl Rbac {
 
     /// Writes into each aggregated ClusterRole the rules it has come to hold, so that people read what the authorizer
     /// answers (Kubernetes' clusterrole-aggregation controller). What is written comes back as an event and settles.
-    async fn settle(
-        &self,
-        kind: Kind,
-        cluster: &dyn Cluster,
-        caller: &Caller,
-    ) -> Result<(), Failure> {
+    async fn settle(&self, kind: Kind, cluster: &dyn Cluster, caller: &Caller) -> Result<(), Failure> {
         if kind != Kind::ClusterRoles {
             return Ok(());
         }
         for (name, rules) in self.read(super::Policy::stale_aggregates) {
-            let patch = serde_json::to_vec(&serde_json::json!({ "rules": rules }))
-                .map_err(Failure::internal)?;
+            let patch = serde_json::to_vec(&serde_json::json!({ "rules": rules })).map_err(Failure::internal)?;
             let action = Action::Patch {
                 kind: PatchKind::Merge,
                 body: patch.into(),
@@ -187,11 +176,9 @@ impl Kind {
             Kind::Roles => object
                 .parse::<RoleDocument>()
                 .map(|document| policy.set_role(namespace, name, document)),
-            Kind::ClusterRoleBindings | Kind::RoleBindings => {
-                object.parse::<BindingDocument>().map(|document| {
-                    policy.set_binding(namespace, name, document.subjects, document.role_ref)
-                })
-            }
+            Kind::ClusterRoleBindings | Kind::RoleBindings => object
+                .parse::<BindingDocument>()
+                .map(|document| policy.set_binding(namespace, name, document.subjects, document.role_ref)),
         };
         if let Err(failure) = read {
             // Whatever it said before must not go on granting rights.
@@ -204,9 +191,7 @@ impl Kind {
         match self {
             Kind::ClusterRoles => policy.remove_cluster_role(name),
             Kind::Roles => policy.remove_role(namespace, name),
-            Kind::ClusterRoleBindings | Kind::RoleBindings => {
-                policy.remove_binding(namespace, name)
-            }
+            Kind::ClusterRoleBindings | Kind::RoleBindings => policy.remove_binding(namespace, name),
         }
     }
 }

@@ -102,17 +102,12 @@ impl Tokens {
     /// # Errors
     /// `BadRequest` if the key cannot be read.
     pub fn new(issuer: &str, key_pem: &str) -> Result<Self, Failure> {
-        let unreadable = |why: String| {
-            Failure::BadRequest(format!(
-                "the service-account signing key cannot be read: {why}"
-            ))
-        };
+        let unreadable =
+            |why: String| Failure::BadRequest(format!("the service-account signing key cannot be read: {why}"));
         let pair = KeyPair::from_pem(key_pem).map_err(|e| unreadable(e.to_string()))?;
-        let private =
-            EncodingKey::from_ec_pem(key_pem.as_bytes()).map_err(|e| unreadable(e.to_string()))?;
+        let private = EncodingKey::from_ec_pem(key_pem.as_bytes()).map_err(|e| unreadable(e.to_string()))?;
         let public_pem = pair.public_key_pem();
-        let public = DecodingKey::from_ec_pem(public_pem.as_bytes())
-            .map_err(|e| unreadable(e.to_string()))?;
+        let public = DecodingKey::from_ec_pem(public_pem.as_bytes()).map_err(|e| unreadable(e.to_string()))?;
         let key_id = URL_SAFE_NO_PAD.encode(Sha256::digest(pair.subject_public_key_info()));
         let point = pair.public_key_raw();
         // An uncompressed point: 4, then 32 bytes each of x and y.
@@ -139,11 +134,8 @@ impl Tokens {
     /// # Errors
     /// `BadRequest` if the key cannot be read.
     pub fn accept_rsa(mut self, public_pem: &str) -> Result<Self, Failure> {
-        let key = DecodingKey::from_rsa_pem(public_pem.as_bytes()).map_err(|e| {
-            Failure::BadRequest(format!(
-                "the service-account public key cannot be read: {e}"
-            ))
-        })?;
+        let key = DecodingKey::from_rsa_pem(public_pem.as_bytes())
+            .map_err(|e| Failure::BadRequest(format!("the service-account public key cannot be read: {e}")))?;
         self.public.push((String::new(), Algorithm::RS256, key));
         Ok(self)
     }
@@ -190,8 +182,7 @@ impl Tokens {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.key_id.clone());
         header.typ = None;
-        let token =
-            jsonwebtoken::encode(&header, &payload, &self.private).map_err(Failure::internal)?;
+        let token = jsonwebtoken::encode(&header, &payload, &self.private).map_err(Failure::internal)?;
         Ok(Signed {
             token,
             audiences,
@@ -206,8 +197,7 @@ impl Tokens {
         if claimed.iss != self.issuer {
             return None;
         }
-        let fits =
-            |kid: &str| kid.is_empty() || header.kid.as_deref().is_none_or(|asked| asked == kid);
+        let fits = |kid: &str| kid.is_empty() || header.kid.as_deref().is_none_or(|asked| asked == kid);
         let mut last = "no key of this cluster signed it".to_owned();
         for (_, algorithm, key) in self
             .public
@@ -224,9 +214,7 @@ impl Tokens {
                 Err(error) => last = error.to_string(),
             }
         }
-        Some(Err(NotAuthenticated(format!(
-            "service account token: {last}"
-        ))))
+        Some(Err(NotAuthenticated(format!("service account token: {last}"))))
     }
 }
 
@@ -250,11 +238,7 @@ impl ServiceAccounts {
         Some(self.check(payload, wanted).await)
     }
 
-    async fn check(
-        &self,
-        payload: Payload,
-        wanted: &[String],
-    ) -> Result<(UserInfo, Vec<String>), NotAuthenticated> {
+    async fn check(&self, payload: Payload, wanted: &[String]) -> Result<(UserInfo, Vec<String>), NotAuthenticated> {
         let has = match payload.aud {
             Audiences::One(one) => vec![one],
             Audiences::Many(many) => many,
@@ -281,8 +265,7 @@ impl ServiceAccounts {
             secret,
             serviceaccount,
         } = payload.bound;
-        self.alive("serviceaccounts", &namespace, &serviceaccount)
-            .await?;
+        self.alive("serviceaccounts", &namespace, &serviceaccount).await?;
         if let Some(pod) = &pod {
             self.alive("pods", &namespace, pod).await?;
         }
@@ -317,12 +300,7 @@ impl ServiceAccounts {
         Ok((user, good))
     }
 
-    async fn alive(
-        &self,
-        resource: &str,
-        namespace: &str,
-        named: &Named,
-    ) -> Result<(), NotAuthenticated> {
+    async fn alive(&self, resource: &str, namespace: &str, named: &Named) -> Result<(), NotAuthenticated> {
         let target = Target::new(Gvr::new("", "v1", resource), namespace, &named.name);
         let caller = users::api_server();
         // The cache first. Only when it says no may it be behind (a token can be younger than the cache's last event).
@@ -352,8 +330,7 @@ fn long_gone(object: &Object) -> bool {
         .parse::<Head>()
         .ok()
         .and_then(|head| head.metadata.deletion_timestamp);
-    deleted
-        .is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > FAREWELL.as_secs() as i64)
+    deleted.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > FAREWELL.as_secs() as i64)
 }
 
 fn seconds(time: SystemTime) -> u64 {

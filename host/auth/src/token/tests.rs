@@ -40,11 +40,7 @@ impl Stage {
             ..Claim::default()
         };
         let tokens = Arc::new(Tokens::new(ISSUER, &generate_signing_key().unwrap()).unwrap());
-        Self {
-            fake,
-            tokens,
-            claim,
-        }
+        Self { fake, tokens, claim }
     }
 
     fn sign(&self, change: impl FnOnce(&mut Claim)) -> String {
@@ -64,18 +60,14 @@ impl Stage {
         };
         let audiences: Vec<String> = audiences.iter().map(|a| (*a).to_owned()).collect();
         let authenticators = Authenticators::default().service_accounts(accounts);
-        authenticators
-            .token(token, &audiences)
-            .await
-            .map_err(|e| e.to_string())
+        authenticators.token(token, &audiences).await.map_err(|e| e.to_string())
     }
 
     fn remove(&self, resource: &str, name: &str) {
-        assert!(self.fake.remove(&ObjectKey::new(
-            GroupResource::new("", resource),
-            "shop",
-            name
-        )));
+        assert!(
+            self.fake
+                .remove(&ObjectKey::new(GroupResource::new("", resource), "shop", name))
+        );
     }
 }
 
@@ -126,11 +118,7 @@ async fn a_token_is_good_for_its_audiences_only() {
             .contains("invalid for the target audiences")
     );
     assert_eq!(
-        stage
-            .ask(&vault, &["other", "vault"])
-            .await
-            .unwrap()
-            .audiences,
+        stage.ask(&vault, &["other", "vault"]).await.unwrap().audiences,
         ["vault"]
     );
 }
@@ -140,30 +128,14 @@ async fn a_token_dies_with_its_time_its_signer_and_what_it_is_bound_to() {
     let stage = Stage::new();
     let token = stage.sign(|_| {});
     let early = SystemTime::now() - 2 * HOUR;
-    let old = stage
-        .tokens
-        .sign(&stage.claim, early, "id-0".into())
-        .unwrap()
-        .token;
-    assert!(
-        stage
-            .ask(&old, &[])
-            .await
-            .unwrap_err()
-            .contains("ExpiredSignature")
-    );
+    let old = stage.tokens.sign(&stage.claim, early, "id-0".into()).unwrap().token;
+    assert!(stage.ask(&old, &[]).await.unwrap_err().contains("ExpiredSignature"));
     let future = stage
         .tokens
         .sign(&stage.claim, SystemTime::now() + HOUR, "id-0".into())
         .unwrap()
         .token;
-    assert!(
-        stage
-            .ask(&future, &[])
-            .await
-            .unwrap_err()
-            .contains("ImmatureSignature")
-    );
+    assert!(stage.ask(&future, &[]).await.unwrap_err().contains("ImmatureSignature"));
 
     let forger = Tokens::new(ISSUER, &generate_signing_key().unwrap()).unwrap();
     let forged = forger
@@ -192,31 +164,17 @@ async fn a_token_dies_with_its_time_its_signer_and_what_it_is_bound_to() {
 
     stage.ask(&token, &[]).await.unwrap();
     stage.remove("pods", "cart-1");
+    assert!(stage.ask(&token, &[]).await.unwrap_err().contains("not found"));
+    stage
+        .fake
+        .put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "cart-1", "namespace": "shop"}}));
     assert!(
-        stage
-            .ask(&token, &[])
-            .await
-            .unwrap_err()
-            .contains("not found")
-    );
-    stage.fake.put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "cart-1", "namespace": "shop"}}));
-    assert!(
-        stage
-            .ask(&token, &[])
-            .await
-            .unwrap_err()
-            .contains("has been deleted"),
+        stage.ask(&token, &[]).await.unwrap_err().contains("has been deleted"),
         "a later pod of the name is another"
     );
     let unbound = stage.sign(|claim| claim.pod = None);
     // Bound to nothing but the account, it does not mind; but a node alone must live.
-    assert!(
-        stage
-            .ask(&unbound, &[])
-            .await
-            .unwrap_err()
-            .contains("nodes")
-    );
+    assert!(stage.ask(&unbound, &[]).await.unwrap_err().contains("nodes"));
     let unbound = stage.sign(|claim| (claim.pod, claim.node) = (None, None));
     stage.ask(&unbound, &[]).await.unwrap();
     stage.remove("serviceaccounts", "cart");
@@ -238,18 +196,12 @@ async fn the_certificate_comes_first_and_nobody_is_anonymous() {
     });
     let ask = async |certificate: Option<&Arc<UserInfo>>, bearer: Option<&str>| {
         authenticators
-            .authenticate(Credentials {
-                certificate,
-                bearer,
-            })
+            .authenticate(Credentials { certificate, bearer })
             .await
             .map(|user| user.name.clone())
             .ok()
     };
-    assert_eq!(
-        ask(Some(&jane), Some("wrong")).await.as_deref(),
-        Some("jane")
-    );
+    assert_eq!(ask(Some(&jane), Some("wrong")).await.as_deref(), Some("jane"));
     assert_eq!(ask(None, Some("secret")).await.as_deref(), Some("ci"));
     assert_eq!(ask(None, Some("wrong")).await, None);
     assert_eq!(ask(None, None).await.as_deref(), Some(users::ANONYMOUS));

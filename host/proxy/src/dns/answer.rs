@@ -92,10 +92,7 @@ impl Domain {
                         return self.nothing(ResponseCode::NoError, records);
                     }
                     let additionals = self.targets(zone, &data);
-                    records.extend(
-                        data.into_iter()
-                            .map(|data| Record::from_rdata(name.clone(), ttl, data)),
-                    );
+                    records.extend(data.into_iter().map(|data| Record::from_rdata(name.clone(), ttl, data)));
                     return Answer {
                         code: ResponseCode::NoError,
                         records,
@@ -128,25 +125,16 @@ impl Domain {
             [] => Some(Meaning::Top(self.soa(&self.name))),
             ["dns-version"] => Some(Meaning::Text(VERSION.into())),
             ["svc" | "pod"] => Some(Meaning::Nothing),
-            [namespace, "svc" | "pod"] => zone
-                .services
-                .contains_key(namespace)
-                .then_some(Meaning::Nothing),
+            [namespace, "svc" | "pod"] => zone.services.contains_key(namespace).then_some(Meaning::Nothing),
             // Deprecated, but asked for: an address spelled as a name stands for itself.
             [address, namespace, "pod"] => {
                 let ip = undashed(address).filter(|_| zone.services.contains_key(namespace))?;
                 Some(Meaning::Addresses(SHORT_TTL, vec![ip]))
             }
             [service, namespace, "svc"] => match &zone.entry(namespace, service)?.kind {
-                Kind::Cluster(addresses) => {
-                    Some(Meaning::Addresses(SERVICE_TTL, addresses.clone()))
-                }
+                Kind::Cluster(addresses) => Some(Meaning::Addresses(SERVICE_TTL, addresses.clone())),
                 Kind::Headless(hosts) => {
-                    let all: BTreeSet<IpAddr> = hosts
-                        .values()
-                        .flat_map(|host| &host.addresses)
-                        .copied()
-                        .collect();
+                    let all: BTreeSet<IpAddr> = hosts.values().flat_map(|host| &host.addresses).copied().collect();
                     Some(Meaning::Addresses(SHORT_TTL, all.into_iter().collect()))
                 }
                 Kind::Alias(to) => Name::from_ascii(format!("{}.", to.trim_end_matches('.')))
@@ -207,19 +195,12 @@ impl Domain {
             } else {
                 ResponseCode::NoError
             };
-            return self
-                .holds(net)
-                .then(|| self.nothing_at(&arpa(net), code, Vec::new()));
+            return self.holds(net).then(|| self.nothing_at(&arpa(net), code, Vec::new()));
         };
         if !matches!(kind, RecordType::PTR | RecordType::ANY) {
             return Some(self.nothing_at(&arpa(net), ResponseCode::NoError, Vec::new()));
         }
-        let target = |within: &String| {
-            Name::from_ascii(within)
-                .ok()?
-                .append_domain(&self.name)
-                .ok()
-        };
+        let target = |within: &String| Name::from_ascii(within).ok()?.append_domain(&self.name).ok();
         let record = |target| Record::from_rdata(name.clone(), SHORT_TTL, RData::PTR(PTR(target)));
         let records = names.iter().filter_map(target).map(record).collect();
         Some(Answer {
@@ -245,11 +226,7 @@ impl Domain {
     }
 
     fn nothing_at(&self, top: &Name, code: ResponseCode, records: Vec<Record>) -> Answer {
-        let soa = Some(Record::from_rdata(
-            top.clone(),
-            SHORT_TTL,
-            RData::SOA(self.soa(top)),
-        ));
+        let soa = Some(Record::from_rdata(top.clone(), SHORT_TTL, RData::SOA(self.soa(top))));
         Answer {
             code,
             records,
@@ -261,11 +238,7 @@ impl Domain {
 
     /// RFC 2308: the last field is how long a "no" may be remembered. The serial stands still, as nobody copies this zone.
     fn soa(&self, top: &Name) -> SOA {
-        let at = |label: &str| {
-            self.name
-                .prepend_label(label)
-                .unwrap_or_else(|_| top.clone())
-        };
+        let at = |label: &str| self.name.prepend_label(label).unwrap_or_else(|_| top.clone());
         SOA::new(at("ns"), at("hostmaster"), 1, 7200, 1800, 86_400, SHORT_TTL)
     }
 }
@@ -293,24 +266,13 @@ fn servers(name: &Name, entry: &Entry, port: &str, protocol: &str) -> Option<Mea
             .collect(),
         Kind::Headless(hosts) => hosts
             .iter()
-            .flat_map(|(label, host)| {
-                host.ports
-                    .iter()
-                    .filter(asked)
-                    .map(move |p| (label, p.number))
-            })
-            .filter_map(|(label, number)| {
-                Some((service.prepend_label(label.as_str()).ok()?, number))
-            })
+            .flat_map(|(label, host)| host.ports.iter().filter(asked).map(move |p| (label, p.number)))
+            .filter_map(|(label, number)| Some((service.prepend_label(label.as_str()).ok()?, number)))
             .collect(),
     };
     if targets.is_empty() {
         // The port is the Service's own, but no endpoint is there to serve it: the name exists and is empty.
-        return entry
-            .ports
-            .iter()
-            .any(|p| asked(&p))
-            .then_some(Meaning::Nothing);
+        return entry.ports.iter().any(|p| asked(&p)).then_some(Meaning::Nothing);
     }
     let ttl = if matches!(entry.kind, Kind::Cluster(_)) {
         SERVICE_TTL
@@ -345,9 +307,7 @@ impl Meaning {
         let (ttl, all) = match self {
             Meaning::Top(soa) => (SHORT_TTL, vec![RData::SOA(soa)]),
             Meaning::Text(text) => (SERVICE_TTL, vec![RData::TXT(TXT::new(vec![text]))]),
-            Meaning::Addresses(ttl, addresses) => {
-                (ttl, addresses.into_iter().map(address).collect())
-            }
+            Meaning::Addresses(ttl, addresses) => (ttl, addresses.into_iter().map(address).collect()),
             Meaning::Servers(ttl, servers) => (ttl, servers.into_iter().map(RData::SRV).collect()),
             Meaning::Alias(target) => (SERVICE_TTL, vec![RData::CNAME(CNAME(target))]),
             Meaning::Nothing => (SHORT_TTL, Vec::new()),

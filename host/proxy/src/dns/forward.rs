@@ -27,15 +27,10 @@ impl Forwarder {
     /// `None` when nobody is left to ask. Our own addresses are left out: asking ourselves would never end.
     pub fn new(servers: Vec<SocketAddr>, own: &[SocketAddr]) -> Option<Self> {
         let is_own = |server: &SocketAddr| {
-            own.iter().any(|own| {
-                own.port() == server.port()
-                    && (own.ip() == server.ip() || own.ip().is_unspecified())
-            })
+            own.iter()
+                .any(|own| own.port() == server.port() && (own.ip() == server.ip() || own.ip().is_unspecified()))
         };
-        let servers: Vec<SocketAddr> = servers
-            .into_iter()
-            .filter(|server| !is_own(server))
-            .collect();
+        let servers: Vec<SocketAddr> = servers.into_iter().filter(|server| !is_own(server)).collect();
         (!servers.is_empty()).then(|| Self {
             servers,
             room: Semaphore::new(MOST_QUESTIONS),
@@ -92,9 +87,7 @@ async fn ask(server: SocketAddr, name: &Name, kind: RecordType, tcp: bool) -> io
     }
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream
-        .write_all(&[&length.to_be_bytes()[..], &bytes].concat())
-        .await?;
+    stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
     let length = stream.read_u16().await?;
     let mut reply = vec![0; length.into()];
     stream.read_exact(&mut reply).await?;
@@ -133,9 +126,7 @@ pub fn nameservers(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         let (keyword, address) = (words.next()?, words.next()?);
-        let address: IpAddr = (keyword == "nameserver")
-            .then(|| address.parse().ok())
-            .flatten()?;
+        let address: IpAddr = (keyword == "nameserver").then(|| address.parse().ok()).flatten()?;
         Some(SocketAddr::new(address, 53))
     };
     text.lines().filter_map(server).collect()
@@ -148,19 +139,13 @@ mod tests {
     #[test]
     fn resolv_conf_is_read_as_the_manual_says() {
         let text = "# nameserver 9.9.9.9\nsearch a.b\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 x\nnameserver fe80::1%eth0\n";
-        let found: Vec<String> = nameservers(text)
-            .iter()
-            .map(SocketAddr::to_string)
-            .collect();
+        let found: Vec<String> = nameservers(text).iter().map(SocketAddr::to_string).collect();
         assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53"]);
     }
 
     #[test]
     fn nobody_asks_himself() {
-        let servers = vec![
-            "127.0.0.1:53".parse().unwrap(),
-            "192.0.2.1:53".parse().unwrap(),
-        ];
+        let servers = vec!["127.0.0.1:53".parse().unwrap(), "192.0.2.1:53".parse().unwrap()];
         let all: SocketAddr = "0.0.0.0:53".parse().unwrap();
         assert!(
             Forwarder::new(servers.clone(), &[all]).is_none(),

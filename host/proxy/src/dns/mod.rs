@@ -71,11 +71,7 @@ impl DnsConfig {
 ///
 /// # Errors
 /// `BadRequest` for a bad domain, `Unavailable` when an address cannot be bound.
-pub async fn serve_dns(
-    config: DnsConfig,
-    cluster: Arc<dyn Cluster>,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
+pub async fn serve_dns(config: DnsConfig, cluster: Arc<dyn Cluster>, stop: CancellationToken) -> Result<(), Failure> {
     Dns::bind(config).await?.serve(cluster, stop).await
 }
 
@@ -94,14 +90,12 @@ impl Dns {
     /// # Errors
     /// As [`serve_dns`].
     pub async fn bind(config: DnsConfig) -> Result<Self, Failure> {
-        let name = Name::from_ascii(format!("{}.", config.domain.trim_end_matches('.'))).map_err(
-            |error| {
-                Failure::BadRequest(format!(
-                    "the cluster domain {:?} is no DNS name: {error}",
-                    config.domain
-                ))
-            },
-        )?;
+        let name = Name::from_ascii(format!("{}.", config.domain.trim_end_matches('.'))).map_err(|error| {
+            Failure::BadRequest(format!(
+                "the cluster domain {:?} is no DNS name: {error}",
+                config.domain
+            ))
+        })?;
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
         for at in &config.listen {
@@ -146,11 +140,7 @@ impl Dns {
     ///
     /// # Errors
     /// `Internal` if a socket is lost.
-    pub async fn serve(
-        self,
-        cluster: Arc<dyn Cluster>,
-        stop: CancellationToken,
-    ) -> Result<(), Failure> {
+    pub async fn serve(self, cluster: Arc<dyn Cluster>, stop: CancellationToken) -> Result<(), Failure> {
         let mut feed = Feed::start(cluster, &self.config.caller, None, &stop);
         let zone = Arc::new(RwLock::new(None));
         let handler = Handler::new(self.domain, zone.clone(), self.forwarder);
@@ -173,10 +163,7 @@ impl Dns {
             () = follow => {}
             lost = server.block_until_done() => return lost.map_err(Failure::internal),
         }
-        server
-            .shutdown_gracefully()
-            .await
-            .map_err(Failure::internal)
+        server.shutdown_gracefully().await.map_err(Failure::internal)
     }
 }
 

@@ -27,11 +27,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    pub fn new(
-        domain: Domain,
-        zone: Arc<RwLock<Option<Arc<Zone>>>>,
-        forwarder: Option<Forwarder>,
-    ) -> Self {
+    pub fn new(domain: Domain, zone: Arc<RwLock<Option<Arc<Zone>>>>, forwarder: Option<Forwarder>) -> Self {
         Self {
             domain,
             zone,
@@ -53,11 +49,7 @@ impl Handler {
         }
         let tcp = request.protocol() != Protocol::Udp;
         let (name, kind) = (query.original().name(), query.query_type());
-        let zone = self
-            .zone
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner).clone();
         let own = match &zone {
             None if self.domain.is_ours(name) => return (code(ResponseCode::ServFail), false),
             None => None,
@@ -83,11 +75,7 @@ impl Handler {
     /// Clients take the first address: let it be another one each time.
     fn take_turns(&self, answer: &mut Answer, kind: RecordType) {
         if matches!(kind, RecordType::A | RecordType::AAAA) {
-            let start = answer
-                .records
-                .iter()
-                .position(|r| r.record_type() == kind)
-                .unwrap_or(0);
+            let start = answer.records.iter().position(|r| r.record_type() == kind).unwrap_or(0);
             let addresses = &mut answer.records[start..];
             if addresses.len() > 1 {
                 addresses.rotate_left(self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len());
@@ -108,11 +96,7 @@ pub fn code(code: ResponseCode) -> Answer {
 
 #[async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        mut to: R,
-    ) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut to: R) -> ResponseInfo {
         let (answer, ours) = self.answer(request).await;
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.authoritative = ours;
@@ -128,19 +112,12 @@ impl RequestHandler for Handler {
         if let Some(edns) = &edns {
             builder.edns(edns);
         }
-        let response = builder.build(
-            metadata,
-            &answer.records,
-            [],
-            &answer.soa,
-            &answer.additionals,
-        );
+        let response = builder.build(metadata, &answer.records, [], &answer.soa, &answer.additionals);
         match to.send_response(response).await {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%error, "an answer was not sent");
-                let mut metadata =
-                    Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
+                let mut metadata = Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
                 metadata.response_code = ResponseCode::ServFail;
                 ResponseInfo::from(Header {
                     metadata,

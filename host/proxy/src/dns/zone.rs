@@ -124,16 +124,8 @@ fn hosts(slices: &[&EndpointSlice]) -> BTreeMap<String, Host> {
             })
         });
         let ports: Vec<Port> = ports.collect();
-        for endpoint in slice
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.conditions.ready())
-        {
-            for ip in endpoint
-                .addresses
-                .iter()
-                .filter_map(|ip| ip.parse::<IpAddr>().ok())
-            {
+        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready()) {
+            for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
                 let label = if endpoint.hostname.is_empty() {
                     dashed(ip)
                 } else {

@@ -25,11 +25,7 @@ pub struct Stale {
 /// What a change of plans leaves behind.
 pub fn stale(before: &Plan, next: &Plan) -> BTreeSet<Stale> {
     let mut stale = BTreeSet::new();
-    for (name, old) in before
-        .ports
-        .iter()
-        .filter(|(name, _)| name.protocol == Protocol::Udp)
-    {
+    for (name, old) in before.ports.iter().filter(|(name, _)| name.protocol == Protocol::Udp) {
         let new = next.ports.get(name);
         let kept: BTreeSet<&Backend> = new.into_iter().flat_map(endpoints).collect();
         let gone: BTreeSet<IpAddr> = endpoints(old)
@@ -68,12 +64,9 @@ fn endpoints(port: &PortPlan) -> impl Iterator<Item = &Backend> {
 }
 
 fn doors(port: &PortPlan) -> impl Iterator<Item = (Option<IpAddr>, u16)> {
-    let addresses = [port.cluster_ip].into_iter().chain(
-        port.external_ips
-            .iter()
-            .chain(&port.load_balancer_ips)
-            .copied(),
-    );
+    let addresses = [port.cluster_ip]
+        .into_iter()
+        .chain(port.external_ips.iter().chain(&port.load_balancer_ips).copied());
     addresses
         .map(|ip| (Some(ip), port.port))
         .chain(port.node_port.map(|port| (None, port)))
@@ -86,11 +79,7 @@ pub async fn forget(within: &[String], stale: &BTreeSet<Stale>) {
         let mut arguments = vec![
             "-D",
             "-f",
-            if flow.family == Family::V4 {
-                "ipv4"
-            } else {
-                "ipv6"
-            },
+            if flow.family == Family::V4 { "ipv4" } else { "ipv6" },
             "-p",
             "udp",
         ];

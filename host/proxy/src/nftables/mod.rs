@@ -141,9 +141,7 @@ impl Nftables {
             let update = held.as_deref().map(|held| script(held, &next));
             (Arc::new(next), update)
         };
-        tokio::task::spawn_blocking(render)
-            .await
-            .map_err(Failure::internal)
+        tokio::task::spawn_blocking(render).await.map_err(Failure::internal)
     }
 
     /// Takes away what an earlier proxy may have left. A kernel without IPv6 has nothing to take away.
@@ -158,9 +156,7 @@ impl Nftables {
 fn tables(plan: &Plan, settings: &Settings, held: Option<&Tables>) -> Tables {
     let wants_v6 = plan.ports.keys().any(|name| name.family == Family::V6)
         || held.is_some_and(|held| held.contains_key(&Family::V6));
-    let families = [Family::V4]
-        .into_iter()
-        .chain(wants_v6.then_some(Family::V6));
+    let families = [Family::V4].into_iter().chain(wants_v6.then_some(Family::V6));
     families
         .map(|family| (family, ruleset(plan, family, settings)))
         .collect()
@@ -202,7 +198,11 @@ async fn run(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| unavailable(format!("cannot run {tool} (install the package it comes in, or use the userspace proxy): {error}")))?;
+        .map_err(|error| {
+            unavailable(format!(
+                "cannot run {tool} (install the package it comes in, or use the userspace proxy): {error}"
+            ))
+        })?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // Both at once: a tool that answers before it has read all would otherwise wait for us, and we for it.
     let both = async {
@@ -212,13 +212,10 @@ async fn run(
         )
     };
     let both = tokio::time::timeout(PATIENCE, both).await;
-    let (written, output) =
-        both.map_err(|_| unavailable(format!("{tool} did not end within {PATIENCE:?}")))?;
+    let (written, output) = both.map_err(|_| unavailable(format!("{tool} did not end within {PATIENCE:?}")))?;
     let output = output.map_err(|error| unavailable(format!("{tool} was lost: {error}")))?;
     if let (Err(error), true) = (written, output.status.success()) {
-        return Err(unavailable(format!(
-            "{tool} did not read its input: {error}"
-        )));
+        return Err(unavailable(format!("{tool} did not read its input: {error}")));
     }
     Ok(output)
 }

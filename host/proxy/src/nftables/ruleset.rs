@@ -125,17 +125,13 @@ impl Writer<'_> {
                 },
             );
         }
-        let set = |spec| Set {
-            spec,
-            ..Set::default()
-        };
+        let set = |spec| Set { spec, ..Set::default() };
         self.ruleset
             .sets
             .insert("cluster-ips".into(), set(format!("type {address} ;")));
-        self.ruleset.sets.insert(
-            "hairpins".into(),
-            set(format!("type {address} . {address} ;")),
-        );
+        self.ruleset
+            .sets
+            .insert("hairpins".into(), set(format!("type {address} . {address} ;")));
 
         let lookup = format!("{ip} daddr . meta l4proto . th dport vmap");
         let to_node = self.to_node();
@@ -158,10 +154,7 @@ impl Writer<'_> {
         self.chain("firewall", [format!("{lookup} @firewall-ips")]);
         self.chain(
             "refuse",
-            [
-                "meta l4proto tcp reject with tcp reset".into(),
-                "reject".into(),
-            ],
+            ["meta l4proto tcp reject with tcp reset".into(), "reject".into()],
         );
         self.chain(
             "mark-for-masquerade",
@@ -210,10 +203,7 @@ impl Writer<'_> {
     /// Matches a packet to an address where node ports answer.
     fn to_node(&self) -> String {
         let Words {
-            ip,
-            loopback,
-            family,
-            ..
+            ip, loopback, family, ..
         } = self.words;
         let ours = self
             .settings
@@ -234,17 +224,9 @@ impl Writer<'_> {
 
         let internal = self.internal(name, port);
         match port.internal {
-            Backends::To(_) => self.element(
-                "service-ips",
-                key(&port.cluster_ip),
-                &format!("goto {internal}"),
-            ),
+            Backends::To(_) => self.element("service-ips", key(&port.cluster_ip), &format!("goto {internal}")),
             Backends::Refuse | Backends::Drop => {
-                self.element(
-                    "unserved-ips",
-                    key(&port.cluster_ip),
-                    silence(&port.internal),
-                );
+                self.element("unserved-ips", key(&port.cluster_ip), silence(&port.internal));
             }
         }
         if port.has_external() {
@@ -282,8 +264,8 @@ impl Writer<'_> {
     fn external(&mut self, name: &PortName, port: &PortPlan) {
         let protocol = name.protocol.as_str();
         let ip = self.words.ip;
-        let reaches_someone = matches!(port.external, Backends::To(_))
-            || (port.keeps_source && matches!(port.anywhere, Backends::To(_)));
+        let reaches_someone =
+            matches!(port.external, Backends::To(_)) || (port.keeps_source && matches!(port.anywhere, Backends::To(_)));
         let mut rules = Vec::new();
         if port.keeps_source {
             if let Backends::To(_) = port.anywhere {
@@ -343,13 +325,7 @@ impl Writer<'_> {
     }
 
     /// The chain that picks one of `among`. Chains are named for who is in them: all of `anywhere`, or this node's.
-    fn balance(
-        &mut self,
-        name: &PortName,
-        port: &PortPlan,
-        among: &Backends,
-        anywhere: &Backends,
-    ) -> String {
+    fn balance(&mut self, name: &PortName, port: &PortPlan, among: &Backends, anywhere: &Backends) -> String {
         let chain = if among == anywhere {
             format!("cluster-{name}")
         } else {
@@ -373,22 +349,10 @@ impl Writer<'_> {
         let mut rules = Vec::new();
         let mut verdicts = Vec::new();
         for (i, at) in endpoints.iter().enumerate() {
-            let of = format!(
-                "{name}__{}/{}",
-                at.ip().to_string().replace(':', "."),
-                at.port()
-            );
+            let of = format!("{name}__{}/{}", at.ip().to_string().replace(':', "."), at.port());
             let (chain, set) = (format!("endpoint-{of}"), format!("affinity-{of}"));
-            let spec = format!(
-                "type {address} ; flags dynamic,timeout ; timeout {seconds}s ; size 65535 ;"
-            );
-            self.ruleset.sets.insert(
-                set.clone(),
-                Set {
-                    spec,
-                    ..Set::default()
-                },
-            );
+            let spec = format!("type {address} ; flags dynamic,timeout ; timeout {seconds}s ; size 65535 ;");
+            self.ruleset.sets.insert(set.clone(), Set { spec, ..Set::default() });
             self.chain(
                 &chain,
                 [
@@ -442,9 +406,7 @@ impl Writer<'_> {
             .sets
             .get_mut(set)
             .expect("the frame made every set that holds elements");
-        set.elements
-            .entry(key)
-            .or_insert_with(|| verdict.to_owned());
+        set.elements.entry(key).or_insert_with(|| verdict.to_owned());
     }
 }
 

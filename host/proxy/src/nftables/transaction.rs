@@ -7,9 +7,7 @@ use super::ruleset::{Chain, Ruleset, Set, TABLE};
 /// Replaces whatever stands under our table's name. What affinity sets have learned is lost.
 pub fn rewrite(family: &str, next: &Ruleset) -> String {
     // Adding first makes the delete succeed also where there was no table.
-    let mut script = format!(
-        "add table {family} {TABLE}\ndelete table {family} {TABLE}\nadd table {family} {TABLE}\n"
-    );
+    let mut script = format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\nadd table {family} {TABLE}\n");
     script.push_str(&update(family, &Ruleset::default(), next));
     script
 }
@@ -23,22 +21,14 @@ pub fn update(family: &str, before: &Ruleset, next: &Ruleset) -> String {
         text: String::new(),
     };
     // A set whose type or timeout changes is a new set under an old name: the chain that names it is written anew too.
-    let remade = |name: &str, set: &Set| {
-        before
-            .sets
-            .get(name)
-            .is_some_and(|old| old.spec != set.spec)
-    };
+    let remade = |name: &str, set: &Set| before.sets.get(name).is_some_and(|old| old.spec != set.spec);
     let flushed = |name: &str| {
         let naming = |rules: &[String]| {
-            next.sets.iter().any(|(set, spec)| {
-                remade(set, spec) && rules.iter().any(|rule| rule.contains(&format!("@{set} ")))
-            })
+            next.sets
+                .iter()
+                .any(|(set, spec)| remade(set, spec) && rules.iter().any(|rule| rule.contains(&format!("@{set} "))))
         };
-        before
-            .chains
-            .get(name)
-            .is_some_and(|old| naming(&old.rules))
+        before.chains.get(name).is_some_and(|old| naming(&old.rules))
     };
     let changed: Vec<(&String, &Chain)> = next
         .chains
@@ -55,12 +45,7 @@ pub fn update(family: &str, before: &Ruleset, next: &Ruleset) -> String {
         }
     }
     // Of chains that go, the rules go first: they may name each other and sets that go too.
-    let gone = || {
-        before
-            .chains
-            .keys()
-            .filter(|name| !next.chains.contains_key(*name))
-    };
+    let gone = || before.chains.keys().filter(|name| !next.chains.contains_key(*name));
     for name in gone() {
         script.line(format_args!("flush chain"), name, "");
     }
@@ -78,11 +63,7 @@ pub fn update(family: &str, before: &Ruleset, next: &Ruleset) -> String {
     }
     for (name, set) in &next.sets {
         if before.sets.get(name).is_none_or(|old| old.spec != set.spec) {
-            script.line(
-                format_args!("add {}", kind(set)),
-                name,
-                &format!("{{ {} }}", set.spec),
-            );
+            script.line(format_args!("add {}", kind(set)), name, &format!("{{ {} }}", set.spec));
         }
     }
     for (name, chain) in &changed {
@@ -128,23 +109,14 @@ struct Script<'a> {
 impl Script<'_> {
     fn line(&mut self, verb: std::fmt::Arguments<'_>, name: &str, rest: &str) {
         let gap = if rest.is_empty() { "" } else { " " };
-        writeln!(
-            self.text,
-            "{verb} {} {TABLE} {name}{gap}{rest}",
-            self.family
-        )
-        .expect("a String takes every write");
+        writeln!(self.text, "{verb} {} {TABLE} {name}{gap}{rest}", self.family).expect("a String takes every write");
     }
 
     /// Many to a line: nft's time goes with commands, and lines of thousands are hard to read.
     fn elements(&mut self, verb: &str, set: &str, elements: impl Iterator<Item = String>) {
         let elements: Vec<String> = elements.collect();
         for some in elements.chunks(16) {
-            self.line(
-                format_args!("{verb}"),
-                set,
-                &format!("{{ {} }}", some.join(" , ")),
-            );
+            self.line(format_args!("{verb}"), set, &format!("{{ {} }}", some.join(" , ")));
         }
     }
 }

@@ -38,23 +38,14 @@ impl Balancer {
     }
 
     pub fn route(&self) -> Arc<Route> {
-        self.route
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.route.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The endpoints to try for `client`, best first.
     pub fn order(&self, client: IpAddr, now: Instant) -> Vec<SocketAddr> {
         let route = self.route();
-        let known = route
-            .affinity
-            .and_then(|timeout| self.known(client, timeout, now));
-        order(
-            &route.endpoints,
-            self.turn.fetch_add(1, Ordering::Relaxed),
-            known,
-        )
+        let known = route.affinity.and_then(|timeout| self.known(client, timeout, now));
+        order(&route.endpoints, self.turn.fetch_add(1, Ordering::Relaxed), known)
     }
 
     /// `endpoint` took a connection of `client`: with affinity, its next ones go there too.
@@ -84,11 +75,7 @@ fn order(endpoints: &[SocketAddr], turn: usize, known: Option<SocketAddr>) -> Ve
     let start = turn % endpoints.len().max(1);
     let (before, after) = endpoints.split_at(start);
     let known = known.filter(|at| endpoints.contains(at));
-    let others = after
-        .iter()
-        .chain(before)
-        .copied()
-        .filter(|at| Some(*at) != known);
+    let others = after.iter().chain(before).copied().filter(|at| Some(*at) != known);
     known.into_iter().chain(others).take(MOST_TRIES).collect()
 }
 
@@ -135,10 +122,7 @@ mod tests {
         let start = Instant::now();
         balancer.served(client, at(2), start);
         for _ in 0..4 {
-            assert_eq!(
-                balancer.order(client, start + Duration::from_secs(9))[0],
-                at(2)
-            );
+            assert_eq!(balancer.order(client, start + Duration::from_secs(9))[0], at(2));
         }
         let later = start + Duration::from_secs(10);
         assert_ne!(

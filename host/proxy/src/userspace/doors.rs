@@ -55,9 +55,7 @@ pub fn doors(plan: &Plan, node_port_addresses: &[IpAddr]) -> BTreeMap<Door, Rout
                 protocol: name.protocol,
                 at: SocketAddr::new(ip, number),
             };
-            let affinity = port
-                .affinity
-                .map(|seconds| Duration::from_secs(seconds.into()));
+            let affinity = port.affinity.map(|seconds| Duration::from_secs(seconds.into()));
             let route = Route {
                 service: name.clone(),
                 endpoints,
@@ -83,10 +81,7 @@ pub fn doors(plan: &Plan, node_port_addresses: &[IpAddr]) -> BTreeMap<Door, Rout
         let Some(node_port) = port.node_port else {
             continue;
         };
-        for ip in node_port_addresses
-            .iter()
-            .filter(|ip| Family::of(**ip) == name.family)
-        {
+        for ip in node_port_addresses.iter().filter(|ip| Family::of(**ip) == name.family) {
             let backends = if ip.is_loopback() {
                 &port.anywhere
             } else {

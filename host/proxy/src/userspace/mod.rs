@@ -152,8 +152,7 @@ impl Engine for Userspace {
                         io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
                     ) =>
                 {
-                    self.forbidden
-                        .insert(door, unserved(&service, door, &error));
+                    self.forbidden.insert(door, unserved(&service, door, &error));
                 }
                 Err(error) => failed.push(format!("{door} for {service}: {error}")),
             }
@@ -193,10 +192,7 @@ fn unserved(service: &PortName, door: Door, error: &io::Error) -> Unserved {
     Unserved {
         namespace: service.namespace.clone(),
         service: service.service.clone(),
-        why: format!(
-            "cannot listen on {door} ({error}): {}",
-            advice(error.kind())
-        ),
+        why: format!("cannot listen on {door} ({error}): {}", advice(error.kind())),
     }
 }
 

@@ -49,13 +49,8 @@ pub async fn accept(listener: TcpListener, balancer: Arc<Balancer>, shared: Arc<
         let (balancer, shared_by) = (balancer.clone(), shared.clone());
         let stop = shared.stop.clone();
         shared.running.spawn(async move {
-            stop.run_until_cancelled(serve(
-                client,
-                from.ip(),
-                &balancer,
-                shared_by.connect_timeout,
-            ))
-            .await;
+            stop.run_until_cancelled(serve(client, from.ip(), &balancer, shared_by.connect_timeout))
+                .await;
             drop(permit);
         });
     }
@@ -69,10 +64,7 @@ async fn serve(mut client: TcpStream, from: IpAddr, balancer: &Balancer, timeout
     // Bytes are passed on as they come; Nagle's wait would only be added twice.
     let _ = client.set_nodelay(true);
     let _ = endpoint.set_nodelay(true);
-    if tokio::io::copy_bidirectional(&mut client, &mut endpoint)
-        .await
-        .is_err()
-    {
+    if tokio::io::copy_bidirectional(&mut client, &mut endpoint).await.is_err() {
         // A side that broke off must not look to the other like one that has said everything.
         reset(&client);
         reset(&endpoint);

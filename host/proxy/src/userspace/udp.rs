@@ -67,16 +67,13 @@ pub async fn pass(socket: UdpSocket, balancer: Arc<Balancer>, shared: Arc<Shared
             continue;
         }
         // A flow whose endpoint left starts anew elsewhere: in UDP nothing is half-said.
-        let stays = flows
-            .get_mut(&client)
-            .is_some_and(|flow| flow.stays(&route));
+        let stays = flows.get_mut(&client).is_some_and(|flow| flow.stays(&route));
         if !stays {
             flows.remove(&client);
             let Ok(permit) = shared.flows.clone().try_acquire_owned() else {
                 continue;
             };
-            let Some(endpoint) = balancer.order(client.ip(), Instant::now()).first().copied()
-            else {
+            let Some(endpoint) = balancer.order(client.ip(), Instant::now()).first().copied() else {
                 continue;
             };
             let Ok(upstream) = connect(endpoint).await.map(Arc::new) else {
@@ -155,11 +152,7 @@ impl Back {
     async fn pass(&self, idle: Duration) {
         let mut answer = vec![0; LARGEST];
         loop {
-            let quiet = self
-                .last
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .elapsed();
+            let quiet = self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
             let Some(left) = idle.checked_sub(quiet).filter(|left| !left.is_zero()) else {
                 return;
             };

@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use client::fake::Fake;
-use client::{
-    Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write,
-    Written,
-};
+use client::{Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write, Written};
 use model::{Caller, Failure, GroupResource, Kind, Object, ObjectKey};
 use proxy::facts::World;
 use serde::Deserialize as _;
@@ -34,8 +31,7 @@ pub fn world(text: &str) -> World {
 }
 
 fn documents(text: &str) -> Vec<Value> {
-    let all = serde_yaml_ng::Deserializer::from_str(text)
-        .map(|document| Value::deserialize(document).unwrap());
+    let all = serde_yaml_ng::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap());
     all.filter(|document| !document.is_null()).collect()
 }
 
@@ -107,10 +103,7 @@ impl Moody {
             "who reads is known by name"
         );
         let left = |calls: usize| calls.checked_sub(1);
-        match self
-            .failing
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
-        {
+        match self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(Failure::Unavailable {
                 what: "the test's cluster",
                 source: "it was told to fail".into(),
@@ -130,21 +123,11 @@ impl Cluster for Moody {
         self.fake.cluster().kinds_changed().await;
     }
 
-    async fn get(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        at: ReadVersion,
-    ) -> Result<Arc<Object>, Failure> {
+    async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure> {
         self.fake.cluster().get(caller, target, at).await
     }
 
-    async fn list(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &ListOptions,
-    ) -> Result<List, Failure> {
+    async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
         self.enter(caller)?;
         self.lists.fetch_add(1, Ordering::SeqCst);
         let options = ListOptions {
@@ -154,21 +137,13 @@ impl Cluster for Moody {
         self.fake.cluster().list(caller, of, &options).await
     }
 
-    async fn watch(
-        &self,
-        caller: &Caller,
-        of: &Collection,
-        options: &WatchOptions,
-    ) -> Result<WatchStream, Failure> {
+    async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
         self.enter(caller)?;
         self.fake.cluster().watch(caller, of, options).await
     }
 
     async fn write(&self, caller: &Caller, write: Write) -> Result<Written, Failure> {
-        assert_eq!(
-            write.target.gvr.resource, "events",
-            "a proxy writes Events only"
-        );
+        assert_eq!(write.target.gvr.resource, "events", "a proxy writes Events only");
         self.fake.cluster().write(caller, write).await
     }
 }

@@ -15,14 +15,9 @@ use crate::resource::Acting;
 use crate::resources::common::child;
 use crate::table::{list_at, text_at};
 
-pub(crate) fn bind<'a>(
-    registry: &'a Registry,
-    acting: Acting<'a>,
-) -> BoxFuture<'a, Result<Outcome, Failure>> {
+pub(crate) fn bind<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
-        let Acting {
-            job, target, body, ..
-        } = acting;
+        let Acting { job, target, body, .. } = acting;
         let node = text_at(&body, "target.name");
         let kind = text_at(&body, "target.kind");
         let mut wrong = Vec::new();
@@ -51,10 +46,7 @@ pub(crate) fn bind<'a>(
         let asked = Preconditions { uid, version };
         let mut old = job.old(target, version).await?.ok_or_else(missing)?;
         loop {
-            if let Err(failure) = job
-                .hold(&old.object, &asked)
-                .and_then(|()| allowed(&old.value, target))
-            {
+            if let Err(failure) = job.hold(&old.object, &asked).and_then(|()| allowed(&old.value, target)) {
                 // Not on the word of a cache that may be behind.
                 if job.confirm(&mut old).await? {
                     return Err(failure);
@@ -92,15 +84,9 @@ pub(crate) fn bind<'a>(
 fn allowed(pod: &Value, target: &Target) -> Result<(), Failure> {
     let assigned = text_at(pod, "spec.nodeName");
     let reason = if meta::is_dying(pod) {
-        format!(
-            "pod {} is being deleted, cannot be assigned to a host",
-            target.name
-        )
+        format!("pod {} is being deleted, cannot be assigned to a host", target.name)
     } else if !assigned.is_empty() {
-        format!(
-            "pod {} is already assigned to node {assigned:?}",
-            target.name
-        )
+        format!("pod {} is already assigned to node {assigned:?}", target.name)
     } else if !list_at(pod, "spec.schedulingGates").is_empty() {
         format!("pod {} has non-empty .spec.schedulingGates", target.name)
     } else {
@@ -154,5 +140,4 @@ fn done() -> Outcome {
 }
 
 /// `v1.Status` for things that are done and have nothing to show.
-pub(crate) const SUCCESS: &str =
-    r#"{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Success","code":201}"#;
+pub(crate) const SUCCESS: &str = r#"{"apiVersion":"v1","kind":"Status","metadata":{},"status":"Success","code":201}"#;

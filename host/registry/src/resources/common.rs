@@ -13,20 +13,11 @@ pub(crate) fn data_keys(object: &Value, maps: &[&str], wrong: &mut Vec<Cause>) {
     let mut size = 0;
     let mut seen: Vec<&str> = Vec::new();
     for map in maps {
-        for (key, value) in object
-            .get(map)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (key, value) in object.get(map).and_then(Value::as_object).into_iter().flatten() {
             size += value.as_str().map_or(0, str::len);
             let field = format!("{map}[{key}]");
             for complaint in config_map_key(key) {
-                wrong.push(Cause::invalid(
-                    field.clone(),
-                    format!("{key:?}"),
-                    &complaint,
-                ));
+                wrong.push(Cause::invalid(field.clone(), format!("{key:?}"), &complaint));
             }
             if seen.contains(&key.as_str()) {
                 let says = format!("duplicate of key present in {}", maps[0]);
@@ -41,12 +32,7 @@ pub(crate) fn data_keys(object: &Value, maps: &[&str], wrong: &mut Vec<Cause>) {
 }
 
 /// `immutable: true` cannot be taken back, and what is immutable does not change.
-pub(crate) fn immutable_data(
-    new: &Value,
-    old: Option<&Value>,
-    maps: &[&str],
-    wrong: &mut Vec<Cause>,
-) {
+pub(crate) fn immutable_data(new: &Value, old: Option<&Value>, maps: &[&str], wrong: &mut Vec<Cause>) {
     let Some(old) = old.filter(|old| old["immutable"] == true) else {
         return;
     };
@@ -66,11 +52,7 @@ pub(crate) fn immutable(new: &Value, old: Option<&Value>, path: &str, wrong: &mu
     let Some(old) = old else { return };
     let (new, old) = (crate::table::at(new, path), crate::table::at(old, path));
     if new != old {
-        wrong.push(Cause::invalid(
-            path,
-            new.unwrap_or(&Value::Null),
-            "field is immutable",
-        ));
+        wrong.push(Cause::invalid(path, new.unwrap_or(&Value::Null), "field is immutable"));
     }
 }
 
@@ -80,11 +62,7 @@ pub(crate) fn not_negative(object: &Value, path: &str, wrong: &mut Vec<Cause>) {
         .and_then(Value::as_i64)
         .filter(|n| *n < 0)
     {
-        wrong.push(Cause::invalid(
-            path,
-            number,
-            "must be greater than or equal to 0",
-        ));
+        wrong.push(Cause::invalid(path, number, "must be greater than or equal to 0"));
     }
 }
 

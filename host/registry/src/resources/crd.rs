@@ -17,22 +17,17 @@ pub(crate) const GROUP: &str = "apiextensions.k8s.io";
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 pub(crate) fn resource() -> Resource {
-    Resource::cluster(
-        GROUP,
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    )
-    .short(&["crd", "crds"])
-    .categories(&["api-extensions"])
-    .stored_under("/registry/apiextensions.k8s.io/customresourcedefinitions/")
-    .columns(vec![
-        Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
-    ])
-    .prepare(prepare)
-    .dying(dying)
-    .validate(validate)
-    .status()
+    Resource::cluster(GROUP, "v1", "CustomResourceDefinition", "customresourcedefinitions")
+        .short(&["crd", "crds"])
+        .categories(&["api-extensions"])
+        .stored_under("/registry/apiextensions.k8s.io/customresourcedefinitions/")
+        .columns(vec![
+            Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
+        ])
+        .prepare(prepare)
+        .dying(dying)
+        .validate(validate)
+        .status()
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
@@ -72,14 +67,7 @@ fn dying(definition: &mut Value, now: Timestamp) {
         list.push(CLEANUP.into());
     }
     let says = "CustomResource deletion is in progress";
-    set_condition(
-        definition,
-        "Terminating",
-        true,
-        "InstanceDeletionInProgress",
-        says,
-        now,
-    );
+    set_condition(definition, "Terminating", true, "InstanceDeletionInProgress", says, now);
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
@@ -94,11 +82,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         wrong.push(Cause::required("spec.group", ""));
     } else {
         for complaint in model::text::dns1123_subdomain(group) {
-            wrong.push(Cause::invalid(
-                "spec.group",
-                format!("{group:?}"),
-                &complaint,
-            ));
+            wrong.push(Cause::invalid("spec.group", format!("{group:?}"), &complaint));
         }
         if !group.contains('.') {
             wrong.push(Cause::invalid(
@@ -123,11 +107,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             continue;
         }
         for complaint in model::text::dns1035_label(&text) {
-            wrong.push(Cause::invalid(
-                field.clone(),
-                &spec["names"][key],
-                &complaint,
-            ));
+            wrong.push(Cause::invalid(field.clone(), &spec["names"][key], &complaint));
         }
     }
     let versions = list_at(spec, "versions");
@@ -136,11 +116,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         let field = |key: &str| format!("spec.versions[{i}].{key}");
         let name = text_at(version, "name");
         for complaint in model::text::dns1035_label(name) {
-            wrong.push(Cause::invalid(
-                field("name"),
-                format!("{name:?}"),
-                &complaint,
-            ));
+            wrong.push(Cause::invalid(field("name"), format!("{name:?}"), &complaint));
         }
         if seen.contains(&name) {
             wrong.push(Cause::invalid(
@@ -152,13 +128,8 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         seen.push(name);
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_null() {
-            wrong.push(Cause::required(
-                field("schema.openAPIV3Schema"),
-                "schemas are required",
-            ));
-        } else if let Err(failure) =
-            Schema::from_crd(schema, Gvk::new(group, name, text_at(spec, "names.kind")))
-        {
+            wrong.push(Cause::required(field("schema.openAPIV3Schema"), "schemas are required"));
+        } else if let Err(failure) = Schema::from_crd(schema, Gvk::new(group, name, text_at(spec, "names.kind"))) {
             match failure {
                 Failure::Invalid { causes, .. } => wrong.extend(causes.into_iter().map(|cause| {
                     let at = if cause.field.is_empty() {
@@ -178,10 +149,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
                 )),
             }
         }
-        for (j, column) in list_at(version, "additionalPrinterColumns")
-            .iter()
-            .enumerate()
-        {
+        for (j, column) in list_at(version, "additionalPrinterColumns").iter().enumerate() {
             if let Err(why) = JsonPath::parse(text_at(column, "jsonPath")) {
                 let field = format!("spec.versions[{i}].additionalPrinterColumns[{j}].jsonPath");
                 wrong.push(Cause::invalid(field, &column["jsonPath"], &why));
@@ -201,11 +169,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         .filter(|v| !seen.contains(&v.as_str().unwrap_or_default()));
     for (i, version) in dropped.enumerate() {
         let says = "missing from spec.versions; it was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in that version and removes it from status.storedVersions";
-        wrong.push(Cause::invalid(
-            format!("status.storedVersions[{i}]"),
-            version,
-            says,
-        ));
+        wrong.push(Cause::invalid(format!("status.storedVersions[{i}]"), version, says));
     }
     for path in ["spec.group", "spec.names.plural"] {
         immutable(new, old, path, wrong);

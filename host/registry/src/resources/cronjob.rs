@@ -16,12 +16,9 @@ pub(crate) fn resource() -> Resource {
         .columns(vec![
             Column::text_or("Schedule", "spec.schedule", "").about("The schedule in Cron format."),
             Column::text("Timezone", "spec.timeZone").about("The time zone of the schedule."),
-            Column::text_or("Suspend", "spec.suspend", "False")
-                .about("Whether later runs are held back."),
-            Column::counted("Active", |o, _| list_at(o, "status.active").len().into())
-                .about("Jobs that run now."),
-            Column::since("Last Schedule", "status.lastScheduleTime")
-                .about("When a Job was last started."),
+            Column::text_or("Suspend", "spec.suspend", "False").about("Whether later runs are held back."),
+            Column::counted("Active", |o, _| list_at(o, "status.active").len().into()).about("Jobs that run now."),
+            Column::since("Last Schedule", "status.lastScheduleTime").about("When a Job was last started."),
             Column::age(),
             Column::computed("Containers", |o, _| {
                 pod::containers(&o["spec"]["jobTemplate"]["spec"]["template"]).into()
@@ -62,16 +59,9 @@ fn validate(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
     } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
         let found = schedule.split_whitespace().count();
         let says = format!("expected exactly 5 fields, found {found}: [{schedule}]");
-        wrong.push(Cause::invalid(
-            "spec.schedule",
-            format!("{schedule:?}"),
-            &says,
-        ));
+        wrong.push(Cause::invalid("spec.schedule", format!("{schedule:?}"), &says));
     }
-    if !matches!(
-        text_at(new, "spec.concurrencyPolicy"),
-        "Allow" | "Forbid" | "Replace"
-    ) {
+    if !matches!(text_at(new, "spec.concurrencyPolicy"), "Allow" | "Forbid" | "Replace") {
         let policies = ["Allow", "Forbid", "Replace"];
         wrong.push(Cause::not_supported(
             "spec.concurrencyPolicy",

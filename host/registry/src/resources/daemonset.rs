@@ -9,15 +9,11 @@ use crate::table::{Column, pairs};
 
 pub(crate) fn resource() -> Resource {
     let mut columns = vec![
-        Column::number("Desired", "status.desiredNumberScheduled")
-            .about("Nodes that should run the pod"),
-        Column::number("Current", "status.currentNumberScheduled")
-            .about("Nodes that run it and should"),
+        Column::number("Desired", "status.desiredNumberScheduled").about("Nodes that should run the pod"),
+        Column::number("Current", "status.currentNumberScheduled").about("Nodes that run it and should"),
         Column::number("Ready", "status.numberReady").about("Nodes on which it is ready"),
-        Column::number("Up-to-date", "status.updatedNumberScheduled")
-            .about("Nodes that run the newest template"),
-        Column::number("Available", "status.numberAvailable")
-            .about("Nodes on which it is available"),
+        Column::number("Up-to-date", "status.updatedNumberScheduled").about("Nodes that run the newest template"),
+        Column::number("Available", "status.numberAvailable").about("Nodes on which it is available"),
         Column::computed("Node Selector", |o: &Value, _| {
             pairs(crate::table::at(o, "spec.template.spec.nodeSelector")).into()
         })

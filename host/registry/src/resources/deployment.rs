@@ -9,19 +9,11 @@ use crate::resources::workload;
 use crate::table::{Column, int_at};
 
 pub(crate) fn resource() -> Resource {
-    let ready = |o: &Value, _| {
-        format!(
-            "{}/{}",
-            int_at(o, "status.readyReplicas"),
-            int_at(o, "spec.replicas")
-        )
-        .into()
-    };
+    let ready = |o: &Value, _| format!("{}/{}", int_at(o, "status.readyReplicas"), int_at(o, "spec.replicas")).into();
     let mut columns = vec![
         Column::computed("Ready", ready).about("Number of the pod with ready state"),
         Column::number("Up-to-date", "status.updatedReplicas").about("Pods of the newest template"),
-        Column::number("Available", "status.availableReplicas")
-            .about("Pods ready for at least minReadySeconds"),
+        Column::number("Available", "status.availableReplicas").about("Pods ready for at least minReadySeconds"),
         Column::age(),
     ];
     columns.extend(workload::wide());
@@ -107,11 +99,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 pub(crate) fn int_or_percent(value: &Value, field: &str, wrong: &mut Vec<Cause>) {
     match value {
         Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            wrong.push(Cause::invalid(
-                field,
-                n,
-                "must be greater than or equal to 0",
-            ));
+            wrong.push(Cause::invalid(field, n, "must be greater than or equal to 0"));
         }
         Value::String(text) => {
             let digits = text.strip_suffix('%');

@@ -12,8 +12,7 @@ pub(crate) fn resource() -> Resource {
         .no_generation()
         .create_on_update()
         .columns(vec![
-            Column::computed("Endpoints", |o, _| addresses(o).into())
-                .about("Addresses that are ready."),
+            Column::computed("Endpoints", |o, _| addresses(o).into()).about("Addresses that are ready."),
             Column::age(),
         ])
 }

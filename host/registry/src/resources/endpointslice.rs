@@ -36,8 +36,7 @@ pub(crate) fn resource() -> Resource {
     };
     Resource::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
         .columns(vec![
-            Column::text_or("AddressType", "addressType", "")
-                .about("The type of address carried by this slice."),
+            Column::text_or("AddressType", "addressType", "").about("The type of address carried by this slice."),
             Column::computed("Ports", ports).about("The ports of every endpoint of this slice."),
             Column::computed("Endpoints", addresses).about("The addresses."),
             Column::age(),
@@ -94,10 +93,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::duplicate("ports", format!("{name:?}")));
         }
         names.push(name);
-        if port["port"]
-            .as_i64()
-            .is_some_and(|n| !(1..=65535).contains(&n))
-        {
+        if port["port"].as_i64().is_some_and(|n| !(1..=65535).contains(&n)) {
             wrong.push(Cause::invalid(
                 format!("ports[{i}].port"),
                 &port["port"],

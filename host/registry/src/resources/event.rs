@@ -43,51 +43,38 @@ pub(crate) fn resource() -> Resource {
 
 pub(crate) fn new_face() -> Resource {
     let stored = resource();
-    let mut face = with_columns(Resource::namespaced(
-        "events.k8s.io",
-        "v1",
-        "Event",
-        "events",
-    ))
-    .served_from(&stored, RENAMED)
-    .validate(|new, _, wrong| {
-        validate(new, "regarding", wrong);
-        validate_new(new, wrong);
-    });
+    let mut face = with_columns(Resource::namespaced("events.k8s.io", "v1", "Event", "events"))
+        .served_from(&stored, RENAMED)
+        .validate(|new, _, wrong| {
+            validate(new, "regarding", wrong);
+            validate_new(new, wrong);
+        });
     // The cache reads the stored fields, whichever face asks: the names the selectors use stand beside them.
     face.selectable = stored.selectable.clone();
     face
 }
 
 fn with_columns(resource: Resource) -> Resource {
-    resource
-        .short(&["ev"])
-        .no_generation()
-        .ttl(KEPT)
-        .only_columns(vec![
-            Column::computed("Last Seen", |e, now| since(last(e), now).into())
-                .about("Time the event was last seen"),
-            Column::text_or("Type", "type", "").about("The type of the event"),
-            Column::text_or("Reason", "reason", "").about("Why it came about"),
-            Column::computed("Object", |e, _| object(e).into())
-                .about("The object that this event is about."),
-            Column::computed("Subobject", |e, _| {
-                either(e, "involvedObject.fieldPath", "regarding.fieldPath").into()
-            })
-            .wide(),
-            Column::computed("Source", |e, _| source(e).into())
-                .wide()
-                .about("The component reporting this event."),
-            Column::computed("Message", |e, _| {
-                either(e, "message", "note").trim().to_owned().into()
-            })
+    resource.short(&["ev"]).no_generation().ttl(KEPT).only_columns(vec![
+        Column::computed("Last Seen", |e, now| since(last(e), now).into()).about("Time the event was last seen"),
+        Column::text_or("Type", "type", "").about("The type of the event"),
+        Column::text_or("Reason", "reason", "").about("Why it came about"),
+        Column::computed("Object", |e, _| object(e).into()).about("The object that this event is about."),
+        Column::computed("Subobject", |e, _| {
+            either(e, "involvedObject.fieldPath", "regarding.fieldPath").into()
+        })
+        .wide(),
+        Column::computed("Source", |e, _| source(e).into())
+            .wide()
+            .about("The component reporting this event."),
+        Column::computed("Message", |e, _| either(e, "message", "note").trim().to_owned().into())
             .about("What happened."),
-            Column::computed("First Seen", |e, now| since(first(e), now).into()).wide(),
-            Column::counted("Count", |e, _| count(e).into())
-                .wide()
-                .about("How often this event has occurred."),
-            name(),
-        ])
+        Column::computed("First Seen", |e, now| since(first(e), now).into()).wide(),
+        Column::counted("Count", |e, _| count(e).into())
+            .wide()
+            .about("How often this event has occurred."),
+        name(),
+    ])
 }
 
 fn name() -> Column {
@@ -98,17 +85,11 @@ fn name() -> Column {
 
 fn either<'a>(event: &'a Value, old: &str, new: &str) -> &'a str {
     let text = text_at(event, old);
-    if text.is_empty() {
-        text_at(event, new)
-    } else {
-        text
-    }
+    if text.is_empty() { text_at(event, new) } else { text }
 }
 
 fn find<'a>(event: &'a Value, paths: &[&str]) -> Option<&'a Value> {
-    paths
-        .iter()
-        .find_map(|path| at(event, path).filter(|v| !v.is_null()))
+    paths.iter().find_map(|path| at(event, path).filter(|v| !v.is_null()))
 }
 
 fn last(event: &Value) -> Option<&Value> {
@@ -124,17 +105,12 @@ fn last(event: &Value) -> Option<&Value> {
 }
 
 fn first(event: &Value) -> Option<&Value> {
-    find(
-        event,
-        &["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"],
-    )
+    find(event, &["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"])
 }
 
 fn count(event: &Value) -> i64 {
     match int_at(event, "series.count") {
-        0 => int_at(event, "count")
-            .max(int_at(event, "deprecatedCount"))
-            .max(1),
+        0 => int_at(event, "count").max(int_at(event, "deprecatedCount")).max(1),
         count => count,
     }
 }

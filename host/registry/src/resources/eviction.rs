@@ -17,10 +17,7 @@ use crate::resources::binding::SUCCESS;
 use crate::resources::common::child;
 use crate::table::{int_at, list_at, text_at};
 
-pub(crate) fn evict<'a>(
-    registry: &'a Registry,
-    acting: Acting<'a>,
-) -> BoxFuture<'a, Result<Outcome, Failure>> {
+pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
         let Acting {
             job,
@@ -36,9 +33,7 @@ pub(crate) fn evict<'a>(
         let options = &body["deleteOptions"];
         let delete = DeleteOptions {
             preconditions: Preconditions {
-                uid: options["preconditions"]["uid"]
-                    .as_str()
-                    .map(|u| model::Uid(u.into())),
+                uid: options["preconditions"]["uid"].as_str().map(|u| model::Uid(u.into())),
                 version: options["preconditions"]["resourceVersion"]
                     .as_str()
                     .map(str::parse)
@@ -50,8 +45,7 @@ pub(crate) fn evict<'a>(
         job.hold(&pod.object, &delete.preconditions)?;
         let phase = text_at(&pod.value, "status.phase");
         // A pod that does not run is missed by nobody.
-        let counts =
-            !matches!(phase, "Succeeded" | "Failed" | "Pending") && !meta::is_dying(&pod.value);
+        let counts = !matches!(phase, "Succeeded" | "Failed" | "Pending") && !meta::is_dying(&pod.value);
         if counts {
             spend(registry, &pod.value, job.options.dry_run).await?;
         }
@@ -66,8 +60,7 @@ pub(crate) fn evict<'a>(
 
 /// Takes one disruption from the budget that covers the pod, if one does.
 async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Failure> {
-    let Some(resource) = registry.resource(&Gvr::new("policy", "v1", "poddisruptionbudgets"))
-    else {
+    let Some(resource) = registry.resource(&Gvr::new("policy", "v1", "poddisruptionbudgets")) else {
         return Ok(());
     };
     let cache = registry.cache(&resource).await?;
@@ -80,9 +73,7 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
         .collect();
     let (budgets, _) = cache.snapshot();
-    let covers = |budget: &Value| {
-        Selector::from_json(&budget["spec"]["selector"]).is_ok_and(|s| s.matches(&labels))
-    };
+    let covers = |budget: &Value| Selector::from_json(&budget["spec"]["selector"]).is_ok_and(|s| s.matches(&labels));
     let found: Vec<_> = budgets
         .values()
         .filter(|e| e.object.key.namespace == namespace)
@@ -93,7 +84,8 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         [] => return Ok(()),
         [one] => one.clone(),
         _ => {
-            let says = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let says =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Failure::Internal(says.into()));
         }
     };
@@ -103,29 +95,20 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
     let mut now = budget;
     loop {
         let mut value = now.value();
-        let healthy =
-            int_at(&value, "status.currentHealthy") >= int_at(&value, "status.desiredHealthy");
+        let healthy = int_at(&value, "status.currentHealthy") >= int_at(&value, "status.desiredHealthy");
         let always = text_at(&value, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
         if !ready && (always || healthy && int_at(&value, "status.desiredHealthy") > 0) {
             return Ok(());
         }
         let retry_after = Duration::from_secs(10);
         if int_at(&value, "status.observedGeneration") < int_at(&value, "metadata.generation") {
-            let reason =
-                "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
-            return Err(Failure::TooManyRequests {
-                reason,
-                retry_after,
-            });
+            let reason = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
+            return Err(Failure::TooManyRequests { reason, retry_after });
         }
         let allowed = int_at(&value, "status.disruptionsAllowed");
         if allowed <= 0 {
-            let reason =
-                "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
-            return Err(Failure::TooManyRequests {
-                reason,
-                retry_after,
-            });
+            let reason = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
+            return Err(Failure::TooManyRequests { reason, retry_after });
         }
         if dry_run {
             return Ok(());
@@ -136,16 +119,10 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         child(status, "disruptedPods")[name] = json!(model::time::seconds(registry.now()));
         let stored = document::encode(&mut value)?;
         let key = cache.store_key(&now.key.namespace, &now.key.name);
-        match registry
-            .inner
-            .store
-            .txn(Txn::update(key, stored, now.version))
-            .await?
-        {
+        match registry.inner.store.txn(Txn::update(key, stored, now.version)).await? {
             store::Outcome::Done { .. } => return Ok(()),
             store::Outcome::Refused { .. } => {
-                let newest =
-                    read::newest(registry, &cache, &now.key.namespace, &now.key.name).await?;
+                let newest = read::newest(registry, &cache, &now.key.namespace, &now.key.name).await?;
                 let Some(newest) = newest else { return Ok(()) };
                 now = newest;
             }

@@ -16,8 +16,7 @@ pub(crate) fn resource() -> Resource {
         Column::computed("Status", |job, _| state(job).into()).about("Status of the job."),
         Column::computed("Completions", |job, _| completions(job).into())
             .about("How many of the wanted pods have succeeded."),
-        Column::computed("Duration", |job, now| took(job, now).into())
-            .about("Time required to complete the job."),
+        Column::computed("Duration", |job, now| took(job, now).into()).about("Time required to complete the job."),
         Column::age(),
     ];
     columns.extend(workload::wide());
@@ -54,14 +53,8 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
 
 /// A label that no other Job's pods have: this Job's uid.
 fn generate_selector(job: &mut Value) {
-    let (uid, name) = (
-        meta::text(job, "uid").to_owned(),
-        meta::text(job, "name").to_owned(),
-    );
-    let labels = child(
-        child(child(child(job, "spec"), "template"), "metadata"),
-        "labels",
-    );
+    let (uid, name) = (meta::text(job, "uid").to_owned(), meta::text(job, "name").to_owned());
+    let labels = child(child(child(child(job, "spec"), "template"), "metadata"), "labels");
     for (key, value) in [
         ("controller-uid", &uid),
         (UID_LABEL, &uid),
@@ -124,10 +117,7 @@ fn state(job: &Value) -> &'static str {
 
 fn completions(job: &Value) -> String {
     let done = int_at(job, "status.succeeded");
-    match (
-        job["spec"]["completions"].as_i64(),
-        int_at(job, "spec.parallelism"),
-    ) {
+    match (job["spec"]["completions"].as_i64(), int_at(job, "spec.parallelism")) {
         (Some(wanted), _) => format!("{done}/{wanted}"),
         (None, parallel) if parallel > 1 => format!("{done}/1 of {parallel}"),
         (None, _) => format!("{done}/1"),

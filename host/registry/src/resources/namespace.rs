@@ -34,12 +34,7 @@ pub(crate) fn resource() -> Resource {
         .prepare(prepare)
         .validate(validate)
         .status()
-        .door(
-            "finalize",
-            None,
-            &[Verb::Update],
-            Door::Part(only_finalizers, validate),
-        )
+        .door("finalize", None, &[Verb::Update], Door::Part(only_finalizers, validate))
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
@@ -79,24 +74,13 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     );
     for (i, finalizer) in new_list.into_iter().flatten().enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
-        if !name.contains('/')
-            && name != "kubernetes"
-            && !old_list.is_some_and(|old| old.contains(finalizer))
-        {
+        if !name.contains('/') && name != "kubernetes" && !old_list.is_some_and(|old| old.contains(finalizer)) {
             let says = "name is neither a standard finalizer name nor is it fully qualified";
-            wrong.push(Cause::invalid(
-                format!("spec.finalizers[{i}]"),
-                finalizer,
-                says,
-            ));
+            wrong.push(Cause::invalid(format!("spec.finalizers[{i}]"), finalizer, says));
         }
     }
     let phase = new["status"]["phase"].as_str().unwrap_or_default();
-    let expected = if meta::is_dying(new) {
-        "Terminating"
-    } else {
-        "Active"
-    };
+    let expected = if meta::is_dying(new) { "Terminating" } else { "Active" };
     if old.is_some() && phase != expected {
         let says = if expected == "Active" {
             "may only be 'Active' if `deletionTimestamp` is empty"

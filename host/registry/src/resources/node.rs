@@ -13,27 +13,15 @@ pub(crate) fn resource() -> Resource {
         .stored_under("/registry/minions/")
         .no_generation()
         .columns(vec![
-            Column::computed("Status", |node, _| state(node).into())
-                .about("The status of the node"),
+            Column::computed("Status", |node, _| state(node).into()).about("The status of the node"),
             Column::computed("Roles", |node, _| roles(node).into()).about("The roles of the node"),
             Column::age(),
             Column::text_or("Version", "status.nodeInfo.kubeletVersion", "")
                 .about("Kubelet Version reported by the node."),
-            Column::computed("Internal-IP", |node, _| {
-                address_of(node, "InternalIP").into()
-            })
-            .wide(),
-            Column::computed("External-IP", |node, _| {
-                address_of(node, "ExternalIP").into()
-            })
-            .wide(),
+            Column::computed("Internal-IP", |node, _| address_of(node, "InternalIP").into()).wide(),
+            Column::computed("External-IP", |node, _| address_of(node, "ExternalIP").into()).wide(),
             Column::text_or("OS-Image", "status.nodeInfo.osImage", "<unknown>").wide(),
-            Column::text_or(
-                "Kernel-Version",
-                "status.nodeInfo.kernelVersion",
-                "<unknown>",
-            )
-            .wide(),
+            Column::text_or("Kernel-Version", "status.nodeInfo.kernelVersion", "<unknown>").wide(),
             Column::text_or(
                 "Container-Runtime",
                 "status.nodeInfo.containerRuntimeVersion",
@@ -48,13 +36,7 @@ pub(crate) fn resource() -> Resource {
         .stream(
             "proxy",
             Some(Gvk::new("", "v1", "NodeProxyOptions")),
-            &[
-                Verb::Create,
-                Verb::Delete,
-                Verb::Get,
-                Verb::Patch,
-                Verb::Update,
-            ],
+            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
         )
 }
 
@@ -67,9 +49,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
         // Addresses of pods are given once.
         for key in ["podCIDR", "podCIDRs"] {
             let had = old["spec"].get(key).filter(|v| !v.is_null());
-            if let (Some(had), Some(spec)) =
-                (had, new.get_mut("spec").filter(|s| s.get(key).is_none()))
-            {
+            if let (Some(had), Some(spec)) = (had, new.get_mut("spec").filter(|s| s.get(key).is_none())) {
                 meta::put(spec, key, Some(had.clone()));
             }
         }
@@ -92,11 +72,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             "" => wrong.push(Cause::required(field("effect"), "")),
             _ => {
                 let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-                wrong.push(Cause::not_supported(
-                    field("effect"),
-                    format!("{effect:?}"),
-                    &effects,
-                ));
+                wrong.push(Cause::not_supported(field("effect"), format!("{effect:?}"), &effects));
             }
         }
         if seen.contains(&(key, effect)) {
@@ -115,16 +91,12 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 }
 
 fn address_of<'a>(node: &'a Value, kind: &str) -> &'a str {
-    let found = list_at(node, "status.addresses")
-        .iter()
-        .find(|a| a["type"] == kind);
+    let found = list_at(node, "status.addresses").iter().find(|a| a["type"] == kind);
     found.map(|a| text_at(a, "address")).unwrap_or("<none>")
 }
 
 fn state(node: &Value) -> String {
-    let ready = list_at(node, "status.conditions")
-        .iter()
-        .find(|c| c["type"] == "Ready");
+    let ready = list_at(node, "status.conditions").iter().find(|c| c["type"] == "Ready");
     let mut state = match ready.map(|c| text_at(c, "status")) {
         Some("True") => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -141,13 +113,11 @@ fn roles(node: &Value) -> String {
     let mut roles: Vec<&str> = labels
         .into_iter()
         .flatten()
-        .filter_map(
-            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-                Some(role) if !role.is_empty() => Some(role),
-                None if key == "kubernetes.io/role" => value.as_str().filter(|v| !v.is_empty()),
-                _ => None,
-            },
-        )
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) if !role.is_empty() => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str().filter(|v| !v.is_empty()),
+            _ => None,
+        })
         .collect();
     roles.sort_unstable();
     roles.dedup();

@@ -15,24 +15,18 @@ pub(crate) const GROUP: &str = "plugins.pilotis.dev";
 
 pub(crate) fn resource() -> Resource {
     let gvk = Gvk::new(GROUP, "v1alpha1", "Plugin");
-    let schema = Schema::from_crd(&document(), gvk)
-        .expect("the document below is a structural schema: see the test");
+    let schema = Schema::from_crd(&document(), gvk).expect("the document below is a structural schema: see the test");
     let mut resource = Resource::cluster(GROUP, "v1alpha1", "Plugin", "plugins")
         .schema(schema)
         .stored_under("/registry/plugins.pilotis.dev/plugins/")
         .columns(vec![
-            Column::computed("Worlds", |p, _| worlds(p).into())
-                .about("What the component decides about."),
-            Column::text_or("Revision", "status.revision", "")
-                .about("The revision that is active."),
-            Column::text_or("State", "status.state", "Pending")
-                .about("Loading, Ready, Degraded, Failed or Disabled."),
-            Column::counted("Calls", |p, _| int_at(p, "status.calls").into())
-                .about("Calls since the host started."),
+            Column::computed("Worlds", |p, _| worlds(p).into()).about("What the component decides about."),
+            Column::text_or("Revision", "status.revision", "").about("The revision that is active."),
+            Column::text_or("State", "status.state", "Pending").about("Loading, Ready, Degraded, Failed or Disabled."),
+            Column::counted("Calls", |p, _| int_at(p, "status.calls").into()).about("Calls since the host started."),
             Column::counted("Faults", |p, _| int_at(p, "status.faults").into())
                 .about("Calls that trapped or missed a deadline."),
-            Column::computed("P99", |p, _| p99(p).into())
-                .about("Time that 99 of 100 calls stayed under."),
+            Column::computed("P99", |p, _| p99(p).into()).about("Time that 99 of 100 calls stayed under."),
             Column::age(),
             Column::text("Source", "status.source")
                 .wide()
@@ -82,11 +76,7 @@ fn validate(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
     }
     let digest = text_at(spec, "digest");
     let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-    if !digest.is_empty()
-        && (hex.len() != 64
-            || !hex
-                .bytes()
-                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()))
+    if !digest.is_empty() && (hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()))
     {
         let says = "must be sha256: followed by 64 lower-case hexadecimal digits";
         wrong.push(Cause::invalid("spec.digest", format!("{digest:?}"), says));
@@ -124,8 +114,7 @@ fn p99(plugin: &Value) -> String {
 fn document() -> Value {
     let text = |about: &str| json!({"type": "string", "description": about});
     let count = |about: &str| json!({"type": "integer", "format": "int64", "minimum": 0, "description": about});
-    let texts =
-        |about: &str| json!({"type": "array", "items": {"type": "string"}, "description": about});
+    let texts = |about: &str| json!({"type": "array", "items": {"type": "string"}, "description": about});
     json!({
         "type": "object",
         "description": "A Wasm component that decides something in this cluster.",
@@ -288,9 +277,6 @@ mod tests {
     #[test]
     fn times_are_for_people() {
         let shown = |nanos: u64| p99(&json!({"status": {"p99Nanos": nanos}}));
-        assert_eq!(
-            [shown(5), shown(1_400), shown(2_500_000)],
-            ["5ns", "1.4µs", "2.5ms"]
-        );
+        assert_eq!([shown(5), shown(1_400), shown(2_500_000)], ["5ns", "1.4µs", "2.5ms"]);
     }
 }

@@ -80,11 +80,7 @@ fn grace(pod: &Value, wish: Option<u64>) -> u64 {
     if text_at(pod, "spec.nodeName").is_empty() || matches!(phase, "Succeeded" | "Failed") {
         return 0;
     }
-    wish.unwrap_or_else(|| {
-        pod["spec"]["terminationGracePeriodSeconds"]
-            .as_u64()
-            .unwrap_or(30)
-    })
+    wish.unwrap_or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30))
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
@@ -92,10 +88,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         None => {
             pod_check::validate_spec(&new["spec"], "spec", wrong);
             if !list_at(new, "spec.ephemeralContainers").is_empty() {
-                wrong.push(Cause::forbidden(
-                    "spec.ephemeralContainers",
-                    "cannot be set on create",
-                ));
+                wrong.push(Cause::forbidden("spec.ephemeralContainers", "cannot be set on create"));
             }
         }
         Some(old) => validate_change(new, old, wrong),
@@ -151,10 +144,7 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
         }
     }
     let gates = list_at(old, "spec.schedulingGates");
-    if list_at(new, "spec.schedulingGates")
-        .iter()
-        .any(|g| !gates.contains(g))
-    {
+    if list_at(new, "spec.schedulingGates").iter().any(|g| !gates.contains(g)) {
         wrong.push(Cause::forbidden(
             "spec.schedulingGates",
             "only deletion is allowed, but found new scheduling gates",
@@ -180,9 +170,7 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         meta::put(&mut rest, key, was.get(key).cloned());
     }
-    if was["terminationGracePeriodSeconds"]
-        .as_i64()
-        .is_some_and(|s| s < 0)
+    if was["terminationGracePeriodSeconds"].as_i64().is_some_and(|s| s < 0)
         && rest["terminationGracePeriodSeconds"] == 1
     {
         rest["terminationGracePeriodSeconds"] = was["terminationGracePeriodSeconds"].clone();
@@ -199,17 +187,12 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
 }
 
 fn only_ephemeral(new: &mut Value, old: &Value) {
-    let mut containers = new
-        .pointer_mut("/spec/ephemeralContainers")
-        .map(Value::take);
+    let mut containers = new.pointer_mut("/spec/ephemeralContainers").map(Value::take);
     keep_rest(new, old);
     if let Some(list) = containers.as_mut().and_then(Value::as_array_mut) {
         let mut spec = json!({"ephemeralContainers": list.clone()});
         pod_spec::default_spec(&mut spec);
-        *list = spec["ephemeralContainers"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        *list = spec["ephemeralContainers"].as_array().cloned().unwrap_or_default();
     }
     meta::put(child(new, "spec"), "ephemeralContainers", containers);
 }
@@ -286,9 +269,7 @@ fn keep_rest(new: &mut Value, old: &Value) {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    list_at(pod, "status.conditions")
-        .iter()
-        .find(|c| c["type"] == kind)
+    list_at(pod, "status.conditions").iter().find(|c| c["type"] == kind)
 }
 
 /// Init containers that keep running beside the others (KEP-753).
@@ -303,17 +284,11 @@ fn ready(pod: &Value) -> String {
         .map(|c| text_at(c, "name"))
         .collect();
     let total = list_at(pod, "spec.containers").len() + sidecars.len();
-    let running =
-        |status: &&Value| status["ready"] == true && !status["state"]["running"].is_null();
-    let main = list_at(pod, "status.containerStatuses")
-        .iter()
-        .filter(running)
-        .count();
+    let running = |status: &&Value| status["ready"] == true && !status["state"]["running"].is_null();
+    let main = list_at(pod, "status.containerStatuses").iter().filter(running).count();
     let beside = list_at(pod, "status.initContainerStatuses")
         .iter()
-        .filter(|s| {
-            sidecars.contains(&text_at(s, "name")) && s["ready"] == true && s["started"] == true
-        })
+        .filter(|s| sidecars.contains(&text_at(s, "name")) && s["ready"] == true && s["started"] == true)
         .count();
     format!("{}/{total}", main + beside)
 }
@@ -336,23 +311,15 @@ fn state(pod: &Value) -> String {
     };
     let mut initializing = false;
     let init = list_at(pod, "spec.initContainers");
-    for (i, status) in list_at(pod, "status.initContainerStatuses")
-        .iter()
-        .enumerate()
-    {
+    for (i, status) in list_at(pod, "status.initContainerStatuses").iter().enumerate() {
         let state = &status["state"];
-        let sidecar = init
-            .iter()
-            .any(|c| c["name"] == status["name"] && is_sidecar(c));
+        let sidecar = init.iter().any(|c| c["name"] == status["name"] && is_sidecar(c));
         if state["terminated"].is_object() && int_at(state, "terminated.exitCode") == 0
             || sidecar && status["started"] == true
         {
             continue;
         }
-        reason = match (
-            state["terminated"].is_object(),
-            text_at(state, "waiting.reason"),
-        ) {
+        reason = match (state["terminated"].is_object(), text_at(state, "waiting.reason")) {
             (true, _) => format!("Init:{}", ended(&state["terminated"])),
             (false, waiting) if !waiting.is_empty() && waiting != "PodInitializing" => {
                 format!("Init:{waiting}")
@@ -376,11 +343,7 @@ fn state(pod: &Value) -> String {
         }
         if reason == "Completed" && running {
             let is_ready = condition(pod, "Ready").is_some_and(|c| c["status"] == "True");
-            reason = if is_ready {
-                "Running".into()
-            } else {
-                "NotReady".into()
-            };
+            reason = if is_ready { "Running".into() } else { "NotReady".into() };
         }
     }
     if meta::is_dying(pod) {
@@ -420,9 +383,7 @@ fn gates(pod: &Value) -> String {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let open = |gate: &&Value| {
-        condition(pod, text_at(gate, "conditionType")).is_some_and(|c| c["status"] == "True")
-    };
+    let open = |gate: &&Value| condition(pod, text_at(gate, "conditionType")).is_some_and(|c| c["status"] == "True");
     format!("{}/{}", gates.iter().filter(open).count(), gates.len())
 }
 

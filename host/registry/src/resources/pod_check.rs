@@ -10,17 +10,8 @@ use crate::resources::pod_spec;
 use crate::table::{at, list_at, plain, text_at};
 
 /// `spec.template` of a workload: its metadata and its spec.
-pub(crate) fn validate_template(
-    template: &Value,
-    field: &str,
-    restart: &[&str],
-    wrong: &mut Vec<Cause>,
-) {
-    validate_labels(
-        at(template, "metadata.labels"),
-        &format!("{field}.labels"),
-        wrong,
-    );
+pub(crate) fn validate_template(template: &Value, field: &str, restart: &[&str], wrong: &mut Vec<Cause>) {
+    validate_labels(at(template, "metadata.labels"), &format!("{field}.labels"), wrong);
     validate_annotations(
         at(template, "metadata.annotations"),
         &format!("{field}.annotations"),
@@ -55,13 +46,7 @@ pub(crate) fn validate_spec(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
             validate_container(container, &at, &volumes, wrong);
         }
     }
-    one_of(
-        spec,
-        field,
-        "restartPolicy",
-        &["Always", "OnFailure", "Never"],
-        wrong,
-    );
+    one_of(spec, field, "restartPolicy", &["Always", "OnFailure", "Never"], wrong);
     one_of(
         spec,
         field,
@@ -79,11 +64,7 @@ pub(crate) fn validate_spec(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::invalid(format!("{field}.{key}"), value, says));
         }
     }
-    validate_labels(
-        spec.get("nodeSelector"),
-        &format!("{field}.nodeSelector"),
-        wrong,
-    );
+    validate_labels(spec.get("nodeSelector"), &format!("{field}.nodeSelector"), wrong);
     let account = text_at(spec, "serviceAccountName");
     for complaint in text::dns1123_subdomain(account)
         .into_iter()
@@ -139,11 +120,7 @@ fn validate_volumes<'a>(spec: &'a Value, field: &str, wrong: &mut Vec<Cause>) ->
             wrong.push(Cause::required(format!("{at}.name"), ""));
         } else {
             for complaint in text::dns1123_label(name) {
-                wrong.push(Cause::invalid(
-                    format!("{at}.name"),
-                    format!("{name:?}"),
-                    &complaint,
-                ));
+                wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), &complaint));
             }
         }
         if names.contains(&name) {
@@ -169,10 +146,7 @@ fn validate_volumes<'a>(spec: &'a Value, field: &str, wrong: &mut Vec<Cause>) ->
             ("secret", "secretName"),
             ("hostPath", "path"),
         ] {
-            if volume
-                .get(source)
-                .is_some_and(|s| text_at(s, key).is_empty())
-            {
+            if volume.get(source).is_some_and(|s| text_at(s, key).is_empty()) {
                 wrong.push(Cause::required(format!("{at}.{source}.{key}"), ""));
             }
         }
@@ -186,11 +160,7 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], wrong: &
         wrong.push(Cause::required(format!("{field}.name"), ""));
     } else {
         for complaint in text::dns1123_label(name) {
-            wrong.push(Cause::invalid(
-                format!("{field}.name"),
-                format!("{name:?}"),
-                &complaint,
-            ));
+            wrong.push(Cause::invalid(format!("{field}.name"), format!("{name:?}"), &complaint));
         }
     }
     let image = text_at(container, "image");
@@ -226,11 +196,7 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], wrong: &
         let name = text_at(port, "name");
         if !name.is_empty() {
             for complaint in port_name(name) {
-                wrong.push(Cause::invalid(
-                    format!("{at}.name"),
-                    format!("{name:?}"),
-                    &complaint,
-                ));
+                wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), &complaint));
             }
             if ports.contains(&name) {
                 wrong.push(Cause::duplicate(format!("{at}.name"), format!("{name:?}")));
@@ -244,12 +210,9 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], wrong: &
         if name.is_empty() {
             wrong.push(Cause::required(format!("{at}.name"), ""));
         } else if name.contains('=') || !name.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            let says = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            wrong.push(Cause::invalid(
-                format!("{at}.name"),
-                format!("{name:?}"),
-                says,
-            ));
+            let says =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), says));
         }
         if env.get("valueFrom").is_some_and(|v| !v.is_null()) && !text_at(env, "value").is_empty() {
             wrong.push(Cause::invalid(
@@ -295,11 +258,7 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], wrong: &
 
 fn port_number(number: i64, field: String, wrong: &mut Vec<Cause>) {
     if !(1..=65535).contains(&number) {
-        wrong.push(Cause::invalid(
-            field,
-            number,
-            "must be between 1 and 65535, inclusive",
-        ));
+        wrong.push(Cause::invalid(field, number, "must be between 1 and 65535, inclusive"));
     }
 }
 
@@ -338,11 +297,7 @@ fn validate_resources(container: &Value, field: &str, wrong: &mut Vec<Cause>) {
             let at = format!("{field}.resources.{part}[{name}]");
             match quantity(value) {
                 Some(amount) if amount < Quantity::default() => {
-                    wrong.push(Cause::invalid(
-                        at,
-                        value,
-                        "must be greater than or equal to 0",
-                    ));
+                    wrong.push(Cause::invalid(at, value, "must be greater than or equal to 0"));
                 }
                 Some(_) => {}
                 None => wrong.push(Cause::invalid(at, value, "must be a quantity")),
@@ -358,11 +313,7 @@ fn validate_resources(container: &Value, field: &str, wrong: &mut Vec<Cause>) {
             && asked > limit
         {
             let says = format!("must be less than or equal to {name} limit of {limit}");
-            wrong.push(Cause::invalid(
-                format!("{field}.resources.requests"),
-                request,
-                &says,
-            ));
+            wrong.push(Cause::invalid(format!("{field}.resources.requests"), request, &says));
         }
     }
 }
@@ -376,10 +327,7 @@ fn validate_probe(probe: &Value, field: &str, once: bool, wrong: &mut Vec<Cause>
     {
         0 => wrong.push(Cause::required(field, "must specify a handler type")),
         1 => {}
-        _ => wrong.push(Cause::forbidden(
-            field,
-            "may not specify more than 1 handler type",
-        )),
+        _ => wrong.push(Cause::forbidden(field, "may not specify more than 1 handler type")),
     }
     for key in [
         "initialDelaySeconds",
@@ -415,19 +363,11 @@ fn validate_tolerations(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
         );
         if key.is_empty() && operator != "Exists" {
             let says = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            wrong.push(Cause::invalid(
-                format!("{at}.operator"),
-                format!("{operator:?}"),
-                says,
-            ));
+            wrong.push(Cause::invalid(format!("{at}.operator"), format!("{operator:?}"), says));
         }
         if operator == "Exists" && !value.is_empty() {
             let says = "value must be empty when `operator` is 'Exists'";
-            wrong.push(Cause::invalid(
-                format!("{at}.operator"),
-                format!("{value:?}"),
-                says,
-            ));
+            wrong.push(Cause::invalid(format!("{at}.operator"), format!("{value:?}"), says));
         }
         if !matches!(operator, "" | "Equal" | "Exists" | "Lt" | "Gt") {
             wrong.push(Cause::not_supported(
@@ -449,10 +389,7 @@ fn validate_tolerations(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
 }
 
 fn validate_spread(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    for (i, spread) in list_at(spec, "topologySpreadConstraints")
-        .iter()
-        .enumerate()
-    {
+    for (i, spread) in list_at(spec, "topologySpreadConstraints").iter().enumerate() {
         let at = format!("{field}.topologySpreadConstraints[{i}]");
         if spread["maxSkew"].as_i64().unwrap_or_default() <= 0 {
             wrong.push(Cause::invalid(
@@ -462,10 +399,7 @@ fn validate_spread(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
             ));
         }
         if text_at(spread, "topologyKey").is_empty() {
-            wrong.push(Cause::required(
-                format!("{at}.topologyKey"),
-                "can not be empty",
-            ));
+            wrong.push(Cause::required(format!("{at}.topologyKey"), "can not be empty"));
         }
         one_of(
             spread,

@@ -35,12 +35,7 @@ pub(crate) fn default_spec(spec: &mut Value) {
     }
     let host_network = spec["hostNetwork"] == true;
     for list in CONTAINERS {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             default_container(container, host_network);
         }
     }
@@ -60,16 +55,8 @@ fn default_container(container: &mut Value, host_network: bool) {
     }
     default(container, "terminationMessagePath", "/dev/termination-log");
     default(container, "terminationMessagePolicy", "File");
-    if let Some(image) = container
-        .get("image")
-        .and_then(Value::as_str)
-        .filter(|i| !i.is_empty())
-    {
-        let policy = if is_latest(image) {
-            "Always"
-        } else {
-            "IfNotPresent"
-        };
+    if let Some(image) = container.get("image").and_then(Value::as_str).filter(|i| !i.is_empty()) {
+        let policy = if is_latest(image) { "Always" } else { "IfNotPresent" };
         default(container, "imagePullPolicy", policy);
     }
     for port in container
@@ -180,16 +167,8 @@ fn default_volume(volume: &mut Value) {
 /// Requests that are not given are what the limits are; of pods only, not of templates.
 pub(crate) fn requests_from_limits(spec: &mut Value) {
     for list in ["initContainers", "containers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            let Some(limits) = at(container, "resources.limits")
-                .and_then(Value::as_object)
-                .cloned()
-            else {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(limits) = at(container, "resources.limits").and_then(Value::as_object).cloned() else {
                 continue;
             };
             let requests = child(child(container, "resources"), "requests");
@@ -254,10 +233,7 @@ mod tests {
         assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
         assert_eq!(spec["volumes"][1]["configMap"]["defaultMode"], 420);
         assert_eq!(
-            (
-                &spec["restartPolicy"],
-                &spec["terminationGracePeriodSeconds"]
-            ),
+            (&spec["restartPolicy"], &spec["terminationGracePeriodSeconds"]),
             (&json!("Always"), &json!(30))
         );
         for (image, latest) in [

@@ -16,21 +16,11 @@ pub(crate) fn role() -> Resource {
 }
 
 pub(crate) fn cluster_role() -> Resource {
-    a_role(Resource::cluster(
-        GROUP,
-        "v1",
-        "ClusterRole",
-        "clusterroles",
-    ))
+    a_role(Resource::cluster(GROUP, "v1", "ClusterRole", "clusterroles"))
 }
 
 pub(crate) fn role_binding() -> Resource {
-    a_binding(Resource::namespaced(
-        GROUP,
-        "v1",
-        "RoleBinding",
-        "rolebindings",
-    ))
+    a_binding(Resource::namespaced(GROUP, "v1", "RoleBinding", "rolebindings"))
 }
 
 pub(crate) fn cluster_role_binding() -> Resource {
@@ -58,20 +48,12 @@ fn a_binding(resource: Resource) -> Resource {
         .no_generation()
         .columns(vec![
             Column::computed("Role", |o, _| {
-                format!(
-                    "{}/{}",
-                    text_at(o, "roleRef.kind"),
-                    text_at(o, "roleRef.name")
-                )
-                .into()
+                format!("{}/{}", text_at(o, "roleRef.kind"), text_at(o, "roleRef.name")).into()
             }),
             Column::age(),
             Column::computed("Users", |o, _| subjects_of(o, "User").into()).wide(),
             Column::computed("Groups", |o, _| subjects_of(o, "Group").into()).wide(),
-            Column::computed("ServiceAccounts", |o, _| {
-                subjects_of(o, "ServiceAccount").into()
-            })
-            .wide(),
+            Column::computed("ServiceAccounts", |o, _| subjects_of(o, "ServiceAccount").into()).wide(),
         ])
         .prepare(|new, _| {
             default(&mut new["roleRef"], "apiGroup", GROUP);
@@ -90,9 +72,7 @@ fn a_binding(resource: Resource) -> Resource {
 }
 
 fn subjects_of(binding: &Value, kind: &str) -> String {
-    let of = list_at(binding, "subjects")
-        .iter()
-        .filter(|s| s["kind"] == kind);
+    let of = list_at(binding, "subjects").iter().filter(|s| s["kind"] == kind);
     let name = |s: &Value| match text_at(s, "namespace") {
         "" => text_at(s, "name").to_owned(),
         namespace => format!("{namespace}/{}", text_at(s, "name")),
@@ -110,30 +90,16 @@ fn validate_role(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
             list_at(rule, "resources"),
         );
         if list_at(rule, "verbs").is_empty() {
-            wrong.push(Cause::required(
-                field("verbs"),
-                "verbs must contain at least one value",
-            ));
+            wrong.push(Cause::required(field("verbs"), "verbs must contain at least one value"));
         }
         if !urls.is_empty() {
             if namespaced {
                 let says = "namespaced rules cannot apply to non-resource URLs";
-                wrong.push(Cause::invalid(
-                    field("nonResourceURLs"),
-                    &rule["nonResourceURLs"],
-                    says,
-                ));
+                wrong.push(Cause::invalid(field("nonResourceURLs"), &rule["nonResourceURLs"], says));
             }
-            if !groups.is_empty()
-                || !resources.is_empty()
-                || !list_at(rule, "resourceNames").is_empty()
-            {
+            if !groups.is_empty() || !resources.is_empty() || !list_at(rule, "resourceNames").is_empty() {
                 let says = "rules cannot apply to both regular resources and non-resource URLs";
-                wrong.push(Cause::invalid(
-                    field("nonResourceURLs"),
-                    &rule["nonResourceURLs"],
-                    says,
-                ));
+                wrong.push(Cause::invalid(field("nonResourceURLs"), &rule["nonResourceURLs"], says));
             }
             continue;
         }
@@ -155,11 +121,7 @@ fn validate_role(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
 fn validate_binding(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let role = &new["roleRef"];
     if text_at(role, "apiGroup") != GROUP {
-        wrong.push(Cause::not_supported(
-            "roleRef.apiGroup",
-            &role["apiGroup"],
-            &[GROUP],
-        ));
+        wrong.push(Cause::not_supported("roleRef.apiGroup", &role["apiGroup"], &[GROUP]));
     }
     let kinds: &[&str] = if new["kind"] == "RoleBinding" {
         &["Role", "ClusterRole"]
@@ -188,11 +150,7 @@ fn validate_binding(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
             "User" | "Group" => {
                 if text_at(subject, "apiGroup") != GROUP {
-                    wrong.push(Cause::not_supported(
-                        field("apiGroup"),
-                        &subject["apiGroup"],
-                        &[GROUP],
-                    ));
+                    wrong.push(Cause::not_supported(field("apiGroup"), &subject["apiGroup"], &[GROUP]));
                 }
             }
             _ => wrong.push(Cause::not_supported(

@@ -27,8 +27,7 @@ pub(crate) fn resource() -> Resource {
     Resource::namespaced("", "v1", "Secret", "secrets")
         .no_generation()
         .columns(vec![
-            Column::text_or("Type", "type", "")
-                .about("Used to facilitate programmatic handling of secret data."),
+            Column::text_or("Type", "type", "").about("Used to facilitate programmatic handling of secret data."),
             Column::counted("Data", count).about("The number of entries."),
             Column::age(),
         ])

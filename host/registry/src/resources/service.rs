@@ -26,20 +26,15 @@ pub(crate) fn resource() -> Resource {
         .no_generation()
         .columns(vec![
             Column::text_or("Type", "spec.type", "").about("How the service is exposed."),
-            Column::text("Cluster-IP", "spec.clusterIP")
-                .about("The address of the service inside the cluster."),
+            Column::text("Cluster-IP", "spec.clusterIP").about("The address of the service inside the cluster."),
             Column::computed("External-IP", |service, _| external(service).into())
                 .about("Addresses that lead here from outside."),
             Column::computed("Port(s)", |service, _| ports(service).into())
                 .about("The ports that are exposed by this service."),
             Column::age(),
-            Column::computed("Selector", |service, _| {
-                pairs(service["spec"].get("selector")).into()
-            })
-            .wide()
-            .about(
-                "Route service traffic to pods with label keys and values matching this selector.",
-            ),
+            Column::computed("Selector", |service, _| pairs(service["spec"].get("selector")).into())
+                .wide()
+                .about("Route service traffic to pods with label keys and values matching this selector."),
         ])
         .selectable(&["spec.clusterIP", "spec.type"])
         .prepare(prepare)
@@ -49,13 +44,7 @@ pub(crate) fn resource() -> Resource {
         .stream(
             "proxy",
             Some(model::Gvk::new("", "v1", "ServiceProxyOptions")),
-            &[
-                Verb::Create,
-                Verb::Delete,
-                Verb::Get,
-                Verb::Patch,
-                Verb::Update,
-            ],
+            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
         )
 }
 
@@ -117,10 +106,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     let node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     if node_ports(&kind) && node_ports(had) {
         let before = list_at(old, "ports");
-        let named: Vec<Value> = list_at(spec, "ports")
-            .iter()
-            .map(|p| p["nodePort"].clone())
-            .collect();
+        let named: Vec<Value> = list_at(spec, "ports").iter().map(|p| p["nodePort"].clone()).collect();
         for port in spec
             .get_mut("ports")
             .and_then(Value::as_array_mut)
@@ -141,10 +127,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
     if !node_ports(&kind) && node_ports(had) {
         // Ports left over from the old type go, as long as the caller has not chosen others.
-        let before: Vec<&Value> = list_at(old, "ports")
-            .iter()
-            .map(|p| &p["nodePort"])
-            .collect();
+        let before: Vec<&Value> = list_at(old, "ports").iter().map(|p| &p["nodePort"]).collect();
         for port in spec
             .get_mut("ports")
             .and_then(Value::as_array_mut)
@@ -182,11 +165,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
 
 /// Takes the addresses and node ports that the Service needs and has not, and lets go of those it needs no more.
 fn claim(claims: &mut Claims<'_>, new: &mut Value, old: Option<&Value>) -> Result<(), Failure> {
-    let owner = format!(
-        "{}/{}",
-        meta::text(new, "namespace"),
-        meta::text(new, "name")
-    );
+    let owner = format!("{}/{}", meta::text(new, "namespace"), meta::text(new, "name"));
     let mut wrong = Vec::new();
     if new["spec"].is_object() {
         claim_addresses(claims, &mut new["spec"], &owner, &mut wrong)?;
@@ -201,12 +180,7 @@ fn claim(claims: &mut Claims<'_>, new: &mut Value, old: Option<&Value>) -> Resul
         });
     }
     let has = goods(new);
-    for good in old
-        .map(goods)
-        .into_iter()
-        .flatten()
-        .filter(|g| !has.contains(g))
-    {
+    for good in old.map(goods).into_iter().flatten().filter(|g| !has.contains(g)) {
         claims.leave(good, &owner);
     }
     Ok(())
@@ -240,11 +214,7 @@ fn claim_addresses(
     let family = |v6: bool| if v6 { "IPv6" } else { "IPv4" };
     if asked.first().is_some_and(|a| a == "None") {
         let families: Vec<Value> = match list_at(spec, "ipFamilies") {
-            [] => ranges
-                .iter()
-                .take(1)
-                .map(|r| family(r.is_v6()).into())
-                .collect(),
+            [] => ranges.iter().take(1).map(|r| family(r.is_v6()).into()).collect(),
             given => given.to_vec(),
         };
         spec["clusterIP"] = "None".into();
@@ -259,17 +229,10 @@ fn claim_addresses(
     };
     if policy == "RequireDualStack" && ranges.len() < 2 {
         let says = "this cluster is not configured for dual-stack services";
-        wrong.push(Cause::invalid(
-            "spec.ipFamilyPolicy",
-            "\"RequireDualStack\"",
-            says,
-        ));
+        wrong.push(Cause::invalid("spec.ipFamilyPolicy", "\"RequireDualStack\"", says));
         return Ok(());
     }
-    let mut wanted: Vec<bool> = list_at(spec, "ipFamilies")
-        .iter()
-        .map(|f| f == "IPv6")
-        .collect();
+    let mut wanted: Vec<bool> = list_at(spec, "ipFamilies").iter().map(|f| f == "IPv6").collect();
     for text in asked.iter().skip(wanted.len()) {
         wanted.push(text.contains(':'));
     }
@@ -305,37 +268,17 @@ fn claim_addresses(
                     let says = format!(
                         "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
                     );
-                    wrong.push(Cause::invalid(
-                        "spec.clusterIPs",
-                        format!("[{text:?}]"),
-                        &says,
-                    ));
+                    wrong.push(Cause::invalid("spec.clusterIPs", format!("[{text:?}]"), &says));
                 } else if !claims.take(Good::Address(address), owner) {
-                    let says = format!(
-                        "failed to allocate IP {address}: provided IP is already allocated"
-                    );
-                    wrong.push(Cause::invalid(
-                        "spec.clusterIPs",
-                        format!("[{text:?}]"),
-                        &says,
-                    ));
+                    let says = format!("failed to allocate IP {address}: provided IP is already allocated");
+                    wrong.push(Cause::invalid("spec.clusterIPs", format!("[{text:?}]"), &says));
                 } else {
                     addresses.push(address.to_string().into());
                 }
             }
             None => {
-                let full = || {
-                    Failure::Internal(format!(
-                        "failed to allocate a serviceIP: range {range} is full"
-                    ))
-                };
-                addresses.push(
-                    claims
-                        .take_address(range, owner)
-                        .ok_or_else(full)?
-                        .to_string()
-                        .into(),
-                );
+                let full = || Failure::Internal(format!("failed to allocate a serviceIP: range {range} is full"));
+                addresses.push(claims.take_address(range, owner).ok_or_else(full)?.to_string().into());
             }
         }
     }
@@ -351,12 +294,7 @@ fn claim_addresses(
     Ok(())
 }
 
-fn claim_ports(
-    claims: &mut Claims<'_>,
-    spec: &mut Value,
-    owner: &str,
-    wrong: &mut Vec<Cause>,
-) -> Result<(), Failure> {
+fn claim_ports(claims: &mut Claims<'_>, spec: &mut Value, owner: &str, wrong: &mut Vec<Cause>) -> Result<(), Failure> {
     let kind = text_at(spec, "type").to_owned();
     let needs = match kind.as_str() {
         "NodePort" => true,
@@ -379,9 +317,7 @@ fn claim_ports(
                 (true, 0) | (false, 1..) => {}
                 (true, number) => {
                     let field = format!("spec.ports[{i}].nodePort");
-                    let valid = u16::try_from(number)
-                        .ok()
-                        .filter(|n| claims.in_port_range(*n));
+                    let valid = u16::try_from(number).ok().filter(|n| claims.in_port_range(*n));
                     match valid {
                         None => {
                             let (first, last) = claims.port_range();
@@ -391,30 +327,19 @@ fn claim_ports(
                             wrong.push(Cause::invalid(field, number, &says));
                         }
                         Some(port) if !claims.take(Good::Port(protocol, port), owner) => {
-                            wrong.push(Cause::invalid(
-                                field,
-                                number,
-                                "provided port is already allocated",
-                            ));
+                            wrong.push(Cause::invalid(field, number, "provided port is already allocated"));
                         }
                         Some(_) => {}
                     }
                 }
-                (false, _) if needs => {
-                    port["nodePort"] = claims.take_port(protocol, owner).ok_or_else(full)?.into()
-                }
+                (false, _) if needs => port["nodePort"] = claims.take_port(protocol, owner).ok_or_else(full)?.into(),
                 (false, _) => meta::put(port, "nodePort", None),
             }
         }
     }
     let health = kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
     match spec["healthCheckNodePort"].as_u64().unwrap_or(0) {
-        0 if health => {
-            spec["healthCheckNodePort"] = claims
-                .take_port(Protocol::Tcp, owner)
-                .ok_or_else(full)?
-                .into()
-        }
+        0 if health => spec["healthCheckNodePort"] = claims.take_port(Protocol::Tcp, owner).ok_or_else(full)?.into(),
         0 => {}
         number => {
             let port = u16::try_from(number).unwrap_or(0);
@@ -432,16 +357,9 @@ fn claim_ports(
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let spec = &new["spec"];
     let kind = text_at(spec, "type");
-    if !matches!(
-        kind,
-        "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName"
-    ) {
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
         let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        wrong.push(Cause::not_supported(
-            "spec.type",
-            format!("{kind:?}"),
-            &types,
-        ));
+        wrong.push(Cause::not_supported("spec.type", format!("{kind:?}"), &types));
     }
     let headless = spec["clusterIP"] == "None";
     let ports = list_at(spec, "ports");
@@ -454,11 +372,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::required("spec.externalName", ""));
         } else {
             for complaint in model::text::dns1123_subdomain(name) {
-                wrong.push(Cause::invalid(
-                    "spec.externalName",
-                    format!("{name:?}"),
-                    &complaint,
-                ));
+                wrong.push(Cause::invalid("spec.externalName", format!("{name:?}"), &complaint));
             }
         }
         if !text_at(spec, "clusterIP").is_empty() {
@@ -488,11 +402,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::required(field("name"), ""));
         } else if !name.is_empty() {
             for complaint in model::text::dns1123_label(name) {
-                wrong.push(Cause::invalid(
-                    field("name"),
-                    format!("{name:?}"),
-                    &complaint,
-                ));
+                wrong.push(Cause::invalid(field("name"), format!("{name:?}"), &complaint));
             }
             if names.contains(&name) {
                 wrong.push(Cause::duplicate(field("name"), format!("{name:?}")));
@@ -529,18 +439,12 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
             Value::String(name) => {
                 for complaint in port_name(name) {
-                    wrong.push(Cause::invalid(
-                        field("targetPort"),
-                        format!("{name:?}"),
-                        &complaint,
-                    ));
+                    wrong.push(Cause::invalid(field("targetPort"), format!("{name:?}"), &complaint));
                 }
             }
             _ => {}
         }
-        if port["nodePort"].as_i64().unwrap_or(0) != 0
-            && matches!(kind, "ClusterIP" | "ExternalName")
-        {
+        if port["nodePort"].as_i64().unwrap_or(0) != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
             wrong.push(Cause::forbidden(
                 field("nodePort"),
                 &format!("may not be used when `type` is '{kind}'"),
@@ -564,10 +468,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 }
 
 fn external(service: &Value) -> String {
-    let mut given: Vec<String> = list_at(service, "spec.externalIPs")
-        .iter()
-        .map(plain)
-        .collect();
+    let mut given: Vec<String> = list_at(service, "spec.externalIPs").iter().map(plain).collect();
     match text_at(service, "spec.type") {
         "ExternalName" => text_at(service, "spec.externalName").to_owned(),
         "LoadBalancer" => {

@@ -27,34 +27,50 @@ pub(crate) fn resource() -> Resource {
                 .about("The number of secrets pods of this account may use."),
             Column::age(),
         ])
-        .act(
-            "token",
-            Gvk::new("authentication.k8s.io", "v1", "TokenRequest"),
-            token,
-        )
+        .act("token", Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), token)
 }
 
-fn token<'a>(
-    registry: &'a Registry,
-    acting: Acting<'a>,
-) -> BoxFuture<'a, Result<Outcome, Failure>> {
+fn token<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
-        let Acting { job, target, mut body, .. } = acting;
+        let Acting {
+            job, target, mut body, ..
+        } = acting;
         let Some(signer) = &registry.inner.options.sign_token else {
-            return Err(Failure::Internal("no key is configured to sign service-account tokens with".into()));
+            return Err(Failure::Internal(
+                "no key is configured to sign service-account tokens with".into(),
+            ));
         };
-        let account = read::find(registry, job.resource, &target.namespace, &target.name, ReadVersion::Latest).await?;
+        let account = read::find(
+            registry,
+            job.resource,
+            &target.namespace,
+            &target.name,
+            ReadVersion::Latest,
+        )
+        .await?;
         let seconds = body["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL);
         let mut wrong = Vec::new();
         let field = "spec.expirationSeconds";
         if seconds < SHORTEST {
-            wrong.push(Cause::invalid(field, seconds, "may not specify a duration less than 10 minutes"));
+            wrong.push(Cause::invalid(
+                field,
+                seconds,
+                "may not specify a duration less than 10 minutes",
+            ));
         } else if seconds > LONGEST {
-            wrong.push(Cause::invalid(field, seconds, "may not specify a duration larger than 2^32 seconds"));
+            wrong.push(Cause::invalid(
+                field,
+                seconds,
+                "may not specify a duration larger than 2^32 seconds",
+            ));
         }
         if !wrong.is_empty() {
             let kind = Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
-            return Err(Failure::Invalid { kind, name: String::new(), causes: wrong });
+            return Err(Failure::Invalid {
+                kind,
+                name: String::new(),
+                causes: wrong,
+            });
         }
         let asked = TokenAsked {
             namespace: target.namespace.clone(),
@@ -62,16 +78,28 @@ fn token<'a>(
             service_account_uid: account.uid.to_string(),
             audiences: list_at(&body, "spec.audiences").iter().map(plain).collect(),
             lifetime: Duration::from_secs(seconds as u64),
-            bound: bound(registry, &target.namespace, &target.name, &body["spec"]["boundObjectRef"]).await?,
+            bound: bound(
+                registry,
+                &target.namespace,
+                &target.name,
+                &body["spec"]["boundObjectRef"],
+            )
+            .await?,
         };
         if job.options.dry_run {
-            return Ok(Outcome::Document { json: body.to_string().into(), created: true });
+            return Ok(Outcome::Document {
+                json: body.to_string().into(),
+                created: true,
+            });
         }
         let signed = signer.sign(&asked).await?;
         body["spec"]["audiences"] = signed.audiences.into();
         body["spec"]["expirationSeconds"] = seconds.into();
         body["status"] = json!({"token": signed.token, "expirationTimestamp": model::time::seconds(signed.expires)});
-        Ok(Outcome::Document { json: body.to_string().into(), created: true })
+        Ok(Outcome::Document {
+            json: body.to_string().into(),
+            created: true,
+        })
     }
     .boxed()
 }

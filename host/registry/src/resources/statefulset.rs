@@ -9,14 +9,7 @@ use crate::resources::workload;
 use crate::table::{Column, int_at};
 
 pub(crate) fn resource() -> Resource {
-    let ready = |o: &Value, _| {
-        format!(
-            "{}/{}",
-            int_at(o, "status.readyReplicas"),
-            int_at(o, "spec.replicas")
-        )
-        .into()
-    };
+    let ready = |o: &Value, _| format!("{}/{}", int_at(o, "status.readyReplicas"), int_at(o, "spec.replicas")).into();
     let mut columns = vec![
         Column::computed("Ready", ready).about("Number of the pod with ready state"),
         Column::age(),

@@ -30,9 +30,7 @@ pub(crate) fn pod_template() -> Resource {
         .columns(vec![
             Column::computed("Containers", |o, _| pod::containers(&o["template"]).into()),
             Column::computed("Images", |o, _| pod::images(&o["template"]).into()),
-            Column::computed("Pod Labels", |o, _| {
-                pairs(at(o, "template.metadata.labels")).into()
-            }),
+            Column::computed("Pod Labels", |o, _| pairs(at(o, "template.metadata.labels")).into()),
         ])
         .prepare(|new, _| {
             if let Some(spec) = new.pointer_mut("/template/spec") {
@@ -49,8 +47,7 @@ pub(crate) fn replication_controller() -> Resource {
         Column::age(),
     ];
     columns.extend(workload::containers());
-    columns
-        .push(Column::computed("Selector", |o, _| pairs(o["spec"].get("selector")).into()).wide());
+    columns.push(Column::computed("Selector", |o, _| pairs(o["spec"].get("selector")).into()).wide());
     Resource::namespaced("", "v1", "ReplicationController", "replicationcontrollers")
         .short(&["rc"])
         .categories(&["all"])
@@ -80,32 +77,21 @@ pub(crate) fn limit_range() -> Resource {
 }
 
 pub(crate) fn resource_quota() -> Resource {
-    with_status(Resource::namespaced(
-        "",
-        "v1",
-        "ResourceQuota",
-        "resourcequotas",
-    ))
-    .short(&["quota"])
-    .no_generation()
-    .columns(vec![
-        Column::computed("Request", |o, _| quota(o, false).into()),
-        Column::computed("Limit", |o, _| quota(o, true).into()),
-        Column::age(),
-    ])
+    with_status(Resource::namespaced("", "v1", "ResourceQuota", "resourcequotas"))
+        .short(&["quota"])
+        .no_generation()
+        .columns(vec![
+            Column::computed("Request", |o, _| quota(o, false).into()),
+            Column::computed("Limit", |o, _| quota(o, true).into()),
+            Column::age(),
+        ])
 }
 
 fn quota(o: &Value, limits: bool) -> String {
     let mut parts = Vec::new();
-    for (name, hard) in at(o, "status.hard")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
+    for (name, hard) in at(o, "status.hard").and_then(Value::as_object).into_iter().flatten() {
         if name.starts_with("limits.") == limits {
-            let used = at(o, "status.used")
-                .and_then(|u| u.get(name))
-                .map_or("0".into(), plain);
+            let used = at(o, "status.used").and_then(|u| u.get(name)).map_or("0".into(), plain);
             parts.push(format!("{name}: {used}/{}", plain(hard)));
         }
     }
@@ -118,9 +104,7 @@ pub(crate) fn persistent_volume() -> Resource {
         .no_generation()
         .columns(vec![
             Column::text_or("Capacity", "spec.capacity.storage", ""),
-            Column::computed("Access Modes", |o, _| {
-                modes(list_at(o, "spec.accessModes")).into()
-            }),
+            Column::computed("Access Modes", |o, _| modes(list_at(o, "spec.accessModes")).into()),
             Column::text_or("Reclaim Policy", "spec.persistentVolumeReclaimPolicy", ""),
             Column::text_or("Status", "status.phase", ""),
             Column::computed("Claim", |o, _| match text_at(o, "spec.claimRef.name") {
@@ -128,11 +112,7 @@ pub(crate) fn persistent_volume() -> Resource {
                 name => format!("{}/{name}", text_at(o, "spec.claimRef.namespace")).into(),
             }),
             Column::text_or("StorageClass", "spec.storageClassName", ""),
-            Column::text_or(
-                "VolumeAttributesClass",
-                "spec.volumeAttributesClassName",
-                "<unset>",
-            ),
+            Column::text_or("VolumeAttributesClass", "spec.volumeAttributesClassName", "<unset>"),
             Column::text_or("Reason", "status.reason", ""),
             Column::age(),
             Column::text_or("VolumeMode", "spec.volumeMode", "").wide(),
@@ -156,15 +136,9 @@ pub(crate) fn persistent_volume_claim() -> Resource {
             Column::text_or("Status", "status.phase", ""),
             Column::text_or("Volume", "spec.volumeName", ""),
             Column::text_or("Capacity", "status.capacity.storage", ""),
-            Column::computed("Access Modes", |o, _| {
-                modes(list_at(o, "status.accessModes")).into()
-            }),
+            Column::computed("Access Modes", |o, _| modes(list_at(o, "status.accessModes")).into()),
             Column::text_or("StorageClass", "spec.storageClassName", ""),
-            Column::text_or(
-                "VolumeAttributesClass",
-                "spec.volumeAttributesClassName",
-                "<unset>",
-            ),
+            Column::text_or("VolumeAttributesClass", "spec.volumeAttributesClassName", "<unset>"),
             Column::age(),
             Column::text_or("VolumeMode", "spec.volumeMode", "").wide(),
         ])
@@ -242,32 +216,24 @@ pub(crate) fn volume_attachment() -> Resource {
 }
 
 pub(crate) fn priority_class() -> Resource {
-    Resource::cluster(
-        "scheduling.k8s.io",
-        "v1",
-        "PriorityClass",
-        "priorityclasses",
-    )
-    .short(&["pc"])
-    .columns(vec![
-        Column::number("Value", "value"),
-        Column::boolean("Global-Default", "globalDefault"),
-        Column::age(),
-        Column::text_or("PreemptionPolicy", "preemptionPolicy", ""),
-    ])
-    .prepare(|new, _| default(new, "preemptionPolicy", "PreemptLowerPriority"))
-    .validate(|new, old, wrong| {
-        crate::resources::common::immutable(new, old, "value", wrong);
-        crate::resources::common::immutable(new, old, "preemptionPolicy", wrong);
-    })
+    Resource::cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
+        .short(&["pc"])
+        .columns(vec![
+            Column::number("Value", "value"),
+            Column::boolean("Global-Default", "globalDefault"),
+            Column::age(),
+            Column::text_or("PreemptionPolicy", "preemptionPolicy", ""),
+        ])
+        .prepare(|new, _| default(new, "preemptionPolicy", "PreemptLowerPriority"))
+        .validate(|new, old, wrong| {
+            crate::resources::common::immutable(new, old, "value", wrong);
+            crate::resources::common::immutable(new, old, "preemptionPolicy", wrong);
+        })
 }
 
 pub(crate) fn runtime_class() -> Resource {
     Resource::cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
-        .columns(vec![
-            Column::text_or("Handler", "handler", ""),
-            Column::age(),
-        ])
+        .columns(vec![Column::text_or("Handler", "handler", ""), Column::age()])
         .validate(|new, old, wrong| crate::resources::common::immutable(new, old, "handler", wrong))
 }
 
@@ -298,44 +264,39 @@ pub(crate) fn pod_disruption_budget() -> Resource {
 }
 
 pub(crate) fn ingress() -> Resource {
-    with_status(Resource::namespaced(
-        "networking.k8s.io",
-        "v1",
-        "Ingress",
-        "ingresses",
-    ))
-    .short(&["ing"])
-    .stored_under("/registry/ingress/")
-    .columns(vec![
-        Column::text("Class", "spec.ingressClassName"),
-        Column::computed("Hosts", |o, _| {
-            let hosts: Vec<&str> = list_at(o, "spec.rules")
-                .iter()
-                .map(|r| text_at(r, "host"))
-                .filter(|h| !h.is_empty())
-                .collect();
-            if hosts.is_empty() {
-                "*".into()
-            } else {
-                hosts.join(",").into()
-            }
-        }),
-        Column::computed("Address", |o, _| {
-            let all = list_at(o, "status.loadBalancer.ingress").iter();
-            all.map(|i| [text_at(i, "ip"), text_at(i, "hostname")].concat())
-                .collect::<Vec<_>>()
-                .join(",")
-                .into()
-        }),
-        Column::computed("Ports", |o, _| {
-            if list_at(o, "spec.tls").is_empty() {
-                "80".into()
-            } else {
-                "80, 443".into()
-            }
-        }),
-        Column::age(),
-    ])
+    with_status(Resource::namespaced("networking.k8s.io", "v1", "Ingress", "ingresses"))
+        .short(&["ing"])
+        .stored_under("/registry/ingress/")
+        .columns(vec![
+            Column::text("Class", "spec.ingressClassName"),
+            Column::computed("Hosts", |o, _| {
+                let hosts: Vec<&str> = list_at(o, "spec.rules")
+                    .iter()
+                    .map(|r| text_at(r, "host"))
+                    .filter(|h| !h.is_empty())
+                    .collect();
+                if hosts.is_empty() {
+                    "*".into()
+                } else {
+                    hosts.join(",").into()
+                }
+            }),
+            Column::computed("Address", |o, _| {
+                let all = list_at(o, "status.loadBalancer.ingress").iter();
+                all.map(|i| [text_at(i, "ip"), text_at(i, "hostname")].concat())
+                    .collect::<Vec<_>>()
+                    .join(",")
+                    .into()
+            }),
+            Column::computed("Ports", |o, _| {
+                if list_at(o, "spec.tls").is_empty() {
+                    "80".into()
+                } else {
+                    "80, 443".into()
+                }
+            }),
+            Column::age(),
+        ])
 }
 
 pub(crate) fn ingress_class() -> Resource {
@@ -348,9 +309,7 @@ pub(crate) fn ingress_class() -> Resource {
             ) {
                 ("", _) => "<none>".into(),
                 (kind, "") => format!("{kind}/{}", text_at(o, "spec.parameters.name")).into(),
-                (kind, group) => {
-                    format!("{kind}.{group}/{}", text_at(o, "spec.parameters.name")).into()
-                }
+                (kind, group) => format!("{kind}.{group}/{}", text_at(o, "spec.parameters.name")).into(),
             }
         }),
         Column::age(),
@@ -358,45 +317,33 @@ pub(crate) fn ingress_class() -> Resource {
 }
 
 pub(crate) fn network_policy() -> Resource {
-    Resource::namespaced(
-        "networking.k8s.io",
-        "v1",
-        "NetworkPolicy",
-        "networkpolicies",
-    )
-    .short(&["netpol"])
-    .columns(vec![
-        Column::computed("Pod-Selector", |o, _| {
-            selector(o["spec"].get("podSelector")).into()
-        }),
-        Column::age(),
-    ])
-    .prepare(|new, _| {
-        let spec = child(new, "spec");
-        let types = if list_at(spec, "egress").is_empty() {
-            json!(["Ingress"])
-        } else {
-            json!(["Ingress", "Egress"])
-        };
-        default(spec, "policyTypes", types);
-        for way in ["ingress", "egress"] {
-            for rule in spec
-                .get_mut(way)
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
-                for port in rule
-                    .get_mut("ports")
-                    .and_then(Value::as_array_mut)
-                    .into_iter()
-                    .flatten()
-                {
-                    default(port, "protocol", "TCP");
+    Resource::namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+        .short(&["netpol"])
+        .columns(vec![
+            Column::computed("Pod-Selector", |o, _| selector(o["spec"].get("podSelector")).into()),
+            Column::age(),
+        ])
+        .prepare(|new, _| {
+            let spec = child(new, "spec");
+            let types = if list_at(spec, "egress").is_empty() {
+                json!(["Ingress"])
+            } else {
+                json!(["Ingress", "Egress"])
+            };
+            default(spec, "policyTypes", types);
+            for way in ["ingress", "egress"] {
+                for rule in spec.get_mut(way).and_then(Value::as_array_mut).into_iter().flatten() {
+                    for port in rule
+                        .get_mut("ports")
+                        .and_then(Value::as_array_mut)
+                        .into_iter()
+                        .flatten()
+                    {
+                        default(port, "protocol", "TCP");
+                    }
                 }
             }
-        }
-    })
+        })
 }
 
 pub(crate) fn controller_revision() -> Resource {
@@ -408,9 +355,7 @@ pub(crate) fn controller_revision() -> Resource {
                     .iter()
                     .find(|r| r["controller"] == true);
                 owner.map_or("<none>".into(), |r| {
-                    let group = text_at(r, "apiVersion")
-                        .split_once('/')
-                        .map_or("", |(group, _)| group);
+                    let group = text_at(r, "apiVersion").split_once('/').map_or("", |(group, _)| group);
                     let kind = text_at(r, "kind").to_lowercase();
                     let kind = if group.is_empty() {
                         kind
@@ -473,11 +418,7 @@ fn targets(o: &Value) -> String {
             _ => format!("{kind}: <unknown>"),
         }
     };
-    let all: Vec<String> = list_at(o, "spec.metrics")
-        .iter()
-        .enumerate()
-        .map(of)
-        .collect();
+    let all: Vec<String> = list_at(o, "spec.metrics").iter().enumerate().map(of).collect();
     if all.is_empty() {
         "<none>".into()
     } else {
@@ -566,14 +507,10 @@ pub(crate) fn validating_admission_policy() -> Resource {
         "validatingadmissionpolicies",
     ))
     .columns(vec![
-        Column::counted("Validations", |o, _| {
-            list_at(o, "spec.validations").len().into()
-        }),
-        Column::computed("ParamKind", |o, _| {
-            match text_at(o, "spec.paramKind.kind") {
-                "" => "<unset>".into(),
-                kind => format!("{}/{kind}", text_at(o, "spec.paramKind.apiVersion")).into(),
-            }
+        Column::counted("Validations", |o, _| list_at(o, "spec.validations").len().into()),
+        Column::computed("ParamKind", |o, _| match text_at(o, "spec.paramKind.kind") {
+            "" => "<unset>".into(),
+            kind => format!("{}/{kind}", text_at(o, "spec.paramKind.apiVersion")).into(),
         }),
         Column::age(),
     ])
@@ -674,9 +611,7 @@ pub(crate) fn flow_schema() -> Resource {
     ))
     .columns(vec![
         Column::text("PriorityLevel", "spec.priorityLevelConfiguration.name"),
-        Column::counted("MatchingPrecedence", |o, _| {
-            int_at(o, "spec.matchingPrecedence").into()
-        }),
+        Column::counted("MatchingPrecedence", |o, _| int_at(o, "spec.matchingPrecedence").into()),
         Column::text("DistinguisherMethod", "spec.distinguisherMethod.type"),
         Column::age(),
     ])
@@ -691,10 +626,7 @@ pub(crate) fn priority_level_configuration() -> Resource {
     ))
     .columns(vec![
         Column::text_or("Type", "spec.type", ""),
-        Column::text(
-            "NominalConcurrencyShares",
-            "spec.limited.nominalConcurrencyShares",
-        ),
+        Column::text("NominalConcurrencyShares", "spec.limited.nominalConcurrencyShares"),
         Column::age(),
     ])
 }

@@ -53,9 +53,7 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
                     .collect();
                 if !parsed.matches(&labels) {
                     let field = "spec.template.metadata.labels";
-                    let shown = at(template, "metadata.labels")
-                        .cloned()
-                        .unwrap_or(json!({}));
+                    let shown = at(template, "metadata.labels").cloned().unwrap_or(json!({}));
                     wrong.push(Cause::invalid(
                         field,
                         shown,
@@ -63,9 +61,7 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
                     ));
                 }
             }
-            Err(failure) => {
-                wrong.push(Cause::invalid("spec.selector", given, &failure.to_string()))
-            }
+            Err(failure) => wrong.push(Cause::invalid("spec.selector", given, &failure.to_string())),
         }
     }
     immutable(new, old, "spec.selector", wrong);
@@ -75,23 +71,16 @@ pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong
 /// CONTAINERS, IMAGES and SELECTOR of `-o wide`.
 pub(crate) fn wide() -> Vec<Column> {
     let mut columns = containers();
-    columns.push(
-        Column::computed("Selector", |o, _| {
-            selector(o["spec"].get("selector")).into()
-        })
-        .wide(),
-    );
+    columns.push(Column::computed("Selector", |o, _| selector(o["spec"].get("selector")).into()).wide());
     columns
 }
 
 /// CONTAINERS and IMAGES of `-o wide`.
 pub(crate) fn containers() -> Vec<Column> {
     vec![
-        Column::computed("Containers", |o, _| {
-            pod::containers(&o["spec"]["template"]).into()
-        })
-        .wide()
-        .about("Names of each container in the template."),
+        Column::computed("Containers", |o, _| pod::containers(&o["spec"]["template"]).into())
+            .wide()
+            .about("Names of each container in the template."),
         Column::computed("Images", |o, _| pod::images(&o["spec"]["template"]).into())
             .wide()
             .about("Images referenced by each container in the template."),

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use client::{
-    Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, ReadVersion, WatchOptions,
-};
+use client::{Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, ReadVersion, WatchOptions};
 use model::{Failure, Object};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::support::*;
 use crate::gates::{
-    Admit, Attributes, Audit, AuditEvent, Authorize, Charge, Decision, Figures, Interest, Notes,
-    Operation, Request, SignToken, SignedToken, TokenAsked,
+    Admit, Attributes, Audit, AuditEvent, Authorize, Charge, Decision, Figures, Interest, Notes, Operation, Request,
+    SignToken, SignedToken, TokenAsked,
 };
 
 /// Writes down what it is asked, and refuses what names `forbidden`.
@@ -53,15 +51,8 @@ impl Authorize for Book {
 impl Audit for Book {
     fn record(&self, event: &AuditEvent<'_>) {
         if event.caller.user().name == "tester" {
-            let outcome = event
-                .outcome
-                .as_ref()
-                .map_or_else(|f| format!("{f}"), |_| "ok".into());
-            let notes: Vec<String> = event
-                .annotations
-                .iter()
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
+            let outcome = event.outcome.as_ref().map_or_else(|f| format!("{f}"), |_| "ok".into());
+            let notes: Vec<String> = event.annotations.iter().map(|(k, v)| format!("{k}={v}")).collect();
             self.0.lock().push(format!(
                 "{} {}: {outcome}{}",
                 event.verb,
@@ -103,12 +94,7 @@ impl Admit for Chain {
         Ok(())
     }
 
-    async fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        notes: &mut Notes,
-    ) -> Result<(), Failure> {
+    async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure> {
         let Some(object) = object.or(request.old) else {
             return Ok(());
         };
@@ -149,26 +135,15 @@ async fn every_door_asks_and_is_recorded() {
     let caller = caller();
     let _ = shop.get("pods/default/forbidden").await;
     let _ = registry
-        .list(
-            &caller,
-            &Collection::all(deployments.clone()),
-            &ListOptions::default(),
-        )
+        .list(&caller, &Collection::all(deployments.clone()), &ListOptions::default())
         .await
         .unwrap();
     let _ = registry
-        .watch(
-            &caller,
-            &Collection::all(deployments),
-            &WatchOptions::default(),
-        )
+        .watch(&caller, &Collection::all(deployments), &WatchOptions::default())
         .await
         .unwrap();
     let _ = shop
-        .act(
-            "pods/default/forbidden/binding",
-            Action::Create(bytes(&json!({}))),
-        )
+        .act("pods/default/forbidden/binding", Action::Create(bytes(&json!({}))))
         .await;
     let _ = shop.delete("pods/default/forbidden").await;
     let _ = shop
@@ -182,11 +157,7 @@ async fn every_door_asks_and_is_recorded() {
     let _ = shop.act("pods/default", all).await.unwrap();
     let apply = json!({"apiVersion": "v1", "kind": "Pod"});
     let _ = shop
-        .patch(
-            "pods/default/forbidden",
-            PatchKind::Apply { force: false },
-            apply,
-        )
+        .patch("pods/default/forbidden", PatchKind::Apply { force: false }, apply)
         .await;
     assert_eq!(
         asked.take(),
@@ -236,48 +207,33 @@ async fn admission_changes_refuses_warns_and_charges() {
         (&json!("CREATE"), vec!["looked at".to_owned()])
     );
     assert!(
-        made["metadata"]["uid"]
-            .as_str()
-            .unwrap()
-            .starts_with("uid-"),
+        made["metadata"]["uid"].as_str().unwrap().starts_with("uid-"),
         "the uid is the registry's"
     );
     assert_eq!(told.take(), ["create : okchain/seen=yes"]);
     let refused = shop
-        .patch(
-            "configmaps/default/a",
-            PatchKind::Merge,
-            json!({"data": {"a": "b"}}),
-        )
+        .patch("configmaps/default/a", PatchKind::Merge, json!({"data": {"a": "b"}}))
         .await
         .unwrap_err();
-    assert!(
-        matches!(&refused, Failure::Denied { code: 403, .. }),
-        "{refused}"
-    );
+    assert!(matches!(&refused, Failure::Denied { code: 403, .. }), "{refused}");
     assert!(shop.delete("configmaps/default/a").await.is_err());
 
     // A create that fails after the charge gives it back; a dry run takes nothing.
-    let used = || async {
-        shop.get("resourcequotas/default/q").await.unwrap()["status"]["used"]["configmaps"].clone()
-    };
+    let used = || async { shop.get("resourcequotas/default/q").await.unwrap()["status"]["used"]["configmaps"].clone() };
     assert_eq!(used().await, "1");
     assert!(matches!(
         shop.act("configmaps/default", create("a", json!({}))).await,
         Err(Failure::AlreadyExists(_))
     ));
     assert_eq!(used().await, "1");
-    shop.act("configmaps/default", create("b", json!({})))
-        .await
-        .unwrap();
+    shop.act("configmaps/default", create("b", json!({}))).await.unwrap();
     let over = shop
         .act("configmaps/default", create("c", json!({})))
         .await
         .unwrap_err();
     assert!(
-        over.to_string().ends_with(
-            "exceeded quota: q, requested: configmaps=1, used: configmaps=2, limited: configmaps=2"
-        ),
+        over.to_string()
+            .ends_with("exceeded quota: q, requested: configmaps=1, used: configmaps=2, limited: configmaps=2"),
         "{over}"
     );
     assert!(shop.get("configmaps/default/c").await.is_err());
@@ -308,9 +264,7 @@ async fn tokens_are_signed_and_bound() {
     let registry = open_with(options).await;
     let shop = Shop(&registry);
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}});
-    shop.create("serviceaccounts/default", account)
-        .await
-        .unwrap();
+    shop.create("serviceaccounts/default", account).await.unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"serviceAccountName": "a", "containers": [{"name": "c", "image": "i"}]}});
     shop.create("pods/default", pod).await.unwrap();
@@ -320,10 +274,7 @@ async fn tokens_are_signed_and_bound() {
         ))
     };
     let bound = json!({"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}});
-    let done = shop
-        .act("serviceaccounts/default/a/token", ask(bound))
-        .await
-        .unwrap();
+    let done = shop.act("serviceaccounts/default/a/token", ask(bound)).await.unwrap();
     let client::Outcome::Document { json, .. } = done.outcome else {
         panic!()
     };
@@ -345,10 +296,10 @@ async fn tokens_are_signed_and_bound() {
             .contains("may not specify a duration less than 10 minutes"),
         "{short}"
     );
-    let wrong = json!({"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "other"}});
+    let wrong =
+        json!({"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "other"}});
     assert!(matches!(
-        shop.act("serviceaccounts/default/a/token", ask(wrong))
-            .await,
+        shop.act("serviceaccounts/default/a/token", ask(wrong)).await,
         Err(Failure::Conflict { .. })
     ));
 }
@@ -365,9 +316,7 @@ impl Figures for Counted {
 async fn figures_are_laid_over_what_is_read_and_never_stored() {
     let mut options = options();
     let plugins = gvr("plugins.pilotis.dev/v1alpha1/plugins");
-    options
-        .figures
-        .insert(plugins.group_resource(), Arc::new(Counted));
+    options.figures.insert(plugins.group_resource(), Arc::new(Counted));
     let registry = open_with(options).await;
     let shop = Shop(&registry);
     let plugin = json!({"apiVersion": "plugins.pilotis.dev/v1alpha1", "kind": "Plugin", "metadata": {"name": "p"},
@@ -378,18 +327,12 @@ async fn figures_are_laid_over_what_is_read_and_never_stored() {
         .unwrap();
     assert_eq!(made.value()["status"], json!({"state": "Pending"}));
     let target = target("plugins.pilotis.dev/v1alpha1/plugins//p");
-    let read = registry
-        .get(&caller(), &target, ReadVersion::Latest)
-        .await
-        .unwrap();
+    let read = registry.get(&caller(), &target, ReadVersion::Latest).await.unwrap();
     assert_eq!(
         (&read.value()["status"]["calls"], read.version),
         (&json!(7), made.version)
     );
-    let row = registry
-        .resource(&plugins)
-        .unwrap()
-        .table(&read, registry.now());
+    let row = registry.resource(&plugins).unwrap().table(&read, registry.now());
     assert_eq!(
         row[..7],
         [
@@ -403,10 +346,7 @@ async fn figures_are_laid_over_what_is_read_and_never_stored() {
         ]
     );
     let list = shop
-        .list(
-            "plugins.pilotis.dev/v1alpha1/plugins",
-            ListOptions::default(),
-        )
+        .list("plugins.pilotis.dev/v1alpha1/plugins", ListOptions::default())
         .await
         .unwrap();
     assert_eq!(list.items[0].value()["status"]["calls"], 7);

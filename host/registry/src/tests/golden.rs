@@ -14,10 +14,7 @@ fn check(file: &str, found: &str) {
         return std::fs::write(&path, found).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    let differ = kept
-        .lines()
-        .zip(found.lines())
-        .find(|(kept, found)| kept != found);
+    let differ = kept.lines().zip(found.lines()).find(|(kept, found)| kept != found);
     assert!(
         kept == found,
         "{file} is not as it was kept (BLESS=1 rewrites it); first difference: {differ:#?}"
@@ -38,21 +35,14 @@ fn kinds() {
             resource.storage.prefix
         )
         .unwrap();
-        for (what, list) in [
-            ("short", &kind.short_names),
-            ("categories", &kind.categories),
-        ] {
+        for (what, list) in [("short", &kind.short_names), ("categories", &kind.categories)] {
             if !list.is_empty() {
                 writeln!(text, "  {what} {}", list.join(" ")).unwrap();
             }
         }
         for sub in &kind.subresources {
             let verbs: Vec<&str> = sub.verbs.iter().map(|v| v.as_str()).collect();
-            let of = sub
-                .kind
-                .as_ref()
-                .map(|k| format!(" {k}"))
-                .unwrap_or_default();
+            let of = sub.kind.as_ref().map(|k| format!(" {k}")).unwrap_or_default();
             writeln!(text, "  /{}{of} {}", sub.name, verbs.join(",")).unwrap();
         }
         let columns: Vec<String> = resource
@@ -61,11 +51,7 @@ fn kinds() {
             .map(|c| format!("{}{}", c.name, if c.priority > 0 { "*" } else { "" }))
             .collect();
         writeln!(text, "  columns {}", columns.join(" | ")).unwrap();
-        let fields: Vec<&str> = resource
-            .selectable
-            .iter()
-            .map(|s| s.path.as_str())
-            .collect();
+        let fields: Vec<&str> = resource.selectable.iter().map(|s| s.path.as_str()).collect();
         if !fields.is_empty() {
             writeln!(text, "  fields {}", fields.join(" ")).unwrap();
         }
@@ -88,10 +74,7 @@ fn documents() -> Vec<(&'static str, Value)> {
             "services/default",
             json!({"kind": "Service", "spec": {"type": "NodePort", "selector": {"a": "b"}, "ports": [{"port": 80}]}}),
         ),
-        (
-            "secrets/default",
-            json!({"kind": "Secret", "stringData": {"a": "b"}}),
-        ),
+        ("secrets/default", json!({"kind": "Secret", "stringData": {"a": "b"}})),
         ("nodes", json!({"kind": "Node"})),
         (
             "persistentvolumeclaims/default",
@@ -159,10 +142,7 @@ async fn created() {
         for (key, still) in [("uid", "UID"), ("resourceVersion", "VERSION")] {
             value["metadata"][key] = still.into();
         }
-        value["metadata"]
-            .as_object_mut()
-            .unwrap()
-            .remove("managedFields");
+        value["metadata"].as_object_mut().unwrap().remove("managedFields");
         let resource = registry.resource(&gvr).unwrap();
         let row: Vec<String> = resource
             .table(&made, registry.now())

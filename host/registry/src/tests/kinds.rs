@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use client::{
-    Action, Cluster, DeleteOptions, ListOptions, Outcome, PatchKind, WatchOptions, WriteOptions,
-};
+use client::{Action, Cluster, DeleteOptions, ListOptions, Outcome, PatchKind, WatchOptions, WriteOptions};
 use futures::StreamExt;
 use model::{Failure, Gvr};
 use schema::Table;
@@ -79,30 +77,15 @@ async fn a_pod_is_filled_in_bound_and_deleted_gracefully() {
     let shop = Shop(&registry);
     let made = shop.create("pods/default", pod("a")).await.unwrap().value();
     assert_eq!(made["spec"]["restartPolicy"], "Always");
-    assert_eq!(
-        made["status"],
-        json!({"phase": "Pending", "qosClass": "BestEffort"})
-    );
-    let done = shop
-        .act("pods/default/a/binding", binding("n1"))
-        .await
-        .unwrap();
-    assert!(matches!(
-        done.outcome,
-        Outcome::Document { created: true, .. }
-    ));
+    assert_eq!(made["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    let done = shop.act("pods/default/a/binding", binding("n1")).await.unwrap();
+    assert!(matches!(done.outcome, Outcome::Document { created: true, .. }));
     let bound = shop.get("pods/default/a").await.unwrap();
     assert_eq!(
-        (
-            &bound["spec"]["nodeName"],
-            &bound["status"]["conditions"][0]["type"]
-        ),
+        (&bound["spec"]["nodeName"], &bound["status"]["conditions"][0]["type"]),
         (&json!("n1"), &json!("PodScheduled"))
     );
-    let twice = shop
-        .act("pods/default/a/binding", binding("n2"))
-        .await
-        .unwrap_err();
+    let twice = shop.act("pods/default/a/binding", binding("n2")).await.unwrap_err();
     assert_eq!(
         twice.to_string(),
         "Operation cannot be fulfilled on pods/binding \"a\": pod a is already assigned to node \"n1\""
@@ -111,10 +94,7 @@ async fn a_pod_is_filled_in_bound_and_deleted_gracefully() {
     let outcome = shop.delete("pods/default/a").await.unwrap();
     assert!(matches!(outcome, Outcome::Changed(_)));
     let dying = shop.get("pods/default/a").await.unwrap();
-    assert_eq!(
-        dying["metadata"]["deletionTimestamp"],
-        "2026-01-02T12:00:30Z"
-    );
+    assert_eq!(dying["metadata"]["deletionTimestamp"], "2026-01-02T12:00:30Z");
     assert_eq!(dying["metadata"]["deletionGracePeriodSeconds"], 30);
     // A shorter grace counts from the first delete; a longer one changes nothing.
     let grace = |seconds| DeleteOptions {
@@ -128,26 +108,17 @@ async fn a_pod_is_filled_in_bound_and_deleted_gracefully() {
     );
     shop.delete_with("pods/default/a", grace(5)).await.unwrap();
     let sooner = shop.get("pods/default/a").await.unwrap();
-    assert_eq!(
-        sooner["metadata"]["deletionTimestamp"],
-        "2026-01-02T12:00:05Z"
-    );
+    assert_eq!(sooner["metadata"]["deletionTimestamp"], "2026-01-02T12:00:05Z");
     // The kubelet ends it.
     assert!(matches!(
         shop.delete_with("pods/default/a", grace(0)).await.unwrap(),
         Outcome::Deleted(_)
     ));
-    assert!(matches!(
-        shop.get("pods/default/a").await,
-        Err(Failure::NotFound(_))
-    ));
+    assert!(matches!(shop.get("pods/default/a").await, Err(Failure::NotFound(_))));
 
     shop.create("pods/default", pod("b")).await.unwrap();
     assert!(
-        matches!(
-            shop.delete("pods/default/b").await.unwrap(),
-            Outcome::Deleted(_)
-        ),
+        matches!(shop.delete("pods/default/b").await.unwrap(), Outcome::Deleted(_)),
         "it runs nowhere"
     );
 }
@@ -158,47 +129,32 @@ async fn a_pod_keeps_its_spec_and_the_kubelet_its_status() {
     let shop = Shop(&registry);
     let mut made = shop.create("pods/default", pod("a")).await.unwrap().value();
     let image = json!({"spec": {"containers": [{"name": "c", "image": "nginx:2"}]}});
-    shop.patch("pods/default/a", PatchKind::Strategic, image)
-        .await
-        .unwrap();
+    shop.patch("pods/default/a", PatchKind::Strategic, image).await.unwrap();
     let refused = shop
-        .patch(
-            "pods/default/a",
-            PatchKind::Merge,
-            json!({"spec": {"hostname": "x"}}),
-        )
+        .patch("pods/default/a", PatchKind::Merge, json!({"spec": {"hostname": "x"}}))
         .await
         .unwrap_err();
     assert!(
-        refused.to_string().starts_with(
-            "Pod \"a\" is invalid: spec: Forbidden: pod updates may not change fields other than"
-        ),
+        refused
+            .to_string()
+            .starts_with("Pod \"a\" is invalid: spec: Forbidden: pod updates may not change fields other than"),
         "{refused}"
     );
     // The front door leaves the status; the status door leaves the rest.
     made["status"]["phase"] = "Running".into();
-    made["metadata"]
-        .as_object_mut()
-        .unwrap()
-        .remove("resourceVersion");
+    made["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     made["spec"]["containers"][0]["image"] = "nginx:3".into();
     shop.update("pods/default/a/status", &made).await.unwrap();
     let now = shop.get("pods/default/a").await.unwrap();
     assert_eq!(
-        (
-            &now["status"]["phase"],
-            &now["spec"]["containers"][0]["image"]
-        ),
+        (&now["status"]["phase"], &now["spec"]["containers"][0]["image"]),
         (&json!("Running"), &json!("nginx:2"))
     );
     made["status"]["phase"] = "Failed".into();
     shop.update("pods/default/a", &made).await.unwrap();
     let now = shop.get("pods/default/a").await.unwrap();
     assert_eq!(
-        (
-            &now["status"]["phase"],
-            &now["spec"]["containers"][0]["image"]
-        ),
+        (&now["status"]["phase"], &now["spec"]["containers"][0]["image"]),
         (&json!("Running"), &json!("nginx:3"))
     );
 }
@@ -206,13 +162,18 @@ async fn a_pod_keeps_its_spec_and_the_kubelet_its_status() {
 #[tokio::test]
 async fn a_bad_pod_is_told_everything_that_is_wrong() {
     let registry = open().await;
-    let bad = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A"}, "spec": {"containers": [{"name": "c"}]}});
+    let bad =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A"}, "spec": {"containers": [{"name": "c"}]}});
     let failure = Shop(&registry)
         .create("pods/default", bad)
         .await
         .unwrap_err()
         .to_string();
-    assert!(failure.starts_with("Pod \"A\" is invalid: [metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain"), "{failure}");
+    assert!(
+        failure
+            .starts_with("Pod \"A\" is invalid: [metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain"),
+        "{failure}"
+    );
     assert!(
         failure.ends_with("spec.containers[0].image: Required value]"),
         "{failure}"
@@ -232,11 +193,7 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() {
     };
     let create = || Action::Create(bytes(&odd));
     let strict = shop
-        .with(
-            "pods/default",
-            create(),
-            with(client::FieldValidation::Strict),
-        )
+        .with("pods/default", create(), with(client::FieldValidation::Strict))
         .await
         .unwrap_err();
     assert_eq!(
@@ -244,27 +201,16 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() {
         "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.colour\""
     );
     let warned = shop
-        .with(
-            "pods/default",
-            create(),
-            with(client::FieldValidation::Warn),
-        )
+        .with("pods/default", create(), with(client::FieldValidation::Warn))
         .await
         .unwrap();
     assert_eq!(warned.warnings, ["unknown field \"spec.colour\""]);
     let ignored = shop
-        .with(
-            "pods/default",
-            create(),
-            with(client::FieldValidation::Ignore),
-        )
+        .with("pods/default", create(), with(client::FieldValidation::Ignore))
         .await
         .unwrap();
     assert!(ignored.warnings.is_empty());
-    assert_eq!(
-        ignored.outcome.object().unwrap().value()["spec"].get("colour"),
-        None
-    );
+    assert_eq!(ignored.outcome.object().unwrap().value()["spec"].get("colour"), None);
 }
 
 #[tokio::test]
@@ -323,10 +269,7 @@ async fn addresses_are_given_once_and_come_back() {
     for task in tasks {
         match task.await.unwrap() {
             Ok(object) => made.push(object),
-            Err(failure) => assert!(
-                failure.to_string().contains("range 10.0.0.0/28 is full"),
-                "{failure}"
-            ),
+            Err(failure) => assert!(failure.to_string().contains("range 10.0.0.0/28 is full"), "{failure}"),
         }
     }
     let addresses: BTreeSet<String> = made
@@ -341,24 +284,13 @@ async fn addresses_are_given_once_and_come_back() {
     shop.delete(&format!("services/default/{}", first.key.name))
         .await
         .unwrap();
-    let again = shop
-        .create("services/default", service("again", spec()))
-        .await
-        .unwrap();
-    assert_eq!(
-        again.value()["spec"]["clusterIP"],
-        first.value()["spec"]["clusterIP"]
-    );
+    let again = shop.create("services/default", service("again", spec())).await.unwrap();
+    assert_eq!(again.value()["spec"]["clusterIP"], first.value()["spec"]["clusterIP"]);
     // A refused create gives back what it took; a taken address is named.
-    let taken = service(
-        "taken",
-        json!({"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}),
-    );
+    let taken = service("taken", json!({"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}));
     let failure = shop.create("services/default", taken).await.unwrap_err();
     assert!(
-        failure
-            .to_string()
-            .contains("provided IP is already allocated"),
+        failure.to_string().contains("provided IP is already allocated"),
         "{failure}"
     );
 }
@@ -379,10 +311,7 @@ async fn a_service_changes_its_type_and_keeps_what_it_can() {
         made["spec"]["clusterIP"].clone(),
         made["spec"]["ports"][0]["nodePort"].clone(),
     );
-    assert!(
-        port.as_u64().is_some_and(|p| (30000..=32767).contains(&p)),
-        "{port}"
-    );
+    assert!(port.as_u64().is_some_and(|p| (30000..=32767).contains(&p)), "{port}");
     assert_eq!(made["spec"]["ports"][0]["targetPort"], 80);
     // A replace that names neither keeps both.
     let replaced = shop
@@ -413,10 +342,7 @@ async fn a_service_changes_its_type_and_keeps_what_it_can() {
         .unwrap()
         .value();
     assert_eq!(
-        (
-            &plain["spec"]["clusterIP"],
-            plain["spec"]["ports"][0].get("nodePort")
-        ),
+        (&plain["spec"]["clusterIP"], plain["spec"]["ports"][0].get("nodePort")),
         (&address, None)
     );
     // Its node port is free again.
@@ -425,7 +351,8 @@ async fn a_service_changes_its_type_and_keeps_what_it_can() {
         json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": port}]}),
     );
     shop.create("services/default", other).await.unwrap();
-    let outside = json!({"spec": {"type": "ExternalName", "externalName": "example.com", "clusterIP": "", "clusterIPs": null}});
+    let outside =
+        json!({"spec": {"type": "ExternalName", "externalName": "example.com", "clusterIP": "", "clusterIPs": null}});
     let outside = shop
         .patch("services/default/s", PatchKind::Merge, outside)
         .await
@@ -444,11 +371,8 @@ async fn a_service_changes_its_type_and_keeps_what_it_can() {
 
 #[tokio::test]
 async fn what_is_taken_is_known_after_a_restart() {
-    let store: Arc<dyn store::Store> =
-        Arc::new(store::memory::open(store::History::default()).unwrap());
-    let first = crate::Registry::open(store.clone(), options())
-        .await
-        .unwrap();
+    let store: Arc<dyn store::Store> = Arc::new(store::memory::open(store::History::default()).unwrap());
+    let first = crate::Registry::open(store.clone(), options()).await.unwrap();
     let wish = json!({"clusterIP": "10.96.7.7", "ports": [{"port": 80}]});
     Shop(&first)
         .create("services/default", service("s", wish.clone()))
@@ -460,16 +384,8 @@ async fn what_is_taken_is_known_after_a_restart() {
         .create("services/default", service("t", wish))
         .await
         .unwrap_err();
-    assert!(
-        failure.to_string().contains("already allocated"),
-        "{failure}"
-    );
-    assert!(
-        Shop(&second)
-            .get("services/default/kubernetes")
-            .await
-            .is_ok()
-    );
+    assert!(failure.to_string().contains("already allocated"), "{failure}");
+    assert!(Shop(&second).get("services/default/kubernetes").await.is_ok());
 }
 
 fn deployment() -> Value {
@@ -495,13 +411,9 @@ async fn generation_counts_intent_and_scale_is_a_window() {
         ),
         (&json!(1), &json!("25%"))
     );
-    shop.patch(
-        path,
-        PatchKind::Merge,
-        json!({"metadata": {"labels": {"x": "y"}}}),
-    )
-    .await
-    .unwrap();
+    shop.patch(path, PatchKind::Merge, json!({"metadata": {"labels": {"x": "y"}}}))
+        .await
+        .unwrap();
     shop.patch(
         "apps/v1/deployments/default/d/status",
         PatchKind::Merge,
@@ -510,10 +422,7 @@ async fn generation_counts_intent_and_scale_is_a_window() {
     .await
     .unwrap();
     assert_eq!(shop.get(path).await.unwrap()["metadata"]["generation"], 1);
-    let scale = shop
-        .get("apps/v1/deployments/default/d/scale")
-        .await
-        .unwrap();
+    let scale = shop.get("apps/v1/deployments/default/d/scale").await.unwrap();
     assert_eq!(
         (&scale["kind"], &scale["spec"], &scale["status"]),
         (
@@ -537,11 +446,7 @@ async fn generation_counts_intent_and_scale_is_a_window() {
         (&json!(5), &json!(2))
     );
     let moved = json!({"spec": {"selector": {"matchLabels": {"app": "b"}}}});
-    let failure = shop
-        .patch(path, PatchKind::Merge, moved)
-        .await
-        .unwrap_err()
-        .to_string();
+    let failure = shop.patch(path, PatchKind::Merge, moved).await.unwrap_err().to_string();
     assert!(
         failure.contains("spec.selector: Invalid value") && failure.contains("field is immutable"),
         "{failure}"
@@ -552,9 +457,7 @@ async fn generation_counts_intent_and_scale_is_a_window() {
 async fn the_four_patches() {
     let registry = open().await;
     let shop = Shop(&registry);
-    shop.create("apps/v1/deployments/default", deployment())
-        .await
-        .unwrap();
+    shop.create("apps/v1/deployments/default", deployment()).await.unwrap();
     let path = "apps/v1/deployments/default/d";
     let json_patch = json!([{"op": "test", "path": "/spec/replicas", "value": 2}, {"op": "replace", "path": "/spec/replicas", "value": 3}]);
     assert_eq!(
@@ -569,8 +472,7 @@ async fn the_four_patches() {
         "the test no longer holds"
     );
     // Strategic merge finds the container by its name, merge replaces the list.
-    let sidecar =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "b:1"}]}}}});
+    let sidecar = json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "b:1"}]}}}});
     let merged = shop
         .patch(path, PatchKind::Strategic, sidecar.clone())
         .await
@@ -583,11 +485,7 @@ async fn the_four_patches() {
             .len(),
         2
     );
-    let replaced = shop
-        .patch(path, PatchKind::Merge, sidecar)
-        .await
-        .unwrap()
-        .value();
+    let replaced = shop.patch(path, PatchKind::Merge, sidecar).await.unwrap().value();
     assert_eq!(
         replaced["spec"]["template"]["spec"]["containers"]
             .as_array()
@@ -631,14 +529,12 @@ async fn apply_creates_owns_and_conflicts() {
         let shop = &shop;
         async move { shop.with(path, action, options).await }
     };
-    let five = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 5}});
+    let five =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 5}});
     let Err(Failure::Conflict { causes, .. }) = other(five.clone(), apply(false)).await else {
         panic!("no conflict")
     };
-    assert_eq!(
-        (causes.len(), causes[0].field.as_str()),
-        (1, ".spec.replicas")
-    );
+    assert_eq!((causes.len(), causes[0].field.as_str()), (1, ".spec.replicas"));
     other(five, apply(true)).await.unwrap();
     assert_eq!(shop.get(path).await.unwrap()["spec"]["replicas"], 5);
     // What was taken is no longer the first one's to remove.
@@ -691,10 +587,7 @@ async fn established(shop: &Shop<'_>, name: &str) {
     while let Some(Ok(event)) = super::support::event(&mut watch).await {
         if let client::WatchEvent::Added(o) | client::WatchEvent::Modified(o) = event {
             let value = o.value();
-            let conditions = value["status"]["conditions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let conditions = value["status"]["conditions"].as_array().cloned().unwrap_or_default();
             if conditions
                 .iter()
                 .any(|c| c["type"] == "Established" && c["status"] == "True")
@@ -716,46 +609,27 @@ async fn a_custom_kind_lives_and_dies_with_its_definition() {
         .unwrap();
     established(&shop, "cats.example.com").await;
     changed.await;
-    let resource = registry
-        .resource(&Gvr::new("example.com", "v1", "cats"))
-        .unwrap();
+    let resource = registry.resource(&Gvr::new("example.com", "v1", "cats")).unwrap();
     assert_eq!(
-        (
-            resource.kind.short_names[0].as_str(),
-            resource.kind.singular.as_str()
-        ),
+        (resource.kind.short_names[0].as_str(), resource.kind.singular.as_str()),
         ("ct", "cat")
     );
 
     let tom = json!({"apiVersion": "example.com/v1", "kind": "Cat", "metadata": {"name": "tom"}, "spec": {"colour": "grey"}, "status": {"lives": 1}});
-    let made = shop
-        .create("example.com/v1/cats/default", tom)
-        .await
-        .unwrap();
+    let made = shop.create("example.com/v1/cats/default", tom).await.unwrap();
     let value = made.value();
     assert_eq!(
         (&value["spec"]["lives"], value.get("status")),
         (&json!(9), None),
         "defaults are filled in, the status is not the creator's"
     );
-    assert_eq!(
-        resource.table(&made, registry.now()),
-        [json!("tom"), json!(9)]
-    );
-    let old = shop
-        .get("example.com/v1beta1/cats/default/tom")
-        .await
-        .unwrap();
+    assert_eq!(resource.table(&made, registry.now()), [json!("tom"), json!(9)]);
+    let old = shop.get("example.com/v1beta1/cats/default/tom").await.unwrap();
     assert_eq!(old["apiVersion"], "example.com/v1beta1");
     let bad = json!({"apiVersion": "example.com/v1", "kind": "Cat", "metadata": {"name": "x"}, "spec": {"lives": 0}});
-    let failure = shop
-        .create("example.com/v1/cats/default", bad)
-        .await
-        .unwrap_err();
+    let failure = shop.create("example.com/v1/cats/default", bad).await.unwrap_err();
     assert!(
-        failure
-            .to_string()
-            .starts_with("Cat.example.com \"x\" is invalid")
+        failure.to_string().starts_with("Cat.example.com \"x\" is invalid")
             || failure.to_string().contains("spec.lives"),
         "{failure}"
     );
@@ -772,20 +646,9 @@ async fn a_custom_kind_lives_and_dies_with_its_definition() {
         fields: "spec.colour=grey".into(),
         ..ListOptions::default()
     };
-    assert_eq!(
-        shop.list("example.com/v1/cats", grey)
-            .await
-            .unwrap()
-            .items
-            .len(),
-        1
-    );
+    assert_eq!(shop.list("example.com/v1/cats", grey).await.unwrap().items.len(), 1);
     let smp = shop
-        .patch(
-            "example.com/v1/cats/default/tom",
-            PatchKind::Strategic,
-            json!({}),
-        )
+        .patch("example.com/v1/cats/default/tom", PatchKind::Strategic, json!({}))
         .await;
     assert!(matches!(smp, Err(Failure::UnsupportedMediaType(_))));
 
@@ -814,10 +677,7 @@ async fn a_custom_kind_lives_and_dies_with_its_definition() {
             definitions.next().await;
         }
         let mut kinds = registry.kinds_version();
-        while registry
-            .resource(&Gvr::new("example.com", "v1", "cats"))
-            .is_some()
-        {
+        while registry.resource(&Gvr::new("example.com", "v1", "cats")).is_some() {
             kinds.changed().await.unwrap();
         }
     };
@@ -853,10 +713,7 @@ async fn a_definition_that_takes_a_name_is_not_served() {
             panic!()
         };
         let value = o.value();
-        let conditions = value["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let conditions = value["status"]["conditions"].as_array().cloned().unwrap_or_default();
         if let Some(said) = conditions.iter().find(|c| c["type"] == "NamesAccepted") {
             assert_eq!(
                 (&said["status"], &said["reason"]),
@@ -865,18 +722,10 @@ async fn a_definition_that_takes_a_name_is_not_served() {
             break;
         }
     }
-    assert!(
-        registry
-            .resource(&Gvr::new("example.com", "v1", "lions"))
-            .is_none()
-    );
+    assert!(registry.resource(&Gvr::new("example.com", "v1", "lions")).is_none());
     let wrong = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x"}, "spec": {"group": "example.com",
         "scope": "Global", "names": {"plural": "dogs", "kind": "Dog"}, "versions": []}});
-    let failure = shop
-        .create(definitions, wrong)
-        .await
-        .unwrap_err()
-        .to_string();
+    let failure = shop.create(definitions, wrong).await.unwrap_err().to_string();
     assert!(
         failure.contains("must be spec.names.plural+\".\"+spec.group")
             && failure.contains("spec.scope: Unsupported value"),
@@ -886,11 +735,8 @@ async fn a_definition_that_takes_a_name_is_not_served() {
 
 #[tokio::test]
 async fn definitions_are_served_again_after_a_restart() {
-    let store: Arc<dyn store::Store> =
-        Arc::new(store::memory::open(store::History::default()).unwrap());
-    let first = crate::Registry::open(store.clone(), options())
-        .await
-        .unwrap();
+    let store: Arc<dyn store::Store> = Arc::new(store::memory::open(store::History::default()).unwrap());
+    let first = crate::Registry::open(store.clone(), options()).await.unwrap();
     Shop(&first)
         .create("apiextensions.k8s.io/v1/customresourcedefinitions", crd())
         .await
@@ -898,11 +744,7 @@ async fn definitions_are_served_again_after_a_restart() {
     established(&Shop(&first), "cats.example.com").await;
     drop(first);
     let second = crate::Registry::open(store, options()).await.unwrap();
-    assert!(
-        second
-            .resource(&Gvr::new("example.com", "v1", "cats"))
-            .is_some()
-    );
+    assert!(second.resource(&Gvr::new("example.com", "v1", "cats")).is_some());
 }
 
 #[tokio::test]
@@ -910,11 +752,7 @@ async fn secrets_take_text_and_keep_base64() {
     let registry = open().await;
     let shop = Shop(&registry);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "hello"}});
-    let made = shop
-        .create("secrets/default", secret)
-        .await
-        .unwrap()
-        .value();
+    let made = shop.create("secrets/default", secret).await.unwrap().value();
     assert_eq!(
         (&made["data"], &made["type"], made.get("stringData")),
         (&json!({"a": "aGVsbG8="}), &json!("Opaque"), None)
@@ -926,9 +764,7 @@ async fn an_eviction_asks_the_budget() {
     let registry = open().await;
     let shop = Shop(&registry);
     shop.create("pods/default", pod("a")).await.unwrap();
-    shop.act("pods/default/a/binding", binding("n"))
-        .await
-        .unwrap();
+    shop.act("pods/default/a/binding", binding("n")).await.unwrap();
     shop.patch(
         "pods/default/a/status",
         PatchKind::Merge,
@@ -947,10 +783,7 @@ async fn an_eviction_asks_the_budget() {
             &json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}}),
         ))
     };
-    let refused = shop
-        .act("pods/default/a/eviction", evict())
-        .await
-        .unwrap_err();
+    let refused = shop.act("pods/default/a/eviction", evict()).await.unwrap_err();
     assert!(
         matches!(&refused, Failure::TooManyRequests { reason, .. } if reason.contains("disruption budget")),
         "{refused}"
@@ -969,9 +802,7 @@ async fn an_eviction_asks_the_budget() {
         30
     );
     assert_eq!(
-        shop.get("policy/v1/poddisruptionbudgets/default/b")
-            .await
-            .unwrap()["status"]["disruptionsAllowed"],
+        shop.get("policy/v1/poddisruptionbudgets/default/b").await.unwrap()["status"]["disruptionsAllowed"],
         0
     );
 }

@@ -47,10 +47,7 @@ async fn creates_binds_and_gets_a_second() {
                 task.await.unwrap();
             }
             let took = start.elapsed();
-            println!(
-                "{what}: {:.0}/s",
-                (TASKS * EACH) as f64 / took.as_secs_f64()
-            );
+            println!("{what}: {:.0}/s", (TASKS * EACH) as f64 / took.as_secs_f64());
         }
     };
     run("create").await;

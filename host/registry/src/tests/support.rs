@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use client::{
-    Action, Cluster, Collection, DeleteOptions, List, ListOptions, Outcome, PatchKind,
-    Preconditions, ReadVersion, Target, WatchEvent, WatchOptions, WatchStream, Write, WriteOptions,
-    Written,
+    Action, Cluster, Collection, DeleteOptions, List, ListOptions, Outcome, PatchKind, Preconditions, ReadVersion,
+    Target, WatchEvent, WatchOptions, WatchStream, Write, WriteOptions, Written,
 };
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -92,12 +91,7 @@ impl Shop<'_> {
         self.with(path, action, WriteOptions::default()).await
     }
 
-    pub(crate) async fn with(
-        &self,
-        path: &str,
-        action: Action,
-        options: WriteOptions,
-    ) -> Result<Written, Failure> {
+    pub(crate) async fn with(&self, path: &str, action: Action, options: WriteOptions) -> Result<Written, Failure> {
         self.0
             .write(
                 &caller(),
@@ -123,21 +117,10 @@ impl Shop<'_> {
             body: bytes(object),
             preconditions: Preconditions::default(),
         };
-        Ok(self
-            .act(path, action)
-            .await?
-            .outcome
-            .object()
-            .unwrap()
-            .clone())
+        Ok(self.act(path, action).await?.outcome.object().unwrap().clone())
     }
 
-    pub(crate) async fn patch(
-        &self,
-        path: &str,
-        kind: PatchKind,
-        patch: Value,
-    ) -> Result<Arc<Object>, Failure> {
+    pub(crate) async fn patch(&self, path: &str, kind: PatchKind, patch: Value) -> Result<Arc<Object>, Failure> {
         let action = Action::Patch {
             kind,
             body: bytes(&patch),
@@ -160,36 +143,20 @@ impl Shop<'_> {
         self.delete_with(path, DeleteOptions::default()).await
     }
 
-    pub(crate) async fn delete_with(
-        &self,
-        path: &str,
-        delete: DeleteOptions,
-    ) -> Result<Outcome, Failure> {
+    pub(crate) async fn delete_with(&self, path: &str, delete: DeleteOptions) -> Result<Outcome, Failure> {
         Ok(self.act(path, Action::Delete(delete)).await?.outcome)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        Ok(self
-            .0
-            .get(&caller(), &target(path), ReadVersion::Latest)
-            .await?
-            .value())
+        Ok(self.0.get(&caller(), &target(path), ReadVersion::Latest).await?.value())
     }
 
     pub(crate) async fn list(&self, resource: &str, options: ListOptions) -> Result<List, Failure> {
-        self.0
-            .list(&caller(), &Collection::all(gvr(resource)), &options)
-            .await
+        self.0.list(&caller(), &Collection::all(gvr(resource)), &options).await
     }
 
-    pub(crate) async fn watch(
-        &self,
-        resource: &str,
-        options: WatchOptions,
-    ) -> Result<WatchStream, Failure> {
-        self.0
-            .watch(&caller(), &Collection::all(gvr(resource)), &options)
-            .await
+    pub(crate) async fn watch(&self, resource: &str, options: WatchOptions) -> Result<WatchStream, Failure> {
+        self.0.watch(&caller(), &Collection::all(gvr(resource)), &options).await
     }
 }
 
@@ -207,9 +174,7 @@ pub(crate) async fn next(stream: &mut WatchStream) -> String {
         Some(Ok(WatchEvent::Added(o))) => format!("ADDED {}", o.key.name),
         Some(Ok(WatchEvent::Modified(o))) => format!("MODIFIED {}", o.key.name),
         Some(Ok(WatchEvent::Deleted(o))) => format!("DELETED {}", o.key.name),
-        Some(Ok(WatchEvent::Bookmark {
-            initial_events_end, ..
-        })) => format!("BOOKMARK {initial_events_end}"),
+        Some(Ok(WatchEvent::Bookmark { initial_events_end, .. })) => format!("BOOKMARK {initial_events_end}"),
         Some(Err(failure)) => format!("ERROR {failure}"),
         None => "END".into(),
     }

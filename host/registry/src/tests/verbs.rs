@@ -1,8 +1,7 @@
 //! Create, update, patch, delete: conflicts, retries, preconditions, finalizers, names.
 
 use client::{
-    Action, DeleteOptions, ListOptions, Outcome, PatchKind, Preconditions, Propagation,
-    ReadVersion, WriteOptions,
+    Action, DeleteOptions, ListOptions, Outcome, PatchKind, Preconditions, Propagation, ReadVersion, WriteOptions,
 };
 use model::{Failure, Uid};
 use serde_json::json;
@@ -22,27 +21,13 @@ async fn a_created_object_has_what_the_system_gives() {
     sent["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
     let made = shop.create("configmaps/default", sent).await.unwrap();
     let value = made.value();
-    assert!(
-        value["metadata"]["uid"]
-            .as_str()
-            .unwrap()
-            .starts_with("uid-")
-    );
-    assert_eq!(
-        value["metadata"]["creationTimestamp"],
-        "2026-01-02T12:00:00Z"
-    );
-    assert_eq!(
-        value["metadata"]["resourceVersion"],
-        made.version.to_string()
-    );
+    assert!(value["metadata"]["uid"].as_str().unwrap().starts_with("uid-"));
+    assert_eq!(value["metadata"]["creationTimestamp"], "2026-01-02T12:00:00Z");
+    assert_eq!(value["metadata"]["resourceVersion"], made.version.to_string());
     assert_eq!(value["metadata"]["namespace"], "default");
     assert_eq!(value["metadata"].get("deletionTimestamp"), None);
     assert_eq!(shop.get("configmaps/default/a").await.unwrap(), value);
-    let again = shop
-        .create("configmaps/default", config("a"))
-        .await
-        .unwrap_err();
+    let again = shop.create("configmaps/default", config("a")).await.unwrap_err();
     assert_eq!(again.to_string(), "configmaps \"a\" already exists");
 }
 
@@ -88,8 +73,7 @@ async fn generated_names_are_tried_again_when_taken() {
     let shop = Shop(&registry);
     let mut made = Vec::new();
     for _ in 0..4 {
-        let object =
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}});
         made.push(
             shop.create("configmaps/default", object)
                 .await
@@ -108,11 +92,7 @@ async fn generated_names_are_tried_again_when_taken() {
 async fn an_update_of_an_old_version_is_a_conflict() {
     let registry = open().await;
     let shop = Shop(&registry);
-    let first = shop
-        .create("configmaps/default", config("a"))
-        .await
-        .unwrap()
-        .value();
+    let first = shop.create("configmaps/default", config("a")).await.unwrap().value();
     let mut new = first.clone();
     new["data"]["a"] = "2".into();
     let second = shop.update("configmaps/default/a", &new).await.unwrap();
@@ -136,20 +116,14 @@ async fn an_update_of_an_old_version_is_a_conflict() {
         shop.update("configmaps/default/a", &other).await,
         Err(Failure::Conflict { .. })
     ));
-    let missing = shop
-        .update("configmaps/default/b", &config("b"))
-        .await
-        .unwrap_err();
+    let missing = shop.update("configmaps/default/b", &config("b")).await.unwrap_err();
     assert_eq!(missing.to_string(), "configmaps \"b\" not found");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn patches_of_many_all_arrive() {
     let registry = open().await;
-    Shop(&registry)
-        .create("configmaps/default", config("a"))
-        .await
-        .unwrap();
+    Shop(&registry).create("configmaps/default", config("a")).await.unwrap();
     let mut tasks = Vec::new();
     for writer in 0..8 {
         let registry = registry.clone();
@@ -183,33 +157,19 @@ async fn a_dry_run_does_everything_but_write() {
     };
     let before = registry.revision().await.unwrap();
     let made = shop
-        .with(
-            "configmaps/default",
-            Action::Create(bytes(&config("a"))),
-            dry(),
-        )
+        .with("configmaps/default", Action::Create(bytes(&config("a"))), dry())
         .await
         .unwrap();
     assert!(matches!(made.outcome, Outcome::Created(_)));
     assert_eq!(registry.revision().await.unwrap(), before);
-    shop.create("configmaps/default", config("a"))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("a")).await.unwrap();
     assert!(
-        shop.with(
-            "configmaps/default",
-            Action::Create(bytes(&config("a"))),
-            dry()
-        )
-        .await
-        .is_err()
+        shop.with("configmaps/default", Action::Create(bytes(&config("a"))), dry())
+            .await
+            .is_err()
     );
     let gone = shop
-        .with(
-            "configmaps/default/a",
-            Action::Delete(DeleteOptions::default()),
-            dry(),
-        )
+        .with("configmaps/default/a", Action::Delete(DeleteOptions::default()), dry())
         .await
         .unwrap();
     assert!(matches!(gone.outcome, Outcome::Deleted(_)));
@@ -228,10 +188,7 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
         Outcome::Changed(_)
     ));
     let dying = shop.get("configmaps/default/a").await.unwrap();
-    assert_eq!(
-        dying["metadata"]["deletionTimestamp"],
-        "2026-01-02T12:00:00Z"
-    );
+    assert_eq!(dying["metadata"]["deletionTimestamp"], "2026-01-02T12:00:00Z");
     assert_eq!(dying["metadata"]["deletionGracePeriodSeconds"], 0);
     let more = json!({"metadata": {"finalizers": ["a.io/x", "a.io/y", "a.io/z"]}});
     let refused = shop
@@ -271,9 +228,7 @@ async fn propagation_becomes_a_finalizer() {
         (Propagation::Orphan, "orphan"),
     ] {
         let name = format!("{propagation:?}").to_lowercase();
-        shop.create("configmaps/default", config(&name))
-            .await
-            .unwrap();
+        shop.create("configmaps/default", config(&name)).await.unwrap();
         let delete = DeleteOptions {
             propagation: Some(propagation),
             ..DeleteOptions::default()
@@ -300,10 +255,7 @@ async fn propagation_becomes_a_finalizer() {
 async fn deletes_keep_their_preconditions() {
     let registry = open().await;
     let shop = Shop(&registry);
-    let made = shop
-        .create("configmaps/default", config("a"))
-        .await
-        .unwrap();
+    let made = shop.create("configmaps/default", config("a")).await.unwrap();
     let with = |preconditions| DeleteOptions {
         preconditions,
         ..DeleteOptions::default()
@@ -312,10 +264,7 @@ async fn deletes_keep_their_preconditions() {
         uid: Some(Uid("other".into())),
         version: None,
     };
-    let failure = shop
-        .delete_with("configmaps/default/a", with(other))
-        .await
-        .unwrap_err();
+    let failure = shop.delete_with("configmaps/default/a", with(other)).await.unwrap_err();
     assert!(
         failure
             .to_string()
@@ -334,10 +283,7 @@ async fn deletes_keep_their_preconditions() {
         uid: Some(made.uid.clone()),
         version: Some(made.version),
     };
-    let gone = shop
-        .delete_with("configmaps/default/a", with(right))
-        .await
-        .unwrap();
+    let gone = shop.delete_with("configmaps/default/a", with(right)).await.unwrap();
     assert!(
         gone.object().unwrap().version > made.version,
         "the last state is at the version of the deletion"
@@ -358,18 +304,12 @@ async fn a_collection_is_deleted_by_selector() {
         labels: "l=x".into(),
         fields: String::new(),
     };
-    let Outcome::DeletedMany(gone) = shop.act("configmaps/default", all).await.unwrap().outcome
-    else {
+    let Outcome::DeletedMany(gone) = shop.act("configmaps/default", all).await.unwrap().outcome else {
         panic!()
     };
     assert_eq!(gone.len(), 2);
     assert_eq!(
-        names(
-            &shop
-                .list("configmaps", ListOptions::default())
-                .await
-                .unwrap()
-        ),
+        names(&shop.list("configmaps", ListOptions::default()).await.unwrap()),
         ["b"]
     );
 }
@@ -391,31 +331,17 @@ async fn lists_are_selected_and_paged_at_one_version() {
     let first = shop.list("configmaps", page(4, "")).await.unwrap();
     assert_eq!(
         (names(&first), first.remaining),
-        (
-            vec!["c0".into(), "c1".into(), "c2".into(), "c3".into()],
-            Some(6)
-        )
+        (vec!["c0".into(), "c1".into(), "c2".into(), "c3".into()], Some(6))
     );
     // Writes in between are not seen by later pages.
     shop.delete("configmaps/default/c5").await.unwrap();
-    shop.create("configmaps/default", config("c55"))
-        .await
-        .unwrap();
-    let second = shop
-        .list("configmaps", page(4, &first.continue_token))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("c55")).await.unwrap();
+    let second = shop.list("configmaps", page(4, &first.continue_token)).await.unwrap();
     assert_eq!(
         (names(&second), second.version),
-        (
-            vec!["c4".into(), "c5".into(), "c6".into(), "c7".into()],
-            first.version
-        )
+        (vec!["c4".into(), "c5".into(), "c6".into(), "c7".into()], first.version)
     );
-    let third = shop
-        .list("configmaps", page(4, &second.continue_token))
-        .await
-        .unwrap();
+    let third = shop.list("configmaps", page(4, &second.continue_token)).await.unwrap();
     assert_eq!(
         (names(&third), third.continue_token.as_str()),
         (vec!["c8".into(), "c9".into()], "")
@@ -427,10 +353,7 @@ async fn lists_are_selected_and_paged_at_one_version() {
         ..ListOptions::default()
     };
     let odd = shop.list("configmaps", odd).await.unwrap();
-    assert_eq!(
-        (names(&odd), odd.remaining),
-        (vec!["c1".into(), "c3".into()], None)
-    );
+    assert_eq!((names(&odd), odd.remaining), (vec!["c1".into(), "c3".into()], None));
     let one = ListOptions {
         fields: "metadata.name=c7".into(),
         ..ListOptions::default()
@@ -442,19 +365,14 @@ async fn lists_are_selected_and_paged_at_one_version() {
     };
     let failure = shop.list("configmaps", unknown).await.unwrap_err();
     assert!(
-        failure
-            .to_string()
-            .contains("field label not supported: data.a"),
+        failure.to_string().contains("field label not supported: data.a"),
         "{failure}"
     );
     let future = ListOptions {
         version: ReadVersion::Exactly(first.version),
         ..ListOptions::default()
     };
-    assert_eq!(
-        shop.list("configmaps", future).await.unwrap().items.len(),
-        10
-    );
+    assert_eq!(shop.list("configmaps", future).await.unwrap().items.len(), 10);
     assert!(matches!(
         shop.list("configmaps", page(1, "nonsense")).await,
         Err(Failure::BadRequest(_))
@@ -486,8 +404,5 @@ async fn a_namespace_goes_when_its_finalizer_does() {
     let mut dying = shop.get("namespaces//a").await.unwrap();
     dying["spec"]["finalizers"] = json!([]);
     shop.update("namespaces//a/finalize", &dying).await.unwrap();
-    assert!(matches!(
-        shop.get("namespaces//a").await,
-        Err(Failure::NotFound(_))
-    ));
+    assert!(matches!(shop.get("namespaces//a").await, Err(Failure::NotFound(_))));
 }

@@ -19,12 +19,8 @@ fn config(name: &str, label: &str) -> serde_json::Value {
 async fn a_watch_sees_what_its_selector_sees() {
     let registry = open().await;
     let shop = Shop(&registry);
-    shop.create("configmaps/default", config("a", "x"))
-        .await
-        .unwrap();
-    shop.create("configmaps/default", config("b", "y"))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("a", "x")).await.unwrap();
+    shop.create("configmaps/default", config("b", "y")).await.unwrap();
     let options = WatchOptions {
         labels: "l=x".into(),
         ..WatchOptions::default()
@@ -36,13 +32,9 @@ async fn a_watch_sees_what_its_selector_sees() {
         .await
         .unwrap();
     assert_eq!(next(&mut watch).await, "ADDED b");
-    shop.patch(
-        "configmaps/default/b",
-        PatchKind::Merge,
-        json!({"data": {"k": "v"}}),
-    )
-    .await
-    .unwrap();
+    shop.patch("configmaps/default/b", PatchKind::Merge, json!({"data": {"k": "v"}}))
+        .await
+        .unwrap();
     assert_eq!(next(&mut watch).await, "MODIFIED b");
     let left = shop
         .patch("configmaps/default/a", PatchKind::Merge, label("z"))
@@ -64,25 +56,16 @@ async fn a_watch_sees_what_its_selector_sees() {
 async fn a_watch_goes_on_from_a_version() {
     let registry = open().await;
     let shop = Shop(&registry);
-    let first = shop
-        .create("configmaps/default", config("a", "x"))
-        .await
-        .unwrap();
-    shop.create("configmaps/default", config("b", "x"))
-        .await
-        .unwrap();
-    shop.list("configmaps", ListOptions::default())
-        .await
-        .unwrap();
+    let first = shop.create("configmaps/default", config("a", "x")).await.unwrap();
+    shop.create("configmaps/default", config("b", "x")).await.unwrap();
+    shop.list("configmaps", ListOptions::default()).await.unwrap();
     let from = WatchOptions {
         from: Some(first.version),
         ..WatchOptions::default()
     };
     let mut watch = shop.watch("configmaps", from).await.unwrap();
     assert_eq!(next(&mut watch).await, "ADDED b");
-    shop.create("configmaps/default", config("c", "x"))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("c", "x")).await.unwrap();
     assert_eq!(next(&mut watch).await, "ADDED c");
 }
 
@@ -90,9 +73,7 @@ async fn a_watch_goes_on_from_a_version() {
 async fn initial_events_end_with_a_bookmark() {
     let registry = open().await;
     let shop = Shop(&registry);
-    shop.create("configmaps/default", config("a", "x"))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("a", "x")).await.unwrap();
     let options = WatchOptions {
         bookmarks: true,
         send_initial_events: true,
@@ -101,9 +82,7 @@ async fn initial_events_end_with_a_bookmark() {
     let mut watch = shop.watch("configmaps", options).await.unwrap();
     assert_eq!(next(&mut watch).await, "ADDED a");
     assert_eq!(next(&mut watch).await, "BOOKMARK true");
-    shop.create("configmaps/default", config("b", "x"))
-        .await
-        .unwrap();
+    shop.create("configmaps/default", config("b", "x")).await.unwrap();
     assert_eq!(next(&mut watch).await, "ADDED b");
     let without = WatchOptions {
         send_initial_events: true,
@@ -149,10 +128,7 @@ async fn what_is_forgotten_is_expired() {
     };
     let registry = open_with(options).await;
     let shop = Shop(&registry);
-    let first = shop
-        .create("configmaps/default", config("a", "x"))
-        .await
-        .unwrap();
+    let first = shop.create("configmaps/default", config("a", "x")).await.unwrap();
     let mut slow = shop
         .watch(
             "configmaps",
@@ -168,22 +144,14 @@ async fn what_is_forgotten_is_expired() {
             .await
             .unwrap();
     }
-    shop.list("configmaps", ListOptions::default())
-        .await
-        .unwrap();
+    shop.list("configmaps", ListOptions::default()).await.unwrap();
     let from = WatchOptions {
         from: Some(first.version),
         ..WatchOptions::default()
     };
-    assert!(matches!(
-        shop.watch("configmaps", from).await,
-        Err(Failure::Expired(_))
-    ));
+    assert!(matches!(shop.watch("configmaps", from).await, Err(Failure::Expired(_))));
     let ended = next(&mut slow).await;
-    assert!(
-        ended.starts_with("ERROR too old resource version"),
-        "{ended}"
-    );
+    assert!(ended.starts_with("ERROR too old resource version"), "{ended}");
     assert_eq!(next(&mut slow).await, "END");
 }
 
@@ -202,21 +170,14 @@ async fn concurrent_writers_leave_no_gap_and_no_double() {
                     if i % 3 == 0 {
                         shop.delete(&path).await.unwrap();
                     } else {
-                        shop.patch(
-                            &path,
-                            PatchKind::Merge,
-                            json!({"data": {"i": i.to_string()}}),
-                        )
-                        .await
-                        .unwrap();
+                        shop.patch(&path, PatchKind::Merge, json!({"data": {"i": i.to_string()}}))
+                            .await
+                            .unwrap();
                     }
                 } else {
-                    shop.create(
-                        "configmaps/default",
-                        config(&format!("w{writer}-{}", i % 7), "x"),
-                    )
-                    .await
-                    .unwrap();
+                    shop.create("configmaps/default", config(&format!("w{writer}-{}", i % 7), "x"))
+                        .await
+                        .unwrap();
                 }
             }
         }));
@@ -226,39 +187,23 @@ async fn concurrent_writers_leave_no_gap_and_no_double() {
         let registry = registry.clone();
         watchers.push(tokio::spawn(async move {
             let shop = Shop(&registry);
-            let list = shop
-                .list("configmaps", ListOptions::default())
-                .await
-                .unwrap();
-            let mut state: BTreeMap<String, ResourceVersion> = list
-                .items
-                .iter()
-                .map(|o| (o.key.name.to_string(), o.version))
-                .collect();
+            let list = shop.list("configmaps", ListOptions::default()).await.unwrap();
+            let mut state: BTreeMap<String, ResourceVersion> =
+                list.items.iter().map(|o| (o.key.name.to_string(), o.version)).collect();
             let options = WatchOptions {
                 from: Some(list.version),
                 ..WatchOptions::default()
             };
             let mut watch = shop.watch("configmaps", options).await.unwrap();
             let mut last = list.version;
-            while let Ok(Some(event)) =
-                tokio::time::timeout(Duration::from_secs(20), watch.next()).await
-            {
+            while let Ok(Some(event)) = tokio::time::timeout(Duration::from_secs(20), watch.next()).await {
                 let (object, gone) = match event.unwrap() {
                     WatchEvent::Added(o) => {
-                        assert!(
-                            !state.contains_key(o.key.name.as_str()),
-                            "{} was there",
-                            o.key
-                        );
+                        assert!(!state.contains_key(o.key.name.as_str()), "{} was there", o.key);
                         (o, false)
                     }
                     WatchEvent::Modified(o) => {
-                        assert!(
-                            state.contains_key(o.key.name.as_str()),
-                            "{} was not there",
-                            o.key
-                        );
+                        assert!(state.contains_key(o.key.name.as_str()), "{} was not there", o.key);
                         (o, false)
                     }
                     WatchEvent::Deleted(o) => (o, true),
@@ -270,11 +215,7 @@ async fn concurrent_writers_leave_no_gap_and_no_double() {
                     break;
                 }
                 match gone {
-                    true => drop(
-                        state
-                            .remove(object.key.name.as_str())
-                            .expect("it was there"),
-                    ),
+                    true => drop(state.remove(object.key.name.as_str()).expect("it was there")),
                     false => drop(state.insert(object.key.name.to_string(), object.version)),
                 }
             }
@@ -285,18 +226,10 @@ async fn concurrent_writers_leave_no_gap_and_no_double() {
         writer.await.unwrap();
     }
     let shop = Shop(&registry);
-    let list = shop
-        .list("configmaps", ListOptions::default())
-        .await
-        .unwrap();
-    let truth: BTreeMap<String, ResourceVersion> = list
-        .items
-        .iter()
-        .map(|o| (o.key.name.to_string(), o.version))
-        .collect();
-    shop.create("configmaps/default", config("end", "x"))
-        .await
-        .unwrap();
+    let list = shop.list("configmaps", ListOptions::default()).await.unwrap();
+    let truth: BTreeMap<String, ResourceVersion> =
+        list.items.iter().map(|o| (o.key.name.to_string(), o.version)).collect();
+    shop.create("configmaps/default", config("end", "x")).await.unwrap();
     for watcher in watchers {
         assert_eq!(watcher.await.unwrap(), truth);
     }

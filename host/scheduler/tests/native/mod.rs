@@ -15,16 +15,27 @@ pub struct Native<P> {
 
 impl<P: guest::Policy> Native<P> {
     pub fn new(name: &str, weight: i64) -> Self {
-        Self { name: name.to_owned().leak(), weight, policy: P::default() }
+        Self {
+            name: name.to_owned().leak(),
+            weight,
+            policy: P::default(),
+        }
     }
 
     fn fault(&self, doing: &'static str, reason: String) -> Failure {
-        Failure::Plugin { name: self.name.into(), doing, reason }
+        Failure::Plugin {
+            name: self.name.into(),
+            doing,
+            reason,
+        }
     }
 }
 
 fn pod(pod: PodRef) -> guest::Pod {
-    guest::Pod { id: pod.id, class: pod.class }
+    guest::Pod {
+        id: pod.id,
+        class: pod.class,
+    }
 }
 
 #[async_trait]
@@ -38,7 +49,11 @@ impl<P: guest::Policy + Send> Policy for Native<P> {
     }
 
     fn points(&self) -> Points {
-        Points { filter: true, score: true, what_if: true }
+        Points {
+            filter: true,
+            score: true,
+            what_if: true,
+        }
     }
 
     async fn renew(&mut self) -> Result<u64, Failure> {

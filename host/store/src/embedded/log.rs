@@ -105,9 +105,7 @@ impl Log {
         let mut header = Vec::with_capacity(FRAME_HEADER);
         header.put_u64_le(self.salt);
         header.put_u64_le(self.last.0);
-        header.put_u32_le(
-            u32::try_from(payload.len()).expect("the queue is bounded far below 4 GiB"),
-        );
+        header.put_u32_le(u32::try_from(payload.len()).expect("the queue is bounded far below 4 GiB"));
         header.put_u32_le(records.len() as u32);
         header.put_u32_le(crc32fast::hash(payload));
         header.put_u32_le(crc32fast::hash(&header));
@@ -215,8 +213,7 @@ impl Log {
             return match segments.first() {
                 None => Self::create(dir, salt, revision).map_err(read_error(dir)),
                 Some((first, path)) => {
-                    let reason =
-                        format!("the changes between revision {revision} and {first} are missing");
+                    let reason = format!("the changes between revision {revision} and {first} are missing");
                     Err(StoreError::Damaged {
                         path: path.clone(),
                         reason,
@@ -256,19 +253,14 @@ impl Log {
                     }
                     Some(frame) => {
                         let before = frame.before;
-                        return Err(damaged(format!(
-                            "at byte {at}: follows revision {before}, not {last}"
-                        )));
+                        return Err(damaged(format!("at byte {at}: follows revision {before}, not {last}")));
                     }
                     None => break,
                 }
             }
             let rest = &data[at..];
             let torn = rest.iter().any(|byte| *byte != 0);
-            if torn
-                && (nth + 1 < count
-                    || (1..rest.len()).any(|skip| frame(&rest[skip..], salt).is_some()))
-            {
+            if torn && (nth + 1 < count || (1..rest.len()).any(|skip| frame(&rest[skip..], salt).is_some())) {
                 return Err(damaged(format!(
                     "at byte {at}: a broken frame, and whole ones after it"
                 )));
@@ -291,8 +283,7 @@ impl Log {
         }
         let (path, file, end) = open.expect("there is a last segment");
         if last < revision {
-            let reason =
-                format!("it ends at revision {last}, before the snapshot of revision {revision}");
+            let reason = format!("it ends at revision {last}, before the snapshot of revision {revision}");
             return Err(StoreError::Damaged { path, reason });
         }
         let buffer = BytesMut::new();
@@ -329,11 +320,7 @@ fn create_segment(dir: &Path, path: &Path, salt: u64, last: Revision) -> io::Res
     header.put_u64_le(salt);
     header.put_u64_le(last.0);
     header.put_u32_le(crc32fast::hash(&header));
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)?;
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
     let made = file
         .write_all_at(&header, 0)
         .and_then(|()| file.sync_all())
@@ -399,11 +386,7 @@ fn check_header(data: &[u8], salt: u64, first: Revision) -> Result<(), String> {
     }
     let crc = crc32fast::hash(&header[..SEGMENT_HEADER - 4]);
     header.advance(MAGIC.len());
-    let (found_salt, found_first, found_crc) = (
-        header.get_u64_le(),
-        header.get_u64_le(),
-        header.get_u32_le(),
-    );
+    let (found_salt, found_first, found_crc) = (header.get_u64_le(), header.get_u64_le(), header.get_u32_le());
     if found_crc != crc || found_first != first.0 {
         return Err("its header is broken".into());
     }
@@ -423,17 +406,12 @@ struct Frame<'a> {
 fn frame(data: &[u8], salt: u64) -> Option<Frame<'_>> {
     let mut header = data.get(..FRAME_HEADER)?;
     if header.get_u64_le() != salt
-        || crc32fast::hash(&data[..FRAME_HEADER - 4])
-            != data[FRAME_HEADER - 4..].as_ref().get_u32_le()
+        || crc32fast::hash(&data[..FRAME_HEADER - 4]) != data[FRAME_HEADER - 4..].as_ref().get_u32_le()
     {
         return None;
     }
     let before = model::ResourceVersion(header.get_u64_le());
-    let (bytes, records, crc) = (
-        header.get_u32_le(),
-        header.get_u32_le(),
-        header.get_u32_le(),
-    );
+    let (bytes, records, crc) = (header.get_u32_le(), header.get_u32_le(), header.get_u32_le());
     let payload = data.get(FRAME_HEADER..FRAME_HEADER + bytes as usize)?;
     (crc32fast::hash(payload) == crc).then_some(Frame {
         before,
@@ -503,11 +481,7 @@ fn decode(mut payload: &[u8], count: u32) -> Result<Vec<Record>, String> {
             _ => return Err(broken()),
         });
     }
-    if payload.is_empty() {
-        Ok(records)
-    } else {
-        Err(broken())
-    }
+    if payload.is_empty() { Ok(records) } else { Err(broken()) }
 }
 
 #[cfg(test)]
@@ -612,10 +586,7 @@ mod tests {
         }
         assert_eq!(recover(dir.path()).unwrap(), [1, 2, 3, 4, 5, 6]);
         fs::remove_file(dir.path().join(name(model::ResourceVersion(2)))).unwrap();
-        assert!(matches!(
-            recover(dir.path()),
-            Err(StoreError::Damaged { .. })
-        ));
+        assert!(matches!(recover(dir.path()), Err(StoreError::Damaged { .. })));
     }
 
     #[test]

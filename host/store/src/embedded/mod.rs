@@ -130,8 +130,7 @@ pub fn restore(backup: &Path, dir: &Path) -> Result<Revision, StoreError> {
     }
     let mut revision = snapshot::revision(backup)?;
     revision.0 += RESTORE_RAISES_BY;
-    let mut writer =
-        snapshot::Writer::create(&dir.join(snapshot_name(revision)), revision).map_err(failed)?;
+    let mut writer = snapshot::Writer::create(&dir.join(snapshot_name(revision)), revision).map_err(failed)?;
     let mut written = Ok(());
     snapshot::read(backup, |entry, expires| {
         if written.is_ok() {
@@ -242,11 +241,7 @@ fn snapshots(dir: &Path) -> io::Result<Vec<(Revision, PathBuf)>> {
     let mut found = Vec::new();
     for file in fs::read_dir(dir)? {
         let path = file?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(revision) = name.strip_prefix("snapshot-") else {
             continue;
         };
@@ -320,9 +315,7 @@ impl DiskJournal {
         std::thread::Builder::new()
             .name("store-snapshot".into())
             .spawn(move || {
-                let create = |revision| {
-                    snapshot::Writer::create(&dir.join(snapshot_name(revision)), revision)
-                };
+                let create = |revision| snapshot::Writer::create(&dir.join(snapshot_name(revision)), revision);
                 let revision = shared.snapshot(create)?;
                 for (older, path) in snapshots(&dir)? {
                     if older < revision {

@@ -52,13 +52,10 @@ pub(super) async fn round(kv: &KvClient, known: Round) -> Result<Round, Error> {
     let response = kv.txn(txn).await?;
     let now = revision(response.header());
     if !response.succeeded() {
-        let version = response
-            .op_responses()
-            .into_iter()
-            .find_map(|found| match found {
-                TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.version()),
-                _ => None,
-            });
+        let version = response.op_responses().into_iter().find_map(|found| match found {
+            TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.version()),
+            _ => None,
+        });
         return Ok(Round {
             version: version.unwrap_or(0),
             revision: now,

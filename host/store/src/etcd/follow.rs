@@ -119,11 +119,7 @@ impl Follower {
     }
 
     async fn mark(&self) -> Result<(), etcd_client::Error> {
-        self.client
-            .kv_client()
-            .put(&self.marker[..], "", None)
-            .await
-            .map(drop)
+        self.client.kv_client().put(&self.marker[..], "", None).await.map(drop)
     }
 
     /// Feeds the hub for as long as the store is open.
@@ -180,13 +176,8 @@ impl Follower {
             self.mark().await.map_err(unavailable)?;
             loop {
                 match self.hear(&mut stream).await {
-                    Heard::Events {
-                        mut events,
-                        through,
-                    } => {
-                        events.retain(|event| {
-                            event.revision <= join && event.key.starts_with(&prefix)
-                        });
+                    Heard::Events { mut events, through } => {
+                        events.retain(|event| event.revision <= join && event.key.starts_with(&prefix));
                         let batch = Batch {
                             events,
                             through: through.min(join),
@@ -199,10 +190,7 @@ impl Follower {
                         }
                     }
                     Heard::Gap { oldest } => {
-                        return Err(StoreError::Compacted {
-                            asked: after,
-                            oldest,
-                        });
+                        return Err(StoreError::Compacted { asked: after, oldest });
                     }
                     Heard::Over(reason) => return Err(StoreError::unavailable("etcd", reason)),
                 }
@@ -220,14 +208,8 @@ impl Follower {
             .with_range(end)
             .with_start_revision(after.0 as i64 + 1)
             .with_prev_key();
-        let mut client = self
-            .client
-            .watch_client()
-            .max_decoding_message_size(usize::MAX);
-        client
-            .watch(&self.root[..], Some(options))
-            .await
-            .map_err(unavailable)
+        let mut client = self.client.watch_client().max_decoding_message_size(usize::MAX);
+        client.watch(&self.root[..], Some(options)).await.map_err(unavailable)
     }
 
     async fn hear(&self, stream: &mut WatchStream) -> Heard {

@@ -16,15 +16,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Client, CompactionOptions, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse,
-    KeyValue, KvClient, PutOptions, ResponseHeader, TlsOptions, TxnOp, TxnOpResponse, WatchOptions,
+    Client, CompactionOptions, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, KvClient,
+    PutOptions, ResponseHeader, TlsOptions, TxnOp, TxnOpResponse, WatchOptions,
 };
 
 use self::follow::Follower;
 use crate::engine::{check, now};
 use crate::{
-    Change, Counted, Entry, History, Outcome, Page, Range, Read, Revision, Store, StoreError, Txn,
-    Watch, snapshot,
+    Change, Counted, Entry, History, Outcome, Page, Range, Read, Revision, Store, StoreError, Txn, Watch, snapshot,
 };
 
 pub use etcd_client::{Certificate, Identity};
@@ -114,11 +113,7 @@ impl EtcdStore {
         let follower = Follower::new(client.clone(), root.clone(), current, options.history.bytes);
         let tasks = vec![
             tokio::spawn(follower.clone().follow()),
-            tokio::spawn(compact::elected(
-                kv.clone(),
-                follower.clone(),
-                options.history.age,
-            )),
+            tokio::spawn(compact::elected(kv.clone(), follower.clone(), options.history.age)),
         ];
         Ok(Self {
             client,
@@ -149,12 +144,7 @@ impl EtcdStore {
         self.ask(from, options, at).await
     }
 
-    async fn ask(
-        &self,
-        key: &[u8],
-        mut options: GetOptions,
-        at: Option<Revision>,
-    ) -> Result<GetResponse, StoreError> {
+    async fn ask(&self, key: &[u8], mut options: GetOptions, at: Option<Revision>) -> Result<GetResponse, StoreError> {
         if let Some(at) = at {
             if at == Revision::default() {
                 return Err(self.compacted(at).await);
@@ -181,8 +171,7 @@ impl EtcdStore {
         if let Error::GRpcStatus(status) = &error
             && status.message().contains("database space exceeded")
         {
-            let source =
-                std::io::Error::new(std::io::ErrorKind::StorageFull, status.message().to_owned());
+            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, status.message().to_owned());
             return StoreError::Full {
                 path: "etcd".into(),
                 source,
@@ -195,12 +184,7 @@ impl EtcdStore {
     async fn compacted(&self, asked: Revision) -> StoreError {
         let options = WatchOptions::new().with_start_revision(1);
         let mut oldest = Revision::default();
-        if let Ok(mut stream) = self
-            .client
-            .watch_client()
-            .watch(&self.root[..], Some(options))
-            .await
-        {
+        if let Ok(mut stream) = self.client.watch_client().watch(&self.root[..], Some(options)).await {
             // The first message says that the watch was made, the second that it is over.
             for _ in 0..2 {
                 let wait = tokio::time::timeout(Duration::from_secs(1), stream.message());
@@ -242,11 +226,7 @@ impl Store for EtcdStore {
     }
 
     async fn range(&self, range: Range) -> Result<Page, StoreError> {
-        let most = if range.limit == 0 {
-            usize::MAX
-        } else {
-            range.limit
-        };
+        let most = if range.limit == 0 { usize::MAX } else { range.limit };
         let (mut at, mut start) = (range.at, range.start);
         let mut entries = Vec::new();
         loop {
@@ -271,9 +251,7 @@ impl Store for EtcdStore {
     }
 
     async fn count(&self, prefix: &[u8], at: Option<Revision>) -> Result<Counted, StoreError> {
-        let options = GetOptions::new()
-            .with_range(prefix_end(prefix))
-            .with_count_only();
+        let options = GetOptions::new().with_range(prefix_end(prefix)).with_count_only();
         let response = self.ask(prefix, options, at).await?;
         let revision = at.unwrap_or(revision(response.header()));
         Ok(Counted {
@@ -315,20 +293,12 @@ impl Store for EtcdStore {
         let compares: Vec<Compare> = expected
             .iter()
             .map(|(key, modified)| match modified {
-                Some(modified) => {
-                    Compare::mod_revision(&key[..], CompareOp::Equal, modified.0 as i64)
-                }
+                Some(modified) => Compare::mod_revision(&key[..], CompareOp::Equal, modified.0 as i64),
                 None => Compare::mod_revision(&key[..], CompareOp::Greater, 0),
             })
             .collect();
-        let look: Vec<TxnOp> = expected
-            .iter()
-            .map(|(key, _)| TxnOp::get(&key[..], None))
-            .collect();
-        let request = etcd_client::Txn::new()
-            .when(compares)
-            .and_then([change])
-            .or_else(look);
+        let look: Vec<TxnOp> = expected.iter().map(|(key, _)| TxnOp::get(&key[..], None)).collect();
+        let request = etcd_client::Txn::new().when(compares).and_then([change]).or_else(look);
         let response = match self.kv.clone().txn(request).await {
             Ok(response) => response,
             Err(error) => return Err(self.explain(error, Revision::default()).await),
@@ -419,9 +389,7 @@ impl Store for EtcdStore {
             .map_err(failed)?;
         let mut start = Bytes::new();
         loop {
-            let mut response = self
-                .entries(&self.root, &start, PAGE, Some(revision))
-                .await?;
+            let mut response = self.entries(&self.root, &start, PAGE, Some(revision)).await?;
             let found = response.take_kvs();
             let Some(last) = found.last() else { break };
             start = Range::default().after(last.key()).start;
@@ -459,9 +427,7 @@ impl EtcdStore {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, StoreError> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| StoreError::unavailable("the backup", error))

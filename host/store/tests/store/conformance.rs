@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use store::etcd::{EtcdOptions, EtcdStore};
 use store::{
-    Batch, Event, History, MAX_KEY, MAX_VALUE, Outcome, Previous, Range, Revision, Store,
-    StoreError, Txn, Watch, embedded, memory,
+    Batch, Event, History, MAX_KEY, MAX_VALUE, Outcome, Previous, Range, Revision, Store, StoreError, Txn, Watch,
+    embedded, memory,
 };
 
 use crate::etcd_server::EtcdServer;
@@ -210,12 +210,7 @@ async fn done(store: &dyn Store, txn: Txn) -> Revision {
 }
 
 async fn value(store: &dyn Store, key: &Bytes) -> Option<Bytes> {
-    store
-        .get(key, None)
-        .await
-        .unwrap()
-        .entry
-        .map(|entry| entry.value)
+    store.get(key, None).await.unwrap().entry.map(|entry| entry.value)
 }
 
 async fn names(stage: &Stage, range: Range) -> Vec<String> {
@@ -239,15 +234,10 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut(
 async fn take(watch: &mut Watch, count: usize) -> Vec<Arc<Event>> {
     let mut events: Vec<Arc<Event>> = Vec::new();
     while events.len() < count {
-        let Batch {
-            events: more,
-            through,
-        } = watch.next().await.unwrap();
+        let Batch { events: more, through } = watch.next().await.unwrap();
         for event in &more {
             assert!(
-                events
-                    .last()
-                    .is_none_or(|last| last.revision < event.revision),
+                events.last().is_none_or(|last| last.revision < event.revision),
                 "revisions rise"
             );
             assert!(event.revision <= through);
@@ -287,14 +277,10 @@ async fn a_txn_compares_many_keys(stage: Stage) {
     let (store, a, b, c) = (&*stage.a, stage.key("a"), stage.key("b"), stage.key("c"));
     let ra = done(store, Txn::put(a.clone(), "")).await;
     let rb = done(store, Txn::put(b.clone(), "")).await;
-    let all = Txn::create(c.clone(), "1")
-        .when(a.clone(), ra)
-        .when(b.clone(), rb);
+    let all = Txn::create(c.clone(), "1").when(a.clone(), ra).when(b.clone(), rb);
     let rc = done(store, all).await;
     let before = store.revision().await.unwrap();
-    let stale = Txn::update(c.clone(), "2", rc)
-        .when(a.clone(), ra)
-        .when(b.clone(), ra);
+    let stale = Txn::update(c.clone(), "2", rc).when(a.clone(), ra).when(b.clone(), ra);
     match store.txn(stale).await.unwrap() {
         Outcome::Refused { key, now } => assert_eq!((key, now.unwrap().modified), (b, rb)),
         done => panic!("{done:?}"),
@@ -306,9 +292,7 @@ async fn a_txn_compares_many_keys(stage: Stage) {
     );
     assert_eq!(value(store, &c).await.unwrap(), "1");
     // A key that must not be there, and a deletion that hangs on another key.
-    let gone = Txn::delete(c.clone(), rc)
-        .when(stage.key("absent"), rev(0))
-        .when(a, ra);
+    let gone = Txn::delete(c.clone(), rc).when(stage.key("absent"), rev(0)).when(a, ra);
     done(store, gone).await;
     assert_eq!(value(store, &c).await, None);
 }
@@ -319,25 +303,13 @@ async fn a_refusal_tells_what_is_there(stage: Stage) {
     match store.txn(Txn::create(key.clone(), "yours")).await.unwrap() {
         Outcome::Refused { key: which, now } => {
             let now = now.unwrap();
-            assert_eq!(
-                (which, now.modified, &now.value[..]),
-                (key.clone(), made, &b"mine"[..])
-            );
+            assert_eq!((which, now.modified, &now.value[..]), (key.clone(), made, &b"mine"[..]));
         }
         done => panic!("{done:?}"),
     }
     let absent = stage.key("absent");
-    let outcome = store
-        .txn(Txn::update(absent.clone(), "", made))
-        .await
-        .unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Refused {
-            key: absent,
-            now: None
-        }
-    );
+    let outcome = store.txn(Txn::update(absent.clone(), "", made)).await.unwrap();
+    assert_eq!(outcome, Outcome::Refused { key: absent, now: None });
 }
 
 async fn deleting_nothing_is_refused(stage: Stage) {
@@ -347,10 +319,7 @@ async fn deleting_nothing_is_refused(stage: Stage) {
         compare: Vec::new(),
         change: store::Change::Delete { key: key.clone() },
     };
-    assert_eq!(
-        stage.a.txn(txn).await.unwrap(),
-        Outcome::Refused { key, now: None }
-    );
+    assert_eq!(stage.a.txn(txn).await.unwrap(), Outcome::Refused { key, now: None });
     assert_eq!(stage.a.revision().await.unwrap(), before);
 }
 
@@ -392,34 +361,19 @@ async fn a_prefix_is_no_path(stage: Stage) {
 
 async fn pages_at_a_revision_are_one_list(stage: Stage) {
     for n in 0..25 {
-        done(
-            &*stage.a,
-            Txn::put(stage.key(&format!("{n:02}")), format!("{n}")),
-        )
-        .await;
+        done(&*stage.a, Txn::put(stage.key(&format!("{n:02}")), format!("{n}"))).await;
     }
-    let first = stage
-        .a
-        .range(Range::prefix(stage.prefix()).limit(10))
-        .await
-        .unwrap();
+    let first = stage.a.range(Range::prefix(stage.prefix()).limit(10)).await.unwrap();
     assert_eq!((first.entries.len(), first.remaining), (10, 15));
     // Whatever happens now is not in the list.
     done(&*stage.b, Txn::put(stage.key("15"), "changed")).await;
     done(&*stage.b, Txn::put(stage.key("12a"), "new")).await;
     let read = stage.b.get(&stage.key("20"), None).await.unwrap();
-    done(
-        &*stage.b,
-        Txn::delete(stage.key("20"), read.entry.unwrap().modified),
-    )
-    .await;
+    done(&*stage.b, Txn::delete(stage.key("20"), read.entry.unwrap().modified)).await;
     let mut all = first.entries.clone();
     loop {
         let last = all.last().unwrap().key.clone();
-        let next = Range::prefix(stage.prefix())
-            .limit(10)
-            .at(first.revision)
-            .after(&last);
+        let next = Range::prefix(stage.prefix()).limit(10).at(first.revision).after(&last);
         let page = stage.b.range(next).await.unwrap();
         assert_eq!(page.revision, first.revision);
         all.extend(page.entries);
@@ -438,32 +392,18 @@ async fn pages_at_a_revision_are_one_list(stage: Stage) {
 async fn a_long_list_comes_whole(stage: Stage) {
     let writes = (0..2_500).map(|n| {
         let stage = stage.clone();
-        tokio::spawn(async move {
-            done(
-                &*stage.a,
-                Txn::create(stage.key(&format!("{n:05}")), vec![7; 50]),
-            )
-            .await
-        })
+        tokio::spawn(async move { done(&*stage.a, Txn::create(stage.key(&format!("{n:05}")), vec![7; 50])).await })
     });
     let revisions: BTreeSet<Revision> = futures::future::join_all(writes)
         .await
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    assert_eq!(
-        revisions.len(),
-        2_500,
-        "every change has a revision of its own"
-    );
+    assert_eq!(revisions.len(), 2_500, "every change has a revision of its own");
     let page = stage.a.range(Range::prefix(stage.prefix())).await.unwrap();
     assert_eq!((page.entries.len(), page.remaining), (2_500, 0));
     assert!(page.entries.is_sorted_by(|a, b| a.key < b.key));
-    let most = stage
-        .a
-        .range(Range::prefix(stage.prefix()).limit(2_100))
-        .await
-        .unwrap();
+    let most = stage.a.range(Range::prefix(stage.prefix()).limit(2_100)).await.unwrap();
     assert_eq!((most.entries.len(), most.remaining), (2_100, 400));
     assert_eq!(most.entries[..], page.entries[..2_100]);
 }
@@ -477,21 +417,11 @@ async fn counts_at_a_revision(stage: Stage) {
     let counted = stage.a.count(&stage.prefix(), None).await.unwrap();
     assert_eq!(counted.count, 4);
     assert_eq!(
-        stage
-            .a
-            .count(&stage.prefix(), Some(revisions[2]))
-            .await
-            .unwrap()
-            .count,
+        stage.a.count(&stage.prefix(), Some(revisions[2])).await.unwrap().count,
         3
     );
     assert_eq!(
-        stage
-            .a
-            .count(&stage.prefix(), Some(revisions[4]))
-            .await
-            .unwrap()
-            .count,
+        stage.a.count(&stage.prefix(), Some(revisions[4])).await.unwrap().count,
         5
     );
     assert_eq!(
@@ -511,23 +441,14 @@ async fn the_past_can_be_read(stage: Stage) {
     let two = done(&*stage.a, Txn::put(key.clone(), "2")).await;
     let gone = done(&*stage.a, Txn::delete(key.clone(), two)).await;
     let three = done(&*stage.a, Txn::put(key.clone(), "3")).await;
-    for (at, expected) in [
-        (one, Some("1")),
-        (two, Some("2")),
-        (gone, None),
-        (three, Some("3")),
-    ] {
+    for (at, expected) in [(one, Some("1")), (two, Some("2")), (gone, None), (three, Some("3"))] {
         let read = stage.b.get(&key, Some(at)).await.unwrap();
         assert_eq!(
             read.entry.as_ref().map(|entry| &entry.value[..]),
             expected.map(str::as_bytes)
         );
         assert_eq!(read.revision, at);
-        let listed = stage
-            .b
-            .range(Range::prefix(stage.prefix()).at(at))
-            .await
-            .unwrap();
+        let listed = stage.b.range(Range::prefix(stage.prefix()).at(at)).await.unwrap();
         assert_eq!(listed.entries.first(), read.entry.as_ref());
     }
     let before = stage.b.get(&key, Some(rev(one.0 - 1))).await.unwrap();
@@ -539,20 +460,13 @@ async fn the_future_cannot_be_read(stage: Stage) {
     let ahead = rev(current.0 + 1_000_000);
     let answers = [
         stage.a.get(&stage.key("k"), Some(ahead)).await.map(drop),
-        stage
-            .a
-            .range(Range::prefix(stage.prefix()).at(ahead))
-            .await
-            .map(drop),
+        stage.a.range(Range::prefix(stage.prefix()).at(ahead)).await.map(drop),
         stage.a.count(&stage.prefix(), Some(ahead)).await.map(drop),
         stage.a.compact(ahead).await,
     ];
     for answer in answers {
         match answer {
-            Err(StoreError::Future {
-                asked,
-                current: now,
-            }) => assert!(asked == ahead && now >= current),
+            Err(StoreError::Future { asked, current: now }) => assert!(asked == ahead && now >= current),
             other => panic!("{other:?}"),
         }
     }
@@ -568,20 +482,14 @@ async fn what_is_too_large_is_refused(stage: Stage) {
         Txn::put(stage.key("k"), "").when(long, rev(0)),
     ];
     for txn in refused {
-        assert!(matches!(
-            stage.a.txn(txn).await,
-            Err(StoreError::Size { .. })
-        ));
+        assert!(matches!(stage.a.txn(txn).await, Err(StoreError::Size { .. })));
     }
     assert_eq!(stage.a.revision().await.unwrap(), before);
     let largest: Vec<u8> = (0..MAX_VALUE).map(|n| (n % 251) as u8).collect();
     done(&*stage.a, Txn::put(stage.key("k"), largest.clone())).await;
     assert_eq!(value(&*stage.a, &stage.key("k")).await.unwrap(), largest);
     let mut watch = stage.a.watch(stage.prefix(), before).await.unwrap();
-    assert_eq!(
-        take(&mut watch, 1).await[0].value.as_ref().unwrap().len(),
-        MAX_VALUE
-    );
+    assert_eq!(take(&mut watch, 1).await[0].value.as_ref().unwrap().len(), MAX_VALUE);
 }
 
 async fn a_watch_tells_everything_once(stage: Stage) {
@@ -619,20 +527,10 @@ async fn a_watch_tells_everything_once(stage: Stage) {
 async fn a_watch_starts_in_the_past(stage: Stage) {
     let mut revisions = Vec::new();
     for n in 0..700 {
-        revisions.push(
-            done(
-                &*stage.a,
-                Txn::put(stage.key(&format!("{}", n % 7)), format!("{n}")),
-            )
-            .await,
-        );
+        revisions.push(done(&*stage.a, Txn::put(stage.key(&format!("{}", n % 7)), format!("{n}"))).await);
     }
     for skip in [0, 1, 350, 699] {
-        let mut watch = stage
-            .b
-            .watch(stage.prefix(), revisions[skip])
-            .await
-            .unwrap();
+        let mut watch = stage.b.watch(stage.prefix(), revisions[skip]).await.unwrap();
         let live = done(&*stage.a, Txn::put(stage.key("live"), "")).await;
         revisions.push(live);
         let events = take(&mut watch, revisions.len() - skip - 1).await;
@@ -691,10 +589,7 @@ async fn progress_comes_when_asked(stage: Stage) {
         let now = done(&*stage.b, Txn::put(stage.key("loud"), format!("{n}"))).await;
         stage.a.request_progress().await.unwrap();
         let batch = watch.next().await.unwrap();
-        assert!(
-            batch.events.is_empty() && batch.through >= now,
-            "{batch:?} at {now}"
-        );
+        assert!(batch.events.is_empty() && batch.through >= now, "{batch:?} at {now}");
     }
     // Never ahead of an event: what is told next lies behind it.
     let event = done(&*stage.b, Txn::put(stage.key("quiet/k"), "")).await;
@@ -721,23 +616,11 @@ async fn compaction_forgets(stage: Stage) {
     };
     for (name, store) in [("a", &stage.a), ("b", &stage.b)] {
         compacted(store.get(&key, Some(one)).await.map(drop), name);
-        compacted(
-            store
-                .range(Range::prefix(stage.prefix()).at(one))
-                .await
-                .map(drop),
-            name,
-        );
-        compacted(
-            store.count(&stage.prefix(), Some(one)).await.map(drop),
-            name,
-        );
+        compacted(store.range(Range::prefix(stage.prefix()).at(one)).await.map(drop), name);
+        compacted(store.count(&stage.prefix(), Some(one)).await.map(drop), name);
         compacted(store.watch(stage.prefix(), one).await.map(drop), name);
         let read = store.get(&key, Some(two)).await.unwrap().entry.unwrap();
-        assert_eq!(
-            read.value, "2",
-            "the revision compacted to can still be read"
-        );
+        assert_eq!(read.value, "2", "the revision compacted to can still be read");
         let mut watch = store.watch(stage.prefix(), two).await.unwrap();
         let events = take(&mut watch, 1).await;
         assert_eq!(events[0].revision, three);
@@ -752,17 +635,7 @@ async fn compaction_forgets(stage: Stage) {
     // Again, and less: nothing changes.
     stage.b.compact(two).await.unwrap();
     stage.b.compact(one).await.unwrap();
-    assert_eq!(
-        stage
-            .b
-            .get(&key, Some(two))
-            .await
-            .unwrap()
-            .entry
-            .unwrap()
-            .value,
-        "2"
-    );
+    assert_eq!(stage.b.get(&key, Some(two)).await.unwrap().entry.unwrap().value, "2");
 }
 
 async fn what_is_alive_survives_compaction(stage: Stage) {
@@ -778,21 +651,14 @@ async fn what_is_alive_survives_compaction(stage: Stage) {
     }
     let now = stage.a.revision().await.unwrap();
     stage.a.compact(now).await.unwrap();
-    let page = stage
-        .a
-        .range(Range::prefix(stage.prefix()).at(now))
-        .await
-        .unwrap();
+    let page = stage.a.range(Range::prefix(stage.prefix()).at(now)).await.unwrap();
     let found: BTreeMap<Bytes, (Revision, String)> = page
         .entries
         .into_iter()
         .map(|entry| {
             (
                 entry.key,
-                (
-                    entry.modified,
-                    String::from_utf8(entry.value.to_vec()).unwrap(),
-                ),
+                (entry.modified, String::from_utf8(entry.value.to_vec()).unwrap()),
             )
         })
         .collect();
@@ -874,10 +740,7 @@ async fn counters_lose_no_step(stage: Stage) {
         revisions.extend(done.unwrap());
     }
     assert_eq!(revisions.len() as u64, TASKS * STEPS);
-    assert_eq!(
-        value(&*stage.a, &key).await.unwrap(),
-        (TASKS * STEPS).to_string()
-    );
+    assert_eq!(value(&*stage.a, &key).await.unwrap(), (TASKS * STEPS).to_string());
 }
 
 async fn a_crowd_of_writers_is_seen_in_order(stage: Stage) {
@@ -914,10 +777,7 @@ async fn a_crowd_of_writers_is_seen_in_order(stage: Stage) {
     let listed = stage.a.range(Range::prefix(stage.prefix())).await.unwrap();
     for watch in &mut watches {
         let events = take(watch, TASKS * WRITES).await;
-        let seen: BTreeMap<Revision, Bytes> = events
-            .iter()
-            .map(|event| (event.revision, event.key.clone()))
-            .collect();
+        let seen: BTreeMap<Revision, Bytes> = events.iter().map(|event| (event.revision, event.key.clone())).collect();
         assert_eq!(seen, written);
         // List and watch tell one story; so does what was there before.
         let mut state: BTreeMap<Bytes, (Bytes, Revision)> = BTreeMap::new();
@@ -967,15 +827,8 @@ async fn a_backup_becomes_a_store(stage: Stage) {
     .await;
     let at = stage.a.backup(&file).await.unwrap();
     assert!(at >= kept);
-    assert!(
-        stage.a.backup(&file).await.is_err(),
-        "a backup is never overwritten"
-    );
-    let issued = done(
-        &*stage.a,
-        Txn::put(stage.key("lasting"), "after the backup"),
-    )
-    .await;
+    assert!(stage.a.backup(&file).await.is_err(), "a backup is never overwritten");
+    let issued = done(&*stage.a, Txn::put(stage.key("lasting"), "after the backup")).await;
 
     let begins = embedded::restore(&file, &dir.path().join("store")).unwrap();
     assert!(begins > issued, "past any revision ever issued");
@@ -985,23 +838,10 @@ async fn a_backup_becomes_a_store(stage: Stage) {
     );
     let restored = embedded::open(&dir.path().join("store"), embedded::Options::default()).unwrap();
     let read = restored.get(&stage.key("lasting"), None).await.unwrap();
-    assert_eq!(
-        (read.entry.unwrap().modified, read.revision >= begins),
-        (kept, true)
-    );
-    let of = |store: Handle| async move {
-        store
-            .range(Range::prefix("/registry/").at(at))
-            .await
-            .unwrap()
-            .entries
-    };
+    assert_eq!((read.entry.unwrap().modified, read.revision >= begins), (kept, true));
+    let of = |store: Handle| async move { store.range(Range::prefix("/registry/").at(at)).await.unwrap().entries };
     let before = of(stage.a.clone()).await;
-    let after = restored
-        .range(Range::prefix("/registry/"))
-        .await
-        .unwrap()
-        .entries;
+    let after = restored.range(Range::prefix("/registry/")).await.unwrap().entries;
     let lasting = |entries: Vec<store::Entry>| {
         entries
             .into_iter()

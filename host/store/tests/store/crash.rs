@@ -62,18 +62,13 @@ fn child() {
                         (4, Some(held)) => (Txn::delete(key.clone(), held.modified), "delete"),
                         (3, held) => {
                             let expected = held.map_or(Revision::default(), |held| held.modified);
-                            (
-                                Txn::update(key.clone(), value(writer, round, n), expected),
-                                "put",
-                            )
+                            (Txn::update(key.clone(), value(writer, round, n), expected), "put")
                         }
                         _ => (Txn::put(key.clone(), value(writer, round, n)), "put"),
                     };
                     say(format!("\ntry {writer} {n} {what} {key}\n"));
                     match store.txn(txn).await {
-                        Ok(Outcome::Done { revision }) => {
-                            say(format!("\nack {writer} {n} {revision}\n"))
-                        }
+                        Ok(Outcome::Done { revision }) => say(format!("\nack {writer} {n} {revision}\n")),
                         other => say(format!("\nwrong {other:?}\n")),
                     }
                 }
@@ -93,10 +88,7 @@ struct Told {
 
 #[test]
 fn what_was_acknowledged_is_there_after_kill_9() {
-    let seed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64;
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let seed = std::env::var("PILOTIS_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
@@ -108,9 +100,7 @@ fn what_was_acknowledged_is_there_after_kill_9() {
     let mut state: BTreeMap<String, String> = BTreeMap::new();
     let mut newest = 0;
     for round in 0..ROUNDS {
-        dice = dice
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let words = run_and_kill(dir.path(), round, 1 + (dice >> 33) % 4000);
         let acknowledged = words.iter().filter(|told| told.revision.is_some()).count();
         assert!(round > 0 || acknowledged > 0, "the child wrote nothing");
@@ -154,9 +144,7 @@ fn what_was_acknowledged_is_there_after_kill_9() {
             };
             let on_its_way = &writes[last.map_or(0, |last| last + 1)..];
             assert!(on_its_way.len() <= 1, "a writer waits for each answer");
-            let possible = on_its_way
-                .iter()
-                .any(|told| told.value.as_deref() == found_value);
+            let possible = on_its_way.iter().any(|told| told.value.as_deref() == found_value);
             assert!(
                 found_value == acknowledged || possible,
                 "{key} holds {found_value:?}, not {acknowledged:?}"
@@ -174,10 +162,7 @@ fn what_was_acknowledged_is_there_after_kill_9() {
             };
         }
         // And nobody's write is there that nobody sent.
-        let found_values: BTreeMap<String, String> = found
-            .into_iter()
-            .map(|(key, (value, _))| (key, value))
-            .collect();
+        let found_values: BTreeMap<String, String> = found.into_iter().map(|(key, (value, _))| (key, value)).collect();
         assert_eq!(found_values, expected);
         runtime.block_on(history_is_whole(&store, &words, &revisions));
         state = found_values;
@@ -195,10 +180,7 @@ async fn history_is_whole(store: &dyn Store, words: &[Told], acknowledged: &Hash
         Err(StoreError::Compacted { oldest, .. }) => oldest,
         _ => panic!("revision 0 is always compacted"),
     };
-    let mut watch = store
-        .watch(Bytes::from_static(b"/registry/"), oldest)
-        .await
-        .unwrap();
+    let mut watch = store.watch(Bytes::from_static(b"/registry/"), oldest).await.unwrap();
     let mut last = oldest;
     let mut seen = 0;
     while last < now {
@@ -215,19 +197,16 @@ async fn history_is_whole(store: &dyn Store, words: &[Told], acknowledged: &Hash
                 assert_eq!((&told.key, &told.value), (&key, &value));
             } else if last.0 > acknowledged.keys().min().copied().unwrap_or(u64::MAX) {
                 assert!(
-                    words.iter().any(|told| told.revision.is_none()
-                        && told.key == key
-                        && told.value == value)
+                    words
+                        .iter()
+                        .any(|told| told.revision.is_none() && told.key == key && told.value == value)
                 );
             }
         }
     }
     assert_eq!(
         seen,
-        acknowledged
-            .keys()
-            .filter(|revision| **revision > oldest.0)
-            .count()
+        acknowledged.keys().filter(|revision| **revision > oldest.0).count()
     );
 }
 

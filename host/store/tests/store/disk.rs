@@ -10,18 +10,10 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn new(dir: &Path) -> Option<Self> {
-        match mount(
-            Some("tmpfs"),
-            dir,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("size=8m"),
-        ) {
+        match mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("size=8m")) {
             Ok(()) => Some(Self(dir.to_owned())),
             Err(error) => {
-                eprintln!(
-                    "skipped: a small file system cannot be mounted here ({error}; needs root)"
-                );
+                eprintln!("skipped: a small file system cannot be mounted here ({error}; needs root)");
                 None
             }
         }
@@ -87,16 +79,13 @@ async fn a_full_disk_loses_nothing() {
     let store = embedded::open(&at, options.clone()).unwrap();
     whole(store.range(Range::prefix("/registry/")).await.unwrap());
     assert!(matches!(
-        store
-            .txn(Txn::put("/registry/x", vec![0; 4_000_000 / 4]))
-            .await,
+        store.txn(Txn::put("/registry/x", vec![0; 4_000_000 / 4])).await,
         Err(StoreError::Full { .. })
     ));
 
     // And with room it goes on, with nobody doing anything.
     std::fs::remove_file(&filler).unwrap();
-    let Outcome::Done { revision } = store.txn(Txn::put("/registry/x", "again")).await.unwrap()
-    else {
+    let Outcome::Done { revision } = store.txn(Txn::put("/registry/x", "again")).await.unwrap() else {
         panic!()
     };
     assert!(revision > kept.last().unwrap().1);

@@ -32,10 +32,7 @@ async fn a_watch_bridges_a_restart_of_etcd() {
             loop {
                 match store.txn(Txn::create(key.clone(), "")).await {
                     Ok(Outcome::Done { .. } | Outcome::Refused { .. }) => break,
-                    Err(error) => assert!(
-                        tokio::time::Instant::now() < limit,
-                        "etcd does not come back: {error}"
-                    ),
+                    Err(error) => assert!(tokio::time::Instant::now() < limit, "etcd does not come back: {error}"),
                 }
             }
             written.push(key);
@@ -134,10 +131,7 @@ async fn what_others_write_elsewhere_delays_no_progress() {
         assert!(batch.events.is_empty() && batch.through >= revision);
     }
     let page = ours.range(Range::prefix("/registry/")).await.unwrap();
-    assert!(
-        page.entries.is_empty(),
-        "nothing of ours shows under the root"
-    );
+    assert!(page.entries.is_empty(), "nothing of ours shows under the root");
 }
 
 /// An authority and what it signs.
@@ -160,16 +154,10 @@ impl Pki {
 
     fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let mut params =
-            CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
         // etcd's gateway to itself presents the server's certificate as a client's.
-        params
-            .extended_key_usages
-            .push(ExtendedKeyUsagePurpose::ClientAuth);
-        (
-            params.signed_by(&key, &self.issuer).unwrap().pem(),
-            key.serialize_pem(),
-        )
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 }

@@ -59,10 +59,7 @@ impl EtcdServer {
     }
 
     /// Kills it and starts it again as it was.
-    #[allow(
-        dead_code,
-        reason = "the bench includes this file and restarts nothing"
-    )]
+    #[allow(dead_code, reason = "the bench includes this file and restarts nothing")]
     pub fn restart(&mut self) {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
@@ -76,10 +73,7 @@ impl EtcdServer {
             if self.child.try_wait().expect("our own child").is_some() {
                 return false;
             }
-            if self
-                .get("/health")
-                .is_some_and(|body| body.contains("true"))
-            {
+            if self.get("/health").is_some_and(|body| body.contains("true")) {
                 return true;
             }
             std::thread::yield_now();

@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use proptest::prelude::*;
 use store::etcd::{EtcdOptions, EtcdStore};
-use store::{
-    Change, Compare, Entry, History, Outcome, Range, Revision, Store, StoreError, Txn, embedded,
-    memory,
-};
+use store::{Change, Compare, Entry, History, Outcome, Range, Revision, Store, StoreError, Txn, embedded, memory};
 
 use crate::etcd_server::EtcdServer;
 
@@ -115,17 +112,9 @@ async fn walk(
     store.compact(begin).await.unwrap();
     for step in steps {
         match step {
-            Step::Write {
-                key,
-                value,
-                compare,
-            } => {
+            Step::Write { key, value, compare } => {
                 let (key, state) = (model.key(*key), model.at(model.now));
-                let modified = |key: &Bytes| {
-                    state
-                        .get(key)
-                        .map_or(Revision::default(), |entry| entry.modified)
-                };
+                let modified = |key: &Bytes| state.get(key).map_or(Revision::default(), |entry| entry.modified);
                 let compare: Vec<Compare> = compare
                     .iter()
                     .map(|(key, right)| {
@@ -170,11 +159,9 @@ async fn walk(
                     (Outcome::Done { revision }, None) => {
                         assert!(revision > model.now);
                         model.now = revision;
-                        model.changes.push((
-                            revision,
-                            key,
-                            value.map(|value| vec![value; 20].into()),
-                        ));
+                        model
+                            .changes
+                            .push((revision, key, value.map(|value| vec![value; 20].into())));
                     }
                     (Outcome::Refused { key, now }, Some(expected)) => {
                         assert_eq!((&key, now.as_ref()), (expected, state.get(expected)));
@@ -184,8 +171,7 @@ async fn walk(
             }
             Step::List { few, limit, ago } => {
                 let at = model.ago(*ago);
-                let prefix: Bytes =
-                    format!("{}{}", model.prefix, if *few { "few/" } else { "" }).into();
+                let prefix: Bytes = format!("{}{}", model.prefix, if *few { "few/" } else { "" }).into();
                 let range = Range::prefix(prefix.clone()).limit(*limit).at(at);
                 let counted = store.count(&prefix, Some(at)).await;
                 match store.range(range).await {
@@ -195,11 +181,7 @@ async fn walk(
                             .into_values()
                             .filter(|entry| entry.key.starts_with(&prefix))
                             .collect();
-                        let shown = if *limit == 0 {
-                            all.len()
-                        } else {
-                            all.len().min(*limit)
-                        };
+                        let shown = if *limit == 0 { all.len() } else { all.len().min(*limit) };
                         assert_eq!(page.entries, all[..shown]);
                         assert_eq!(page.remaining as usize, all.len() - shown);
                         assert_eq!(counted.unwrap().count as usize, all.len());
@@ -233,9 +215,7 @@ async fn walk(
                                     .previous
                                     .as_ref()
                                     .map(|previous| (&previous.value, previous.modified));
-                                let before = before
-                                    .get(&event.key)
-                                    .map(|entry| (&entry.value, entry.modified));
+                                let before = before.get(&event.key).map(|entry| (&entry.value, entry.modified));
                                 assert_eq!(previous, before);
                                 seen.push((event.revision, event.key.clone(), event.value.clone()));
                             }
@@ -254,11 +234,7 @@ async fn walk(
                 store = reopen(store);
                 assert_eq!(store.revision().await.unwrap(), model.now);
                 // What a snapshot holds has no history.
-                let all = store
-                    .range(Range::prefix(model.prefix.clone()))
-                    .await
-                    .unwrap()
-                    .entries;
+                let all = store.range(Range::prefix(model.prefix.clone())).await.unwrap().entries;
                 assert_eq!(all, model.at(model.now).into_values().collect::<Vec<_>>());
             }
         }

@@ -39,8 +39,7 @@ async fn a_slow_one_is_told(store: Arc<dyn Store>) -> Revision {
         while read.load(Ordering::Relaxed) + 100 < n * 10 {
             tokio::task::yield_now().await;
         }
-        let writes =
-            (0..10).map(|m| store.txn(Txn::put(format!("/registry/{m}"), vec![n as u8; 1000])));
+        let writes = (0..10).map(|m| store.txn(Txn::put(format!("/registry/{m}"), vec![n as u8; 1000])));
         for done in futures::future::join_all(writes).await {
             assert!(matches!(done.unwrap(), Outcome::Done { .. }));
         }
@@ -102,15 +101,7 @@ async fn on_etcd() {
     let last = store.txn(Txn::put("/registry/last", "")).await.unwrap();
     let mut revisions = Vec::new();
     while revisions.len() < WRITES + 1 {
-        revisions.extend(
-            again
-                .next()
-                .await
-                .unwrap()
-                .events
-                .iter()
-                .map(|event| event.revision),
-        );
+        revisions.extend(again.next().await.unwrap().events.iter().map(|event| event.revision));
     }
     assert!(revisions.is_sorted_by(|a, b| a < b));
     assert_eq!(

@@ -222,9 +222,7 @@ pub fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(Delta<'a>)) -> Result<(), 
             },
             8 => Delta::PodGone { id: r.u64()? },
             other => {
-                return Err(format!(
-                    "record {other} is not of this version of the layout"
-                ));
+                return Err(format!("record {other} is not of this version of the layout"));
             }
         });
     }
@@ -287,10 +285,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self
-            .bytes
-            .split_at_checked(n)
-            .ok_or("the record ends too early")?;
+        let (head, tail) = self.bytes.split_at_checked(n).ok_or("the record ends too early")?;
         self.bytes = tail;
         Ok(head)
     }
@@ -338,10 +333,7 @@ impl<'a> Reader<'a> {
         self.array().map(i64::from_le_bytes)
     }
 
-    fn list<T>(
-        &mut self,
-        mut element: impl FnMut(&mut Self) -> Result<T, String>,
-    ) -> Result<Vec<T>, String> {
+    fn list<T>(&mut self, mut element: impl FnMut(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
         let count = self.u16()?;
         (0..count).map(|_| element(self)).collect()
     }
@@ -362,9 +354,7 @@ impl<'a> Reader<'a> {
             4 => Operator::Gt,
             5 => Operator::Lt,
             other => {
-                return Err(format!(
-                    "operator {other} is not of this version of the layout"
-                ));
+                return Err(format!("operator {other} is not of this version of the layout"));
             }
         };
         Ok(Expression {
