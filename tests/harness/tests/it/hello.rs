@@ -1,0 +1,205 @@
+//! The main job, as a Kubernetes user does it: from `kubectl apply` to `kubectl delete` with nothing left behind.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use harness::{TestCluster, eventually, get, root};
+
+use crate::steps::{LIMIT, address, answer, is_ready, name, pods, rolled_out, settled};
+
+const HELLO: &str = "app=hello";
+
+#[test]
+fn hello_from_apply_to_delete() {
+    let cluster = TestCluster::wasm();
+    let manifest = root().join("tests/manifests/hello.yaml");
+    let manifest = manifest.to_str().expect("UTF-8");
+    let said = cluster.kubectl(&["apply", "-f", manifest]);
+    assert_eq!(said, "deployment.apps/hello created\nservice/hello created\n");
+    rolled_out(&cluster, "hello");
+    pods_are_shown(&cluster);
+    let service = address(&cluster, "hello");
+    assert!(answer(&service).body.contains("hello from hello-"));
+    logs_are_shown(&cluster);
+    plugins_are_ready(&cluster);
+    for replicas in [5, 1, 3] {
+        cluster.kubectl(&["scale", "deployment/hello", &format!("--replicas={replicas}")]);
+        rolled_out(&cluster, "hello");
+        settled(&cluster, HELLO, replicas);
+    }
+    no_request_fails_while(&service, || {
+        cluster.kubectl(&["set", "image", "deployment/hello", "hello=hello:v2"]);
+        rolled_out(&cluster, "hello");
+        settled(&cluster, HELLO, 3);
+    });
+    assert_eq!(images(&cluster), ["hello:v2"]);
+    no_request_fails_while(&service, || {
+        cluster.kubectl(&["rollout", "undo", "deployment/hello"]);
+        rolled_out(&cluster, "hello");
+        settled(&cluster, HELLO, 3);
+    });
+    assert_eq!(images(&cluster), ["hello:v1"]);
+    a_killed_container_is_started_again(&cluster);
+    a_deleted_pod_is_replaced(&cluster);
+    assert!(answer(&service).body.contains("hello from hello-"));
+    cluster.kubectl(&["delete", "-f", manifest]);
+    nothing_is_left(&cluster, &service);
+}
+
+fn pods_are_shown(cluster: &TestCluster) {
+    let table = cluster.kubectl(&["get", "pods", "-o", "wide"]);
+    let mut lines = table.lines();
+    let header: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(
+        header[..7],
+        ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"]
+    );
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    for row in rows {
+        assert!(row[0].starts_with("hello-"), "{table}");
+        assert_eq!(row[1..4], ["1/1", "Running", "0"], "{table}");
+        assert!(row[5].parse::<std::net::IpAddr>().is_ok(), "{table}");
+        assert_eq!(row[6], "pilotis", "{table}");
+    }
+}
+
+/// The component prints a line for each request; the readiness probe made some.
+fn logs_are_shown(cluster: &TestCluster) {
+    let log = cluster.kubectl(&["logs", "deployment/hello"]);
+    assert!(log.lines().any(|line| line == "/healthz 200"), "{log}");
+    let last = cluster.kubectl(&["logs", "deployment/hello", "--tail=1"]);
+    assert_eq!(last.lines().count(), 1, "{last}");
+}
+
+fn plugins_are_ready(cluster: &TestCluster) {
+    let plugins = cluster.items(&["get", "plugins"]);
+    let names: BTreeSet<&str> = plugins.iter().map(name).collect();
+    for needed in [
+        "controller-deployment",
+        "controller-endpointslice",
+        "controller-replicaset",
+        "scheduler-default",
+    ] {
+        assert!(names.contains(needed), "{names:?}");
+    }
+    for plugin in &plugins {
+        let status = &plugin["status"];
+        assert_eq!(status["state"], "Ready", "{}: {status}", name(plugin));
+        assert_eq!(status["faults"], 0, "{}: {status}", name(plugin));
+    }
+    // These have decided about the pods above.
+    for worked in ["controller-deployment", "controller-replicaset", "scheduler-default"] {
+        let plugin = plugins
+            .iter()
+            .find(|plugin| name(plugin) == worked)
+            .expect("it was there above");
+        assert!(
+            plugin["status"]["calls"].as_u64() > Some(0),
+            "{worked}: {}",
+            plugin["status"]
+        );
+    }
+    let table = cluster.kubectl(&["get", "plugins"]);
+    let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(
+        header,
+        ["NAME", "WORLDS", "REVISION", "STATE", "CALLS", "FAULTS", "P99", "AGE"]
+    );
+}
+
+/// Asks the Service on one connection after the other, as fast as it answers.
+fn no_request_fails_while(service: &str, change: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    let (good, bad) = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let (mut good, mut bad) = (0, Vec::new());
+            while !done.load(Ordering::Relaxed) {
+                match get(service, "/") {
+                    Ok(answer) if answer.status == 200 && answer.body.contains("hello from") => good += 1,
+                    Ok(answer) => bad.push(format!("{answer:?}")),
+                    Err(why) => bad.push(why),
+                }
+            }
+            (good, bad)
+        });
+        // Also when the change fails: the thread must end for the panic to be seen.
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
+        done.store(true, Ordering::Relaxed);
+        let counted = asking.join().expect("the requests were counted");
+        changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        counted
+    });
+    assert!(
+        bad.is_empty(),
+        "{} of {} requests failed, the first: {}",
+        bad.len(),
+        good + bad.len(),
+        bad[0]
+    );
+    assert!(good >= 20, "only {good} requests: too few to say anything");
+}
+
+/// The images of all pods there are, each once.
+fn images(cluster: &TestCluster) -> Vec<String> {
+    let pods = cluster.items(&["get", "pods", "-l", HELLO]);
+    let images = pods.iter().map(|pod| &pod["spec"]["containers"][0]["image"]);
+    let images: BTreeSet<&str> = images.filter_map(|image| image.as_str()).collect();
+    images.into_iter().map(str::to_owned).collect()
+}
+
+/// The pod stays the same pod, and counts the restart.
+fn a_killed_container_is_started_again(cluster: &TestCluster) {
+    let uids = |of: &[serde_json::Value]| of.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
+    let before = uids(&settled(cluster, HELLO, 3));
+    let processes = cluster.pod_processes();
+    assert_eq!(processes.len(), 3, "one process for each pod: {processes:?}");
+    cluster.kill(processes[0].0);
+    let after = eventually("the killed container runs again", LIMIT, || {
+        let pods = pods(cluster, HELLO);
+        let restarts = pods
+            .iter()
+            .map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64());
+        let restarts: Vec<u64> = restarts.map(Option::unwrap_or_default).collect();
+        if restarts.iter().sum::<u64>() == 1 && pods.iter().all(is_ready) {
+            Ok(pods)
+        } else {
+            Err(format!("restarts {restarts:?}"))
+        }
+    });
+    assert_eq!(uids(&after), before);
+}
+
+fn a_deleted_pod_is_replaced(cluster: &TestCluster) {
+    let victim = name(&settled(cluster, HELLO, 3)[0]).to_owned();
+    cluster.kubectl(&["delete", "pod", &victim]);
+    let names: Vec<String> = settled(cluster, HELLO, 3)
+        .iter()
+        .map(|pod| name(pod).to_owned())
+        .collect();
+    assert!(!names.contains(&victim), "{names:?}");
+}
+
+fn nothing_is_left(cluster: &TestCluster, service: &str) {
+    const KINDS: &str = "deployments,replicasets,pods,services,endpoints,endpointslices";
+    eventually("nothing of hello is left", LIMIT, || {
+        let names = cluster.kubectl(&["get", KINDS, "-o", "name"]);
+        let left: Vec<&str> = names.lines().filter(|line| line.contains("/hello")).collect();
+        if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
+    });
+    eventually("no pod's process is left", LIMIT, || {
+        match cluster.pod_processes().as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    });
+    eventually(
+        "nobody answers for the Service",
+        Duration::from_secs(10),
+        || match get(service, "/") {
+            Err(_) => Ok(()),
+            Ok(answer) => Err(format!("{answer:?}")),
+        },
+    );
+}

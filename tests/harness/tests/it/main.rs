@@ -1,0 +1,9 @@
+//! The walls of the house, and the house as a whole: the built binary, the real kubectl, one cluster at a time.
+
+mod bad_input;
+mod crash;
+mod hello;
+mod hot_swap;
+mod restart;
+mod steps;
+mod walls;
