@@ -492,8 +492,21 @@ impl Objects {
             body: object.to_string().into(),
             preconditions: Preconditions::default(),
         };
-        let options = WriteOptions { field_manager: MANAGER.into(), ..WriteOptions::default() };
-        self.cluster.write(&self.caller, Write { target, action, options }).await.map(|_| ())
+        let options = WriteOptions {
+            field_manager: MANAGER.into(),
+            ..WriteOptions::default()
+        };
+        self.cluster
+            .write(
+                &self.caller,
+                Write {
+                    target,
+                    action,
+                    options,
+                },
+            )
+            .await
+            .map(|_| ())
     }
 
     async fn write_status(&self, object: &Object, status: Value) {

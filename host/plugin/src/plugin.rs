@@ -139,7 +139,7 @@ impl Plugin {
                 "no revision of it is loaded; its Plugin object says why".into(),
             ));
         };
-        visit.inside = Some(revision.enter().await);
+        visit.inside = Some(revision.enter(doing).await?);
         Ok(visit)
     }
 

@@ -184,19 +184,30 @@ impl Revision {
         }
     }
 
-    /// One of the places for calls. Waits while all are taken.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Inside {
+    /// One of the places for calls. Waits while all are taken, but no longer than a call may take: whoever asks behind a
+    /// plugin that is too slow for its callers is told so, and no queue grows without end.
+    pub(crate) async fn enter(self: &Arc<Self>, doing: &'static str) -> Result<Inside, Fault> {
         // Counted before anything is awaited: whoever replaces this revision now waits for this call too.
         self.calls.fetch_add(1, SeqCst);
         let mut inside = Inside {
             revision: self.clone(),
             place: false,
         };
-        if let Ok(place) = self.at_once.acquire().await {
-            place.forget();
-            inside.place = true;
-        }
-        inside
+        let place = match self.at_once.try_acquire() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                let free = self.at_once.acquire();
+                let waited = tokio::time::timeout(self.mould.limits.deadline, free).await;
+                waited.ok().and_then(Result::ok)
+            }
+        };
+        let Some(place) = place else {
+            let says = format!("{AT_ONCE} calls of it are under way, and none has ended in time");
+            return Err(self.mould.fault(FaultKind::Host, doing, says));
+        };
+        place.forget();
+        inside.place = true;
+        Ok(inside)
     }
 
     /// No new instances are kept from now on; memory is given back as calls end.

@@ -211,3 +211,33 @@ async fn a_call_that_is_given_up_leaves_nothing_behind() {
         "giving up is not the plugin's fault"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_do_not_queue_without_end() {
+    let limits = Limits {
+        deadline: Duration::from_millis(200),
+        ..limits()
+    };
+    let culprit = controller("slow", Some(limits)).await;
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let culprit = culprit.clone();
+            tokio::spawn(async move {
+                let answer = culprit.reconcile(&request(b""), Box::new(Echo)).await;
+                answer.unwrap_err().kind
+            })
+        })
+        .collect();
+    let mut kinds = Vec::new();
+    for caller in callers {
+        let kind = tokio::time::timeout(Duration::from_secs(30), caller).await;
+        kinds.push(kind.expect("everybody is answered").unwrap());
+    }
+    let count = |kind| kinds.iter().filter(|k| **k == kind).count();
+    assert!(count(FaultKind::Deadline) >= 32, "those inside wait for the sleeper");
+    assert_eq!(
+        count(FaultKind::Deadline) + count(FaultKind::Host) + count(FaultKind::Open),
+        100,
+        "{kinds:?}"
+    );
+}
