@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use client::{Action, DeleteOptions, PatchKind, Preconditions, Target, Write, WriteOptions};
 use jiff::Timestamp;
-use model::{Failure, Gvr, Uid};
+use model::{CauseReason, Failure, Gvr, Uid};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -555,7 +555,11 @@ impl Worker {
             let result = match reader.cluster.write(&reader.caller, write).await {
                 // Gone, or another pod of the same name: nobody is there to be told.
                 Ok(_) | Err(Failure::NotFound(_)) => Ok(()),
-                Err(Failure::Conflict { .. }) if deletes => Ok(()),
+                Err(Failure::Conflict { causes, .. })
+                    if causes.iter().any(|c| c.reason == CauseReason::UidMismatch) =>
+                {
+                    Ok(())
+                }
                 Err(failure) => Err(failure),
             };
             if deletes {
