@@ -14,6 +14,11 @@ fn bad_input_is_told_and_changes_nothing() {
     a_bad_revision_leaves_the_good_one(&cluster);
 }
 
+/// kubectl takes what begins with a brace for JSON.
+fn yaml(flow: &str) -> String {
+    format!("---\n{flow}")
+}
+
 fn web(member: &str) -> String {
     format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web}}, spec: {{{member}, selector: {{matchLabels: {{app: web}}}}, \
@@ -46,7 +51,7 @@ fn manifests_are_refused(cluster: &TestCluster) {
         ),
     ] {
         let said = cluster
-            .try_apply(&manifest)
+            .try_apply(&yaml(&manifest))
             .expect_err(&format!("accepted: {manifest}"));
         for word in says {
             assert!(said.contains(word), "{manifest}\ngave: {said}");
@@ -161,7 +166,7 @@ fn a_bad_revision_leaves_the_good_one(cluster: &TestCluster) {
         assert_eq!(status["state"], "Degraded");
         assert_eq!(status["digest"], good["digest"], "what serves is what served");
     }
-    cluster.apply(&web("replicas: 2"));
+    cluster.apply(&yaml(&web("replicas: 2")));
     settled(cluster, "app=web", 2);
     patch(
         cluster,

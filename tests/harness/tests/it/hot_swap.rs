@@ -25,11 +25,6 @@ fn policy_and_controller_are_swapped_while_a_deployment_grows() {
     let cluster = TestCluster::fake(3);
     cluster.apply(WEB);
     rolled_out(&cluster, "web");
-    let role = cluster.json(&["get", "clusterrole", "system:plugin:controller-replicaset"]);
-    let to_file = json!({"spec": {
-        "source": {"embedded": null, "file": guest("controller-replicaset")},
-        "grants": {"rules": role["rules"]},
-    }});
     // Every pod that ever is, with each node it is seen on.
     let seen = cluster.scratch("pods.txt");
     let columns = "jsonpath={.metadata.uid} {.spec.nodeName}{\"\\n\"}";
@@ -37,14 +32,8 @@ fn policy_and_controller_are_swapped_while_a_deployment_grows() {
 
     let during = std::thread::scope(|scope| {
         let growing = scope.spawn(|| cluster.kubectl(&["scale", "deployment/web", &format!("--replicas={REPLICAS}")]));
-        let policy = scope.spawn(|| {
-            patch(
-                &cluster,
-                "plugin/scheduler-default",
-                &json!({"spec": {"config": {"weight": 2}}}),
-            )
-        });
-        patch(&cluster, "plugin/controller-replicaset", &to_file);
+        let policy = scope.spawn(|| to_file(&cluster, "scheduler-default"));
+        to_file(&cluster, "controller-replicaset");
         policy.join().expect("the policy is changed");
         growing.join().expect("the Deployment is scaled");
         cluster.json(&["get", "deployment", "web"])["status"]["readyReplicas"].as_u64()
@@ -96,4 +85,14 @@ fn policy_and_controller_are_swapped_while_a_deployment_grows() {
     for (uid, nodes) in &placed {
         assert_eq!(nodes.len(), 1, "pod {uid} was placed on {nodes:?}");
     }
+}
+
+/// The same component again, but from a file and with its grants spelled out: another revision.
+fn to_file(cluster: &TestCluster, plugin: &str) {
+    let role = cluster.json(&["get", "clusterrole", &format!("system:plugin:{plugin}")]);
+    let spec = json!({
+        "source": {"embedded": null, "file": guest(plugin)},
+        "grants": {"rules": role["rules"]},
+    });
+    patch(cluster, &format!("plugin/{plugin}"), &json!({"spec": spec}));
 }
