@@ -9,6 +9,9 @@ use crate::nodeset::NodeSet;
 use crate::policy::Policy;
 use crate::world::{Cursor, PodRef, World};
 
+/// The largest weight that counts; kube-scheduler's own are below 10.
+const MOST_WEIGHT: i64 = 1_000_000;
+
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
@@ -106,9 +109,10 @@ impl Chain {
                     let reason = format!("it gave {} scores for {feasible} nodes", scores.len());
                     return Err(wrong_answer(link.policy.name(), "scoring nodes", reason));
                 }
-                let weight = link.policy.weight();
+                // Within this no sum of scores overflows, so that the loop over all nodes need not look.
+                let weight = link.policy.weight().clamp(-MOST_WEIGHT, MOST_WEIGHT);
                 for (sum, score) in total.iter_mut().zip(scores) {
-                    *sum = sum.saturating_add(weight.saturating_mul(i64::from(score)));
+                    *sum += weight * i64::from(score);
                 }
             }
         }

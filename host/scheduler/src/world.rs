@@ -266,6 +266,9 @@ impl World {
         }
         if self.live.contains(slot) {
             write_pod(&mut self.log, &pod, slot);
+        } else if old.slot.is_some_and(|left| self.live.contains(left)) {
+            // Policies know it where it was, and nothing of where it is.
+            self.log.block(op::POD_GONE, |w| w.u64(pod.id));
         }
     }
 
@@ -415,4 +418,72 @@ fn key_of(uid: &Uid) -> u128 {
         .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
             (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{GroupResource, Gvk, Object, ObjectKey};
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(n: u32) -> Object {
+        let name = format!("pod-{n}");
+        let value = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"own": name}},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]},
+        });
+        let key = ObjectKey::new(GroupResource::new("", "pods"), "default", &name);
+        Object::from_value(Arc::new(Gvk::new("", "v1", "Pod")), key, &value).expect("a pod")
+    }
+
+    #[test]
+    fn what_is_gone_leaves_nothing_behind() {
+        let mut world = World::default();
+        for n in 0..3000 {
+            let pod = pod(n);
+            world.know_object(&pod).expect("it reads");
+            world.remove_pod(&pod.uid);
+        }
+        assert!(
+            world.classes.len() <= IDLE_CLASSES,
+            "{} classes are kept",
+            world.classes.len()
+        );
+        // Each kept class has two texts of its own (a label's value) and shares the others.
+        assert!(
+            world.texts.len() <= IDLE_CLASSES + 8,
+            "{} texts are kept",
+            world.texts.len()
+        );
+        assert!(world.pods.is_empty());
+    }
+
+    #[test]
+    fn pods_may_be_heard_of_before_their_node() {
+        let mut world = World::default();
+        let pod = pod(1);
+        world.know_object(&pod).expect("it reads");
+        world.assume(&pod.uid, "late", false);
+        assert_eq!(world.live().len(), 0);
+        let (before, _) = world.everything();
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "late", "uid": "n"},
+            "status": {"allocatable": {"cpu": "2", "pods": "10"}},
+        });
+        let key = ObjectKey::new(GroupResource::new("", "nodes"), "", "late");
+        world
+            .put_node(&Object::from_value(Arc::new(Gvk::new("", "v1", "Node")), key, &node).expect("a node"))
+            .expect("it reads");
+        let (after, _) = world.everything();
+        assert!(after.len() > before.len());
+        assert_eq!(world.on_node(&pod.uid), world.slot("late"));
+        world.remove_node("late");
+        assert!(world.slot("late").is_some(), "its pod is still bound to the name");
+        world.remove_pod(&pod.uid);
+        assert_eq!(world.slot("late"), None);
+    }
 }

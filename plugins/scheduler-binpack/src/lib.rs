@@ -5,13 +5,20 @@
 use sdk::scheduler::records::{self, Delta};
 use sdk::scheduler::{NodeSet, Pod, Policy};
 
-/// How full each node is; cpu (millicores) and memory (bytes), by slot.
+/// A full node, as shares are counted.
+const FULL: i32 = 1_000_000;
+
+/// How full each node is, by slot. Amounts are cpu (millicores) and memory (bytes).
 #[sdk::policy(score)]
 #[derive(Default)]
 pub struct Binpack {
     used: Vec<[i64; 2]>,
-    /// What one millicore and one byte add to a node's mean share, in percent. Kept, as a division for each node and pod is dear.
-    weight: Vec<[f64; 2]>,
+    /// The mean of the two shares in use, in parts of `FULL`.
+    share: Vec<i32>,
+    /// Which of `shapes` a node has.
+    shape: Vec<usize>,
+    /// What nodes have: a cluster has few sorts of them, so what a pod adds is worked out once a sort, not once a node.
+    shapes: Vec<[i64; 2]>,
     /// What a pod of a class asks for.
     asks: Vec<[i64; 2]>,
     pods: std::collections::BTreeMap<u64, (u32, u32)>,
@@ -26,8 +33,10 @@ impl Binpack {
         for (placed, sign) in [(was, -1), (now, 1)] {
             let Some((class, slot)) = placed else { continue };
             let asks = self.asks.get(class as usize).copied().unwrap_or_default();
-            if let Some(used) = self.used.get_mut(slot as usize) {
+            let at = slot as usize;
+            if let Some(used) = self.used.get_mut(at) {
                 used.iter_mut().zip(asks).for_each(|(used, asks)| *used += sign * asks);
+                self.share[at] = share(*used, self.shapes[self.shape[at]]);
             }
         }
     }
@@ -39,9 +48,16 @@ impl Binpack {
                 let at = node.slot as usize;
                 if at >= self.used.len() {
                     self.used.resize(at + 1, [0; 2]);
-                    self.weight.resize(at + 1, [0.0; 2]);
+                    self.share.resize(at + 1, 0);
+                    self.shape.resize(at + 1, 0);
                 }
-                self.weight[at] = [0, 1].map(|r| 50.0 / amount(&node.allocatable, r).max(1) as f64);
+                let has = [0, 1].map(|r| amount(&node.allocatable, r));
+                let shape = self.shapes.iter().position(|&known| known == has).unwrap_or_else(|| {
+                    self.shapes.push(has);
+                    self.shapes.len() - 1
+                });
+                self.shape[at] = shape;
+                self.share[at] = share(self.used[at], has);
             }
             Delta::NodeGone { slot } => {
                 let gone: Vec<u64> = self
@@ -66,6 +82,12 @@ impl Binpack {
     }
 }
 
+/// The mean share of `all` that `of` is, in parts of `FULL`.
+fn share(of: [i64; 2], all: [i64; 2]) -> i32 {
+    let one = |r: usize| (of[r] as f64 / all[r].max(1) as f64).min(1.0);
+    ((one(0) + one(1)) / 2.0 * f64::from(FULL)).round() as i32
+}
+
 fn amount(of: &[(u32, i64)], resource: u32) -> i64 {
     of.iter().find(|(r, _)| *r == resource).map_or(0, |&(_, amount)| amount)
 }
@@ -81,12 +103,12 @@ impl Policy for Binpack {
             .asks
             .get(pod.class as usize)
             .ok_or_else(|| format!("class {} was never told", pod.class))?;
+        let adds: Vec<i32> = self.shapes.iter().map(|&all| share(*asks, all)).collect();
         let mut scores = Vec::with_capacity(feasible.len());
-        for slot in feasible.iter() {
-            let (used, weight) = (self.used[slot as usize], self.weight[slot as usize]);
-            let share = |r: usize| ((used[r] + asks[r]) as f64 * weight[r]).min(50.0);
-            scores.push((share(0) + share(1) + 0.5) as i32);
-        }
+        feasible.iter().for_each(|slot| {
+            let at = slot as usize;
+            scores.push((self.share[at] + adds[self.shape[at]]).min(FULL) / (FULL / 100));
+        });
         Ok(scores)
     }
 }

@@ -181,18 +181,16 @@ impl Known {
         if let Some(unwelcome) = &self.unwelcome {
             let raw = gather(unwelcome, feasible);
             let most = raw.iter().copied().max().unwrap_or(0);
+            if most > 0 {
+                add(&mut scores, raw.iter().map(|u| weight::TAINTS * (100 - u * 100 / most)));
+            }
+        }
+        let soft: Vec<&Constraint> = self.spread.iter().filter(|c| c.soft()).collect();
+        if !soft.is_empty() {
             add(
                 &mut scores,
-                raw.iter()
-                    .map(|u| weight::TAINTS * if most == 0 { 100 } else { 100 - u * 100 / most }),
+                spread::scores(&soft, feasible).into_iter().map(|s| weight::SPREAD * s),
             );
-        }
-        if self.spread.iter().any(Constraint::soft) {
-            let mut sums = vec![0.0; scores.len()];
-            for constraint in self.spread.iter().filter(|c| c.soft()) {
-                constraint.crowding(feasible, &mut sums);
-            }
-            add(&mut scores, spread::normalise(&sums).map(|s| weight::SPREAD * s));
         }
         scores
     }

@@ -137,23 +137,23 @@ impl Constraint {
         !self.spread.hard
     }
 
-    /// For a soft constraint: adds how crowded each feasible node's domain is, heavier the more domains there are; NaN for nodes
-    /// without a domain.
-    pub fn crowding(&self, feasible: &NodeSet, sums: &mut [f64]) {
+    /// How crowded each domain is, heavier the more domains there are; `None` for those without a feasible node.
+    fn crowding(&self, feasible: &NodeSet) -> Vec<Option<f64>> {
         let mut seen = vec![false; self.pods.len()];
+        let mut domains = 0;
         for slot in feasible.iter() {
-            if let Some(seen) = self.domain(slot).and_then(|d| seen.get_mut(d)) {
-                *seen = true;
+            if let Some(domain) = self.domain(slot).filter(|&domain| !seen[domain]) {
+                seen[domain] = true;
+                domains += 1;
+                if domains == seen.len() {
+                    break;
+                }
             }
         }
-        let domains = seen.iter().filter(|&&s| s).count();
         let weight = ((domains + 2) as f64).ln();
         let extra = f64::from(self.spread.max_skew - 1);
-        for (slot, sum) in feasible.iter().zip(sums) {
-            *sum += self
-                .domain(slot)
-                .map_or(f64::NAN, |d| f64::from(self.pods[d]) * weight + extra);
-        }
+        let crowd = |(&pods, seen): (&i32, bool)| seen.then(|| f64::from(pods) * weight + extra);
+        self.pods.iter().zip(seen).map(crowd).collect()
     }
 
     fn domain(&self, slot: u32) -> Option<usize> {
@@ -171,13 +171,83 @@ pub enum Rejection {
     Skew,
 }
 
-/// Crowding as scores: the least crowded 100, in proportion to the most crowded, 0 without a domain.
-pub fn normalise(sums: &[f64]) -> impl Iterator<Item = i32> + '_ {
-    let known = || sums.iter().copied().filter(|s| !s.is_nan()).map(|s| s.round() as i64);
+/// Scores of the feasible nodes by soft constraints, in slot order.
+pub fn scores(soft: &[&Constraint], feasible: &NodeSet) -> Vec<i32> {
+    // By one constraint a node's score is its domain's, and there are fewer domains than nodes.
+    if let [only] = soft {
+        let crowds: Vec<_> = only
+            .crowding(feasible)
+            .into_iter()
+            .map(|crowd| crowd.map(round))
+            .collect();
+        let by_domain = normalise(&crowds);
+        let mut scores = Vec::with_capacity(feasible.len());
+        feasible
+            .iter()
+            .for_each(|slot| scores.push(only.domain(slot).map_or(0, |domain| by_domain[domain])));
+        return scores;
+    }
+    let mut sums = vec![Some(0.0); feasible.len()];
+    for constraint in soft {
+        let crowds = constraint.crowding(feasible);
+        for (slot, sum) in feasible.iter().zip(&mut sums) {
+            let crowd = constraint.domain(slot).and_then(|domain| crowds[domain]);
+            *sum = sum.zip(crowd).map(|(sum, crowd)| sum + crowd);
+        }
+    }
+    let sums: Vec<_> = sums.into_iter().map(|sum| sum.map(round)).collect();
+    normalise(&sums)
+}
+
+fn round(crowd: f64) -> i64 {
+    crowd.round() as i64
+}
+
+/// Crowding as scores: the least crowded 100, in proportion to the most crowded; 0 where there is none to speak of.
+fn normalise(crowds: &[Option<i64>]) -> Vec<i32> {
+    let known = || crowds.iter().copied().flatten();
     let (least, most) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
-    sums.iter().map(move |sum| match () {
-        () if sum.is_nan() => 0,
-        () if most == 0 => 100,
-        () => (100 * (most + least - sum.round() as i64) / most) as i32,
-    })
+    let score = |crowd: i64| {
+        if most == 0 {
+            100
+        } else {
+            (100 * (most + least - crowd) / most) as i32
+        }
+    };
+    crowds.iter().map(|crowd| crowd.map_or(0, score)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constraint(domain_of: &[u32], pods: &[i32]) -> Constraint {
+        Constraint {
+            spread: Spread {
+                max_skew: 1,
+                ..Spread::default()
+            },
+            namespace: 0,
+            counts_itself: 0,
+            domain_of: domain_of.to_vec(),
+            pods: pods.to_vec(),
+            matching: Map::default(),
+        }
+    }
+
+    #[test]
+    fn the_least_crowded_domain_is_best_and_none_is_worst() {
+        let zones = constraint(&[0, 1, NO_DOMAIN, 1], &[10, 5]);
+        let nodes: NodeSet = (0..4).collect();
+        assert_eq!(scores(&[&zones], &nodes), [50, 100, 0, 100]);
+    }
+
+    #[test]
+    fn a_second_constraint_under_which_all_are_alike_changes_no_order() {
+        let zones = constraint(&[0, 1, NO_DOMAIN, 1, 2], &[10, 5, 90]);
+        let same = constraint(&[0; 5], &[0]);
+        // Without node 4 nobody has domain 2: what is there does not count.
+        let nodes: NodeSet = (0..4).collect();
+        assert_eq!(scores(&[&zones, &same], &nodes), scores(&[&zones], &nodes));
+    }
 }
