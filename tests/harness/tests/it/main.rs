@@ -1,6 +1,7 @@
 //! The walls of the house, and the house as a whole: the built binary, the real kubectl, one cluster at a time.
 
 mod bad_input;
+mod command;
 mod crash;
 mod hello;
 mod hot_swap;
