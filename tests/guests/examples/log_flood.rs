@@ -9,10 +9,7 @@ fn reconcile(_: Unread, _: &View) -> sdk::Result<Outcome> {
         sdk::log::info(&format!("line {n}: {}", "x".repeat(1_000)));
     }
     for n in 0..100 {
-        println!(
-            "printed {n}: {}\n\x1b[2Jand a forged line",
-            "y".repeat(1_000)
-        );
+        println!("printed {n}: {}\n\x1b[2Jand a forged line", "y".repeat(1_000));
     }
     Ok(Outcome {
         memo: b"still here".to_vec(),
