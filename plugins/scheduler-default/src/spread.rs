@@ -219,13 +219,20 @@ fn normalise(crowds: &[Option<i64>]) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use sdk::scheduler::records::Selector;
+
     use super::*;
 
     fn constraint(domain_of: &[u32], pods: &[i32]) -> Constraint {
         Constraint {
             spread: Spread {
                 max_skew: 1,
-                ..Spread::default()
+                topology_key: 0,
+                hard: false,
+                min_domains: 1,
+                honor_affinity: true,
+                honor_taints: false,
+                selector: Selector::default(),
             },
             namespace: 0,
             counts_itself: 0,
