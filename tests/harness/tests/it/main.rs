@@ -5,6 +5,7 @@ mod command;
 mod crash;
 mod hello;
 mod hot_swap;
+mod policy_weight;
 mod restart;
 mod steps;
 mod walls;
