@@ -111,7 +111,7 @@ impl Chain {
                 }
                 // Within this no sum of scores overflows, so that the loop over all nodes need not look.
                 let weight = link.policy.weight().clamp(-MOST_WEIGHT, MOST_WEIGHT);
-                for (sum, score) in total.iter_mut().zip(scores) {
+                for (sum, &score) in total.iter_mut().zip(&scores) {
                     *sum += weight * i64::from(score);
                 }
             }
