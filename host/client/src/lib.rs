@@ -1,9 +1,10 @@
 //! The `Cluster` trait: what any component may ask of the cluster, and as whom.
 //!
-//! Start at [`Cluster`]. The registry implements it in this process; `http` speaks to any Kubernetes API server. A
-//! component that takes `Arc<dyn Cluster>` runs in the one process, on another machine, or in a stock cluster.
+//! Start at [`Cluster`]. The registry implements it in this process. A component that takes `Arc<dyn Cluster>` does not
+//! notice where the cluster is: one that speaks to an API server over HTTP is to come, and then it runs on another machine or
+//! in a stock cluster as it is.
 //!
-//! Does not know: how objects are stored, who is authorised, what a URL looks like (but for `http`).
+//! Does not know: how objects are stored, who is authorised, what a URL looks like.
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

@@ -9,7 +9,7 @@ use sdk::scheduler::{NodeSet, Pod, Policy};
 const FULL: i32 = 1_000_000;
 
 /// How full each node is, by slot. Amounts are cpu (millicores) and memory (bytes).
-#[sdk::policy(score)]
+#[sdk::policy(score, config = sdk::scheduler::WEIGHT_SCHEMA)]
 #[derive(Default)]
 pub struct Binpack {
     used: Vec<[i64; 2]>,

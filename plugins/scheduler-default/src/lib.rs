@@ -29,7 +29,7 @@ pub mod weight {
 }
 
 /// The policy: a mirror, and what is known of each class on it.
-#[sdk::policy(filter, score, what_if)]
+#[sdk::policy(filter, score, what_if, config = sdk::scheduler::WEIGHT_SCHEMA)]
 #[derive(Default)]
 pub struct DefaultPolicy {
     mirror: Mirror,

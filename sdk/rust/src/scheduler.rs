@@ -88,6 +88,10 @@ impl Iterator for Bits {
     }
 }
 
+/// The config schema of a policy that is told nothing but its weight, which the host applies.
+pub const WEIGHT_SCHEMA: &str =
+    r#"{"type": "object", "properties": {"weight": {"type": "integer", "minimum": 0}}, "additionalProperties": false}"#;
+
 /// A pod to be placed: what it wishes is its class, which the mirror was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pod {

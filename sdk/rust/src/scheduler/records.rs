@@ -152,7 +152,7 @@ pub struct Port {
     pub address: Text,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spread {
     pub max_skew: i32,
     pub topology_key: Text,

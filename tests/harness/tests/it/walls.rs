@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("scheduler", &["model", "client", "plugin"]),
     ("controllers", &["model", "client", "view", "plugin"]),
-    ("kubelet", &["model", "client", "view"]),
+    ("kubelet", &["model", "client"]),
     ("proxy", &["model", "client"]),
     ("api", &["model", "schema", "client", "auth", "registry"]),
     (
