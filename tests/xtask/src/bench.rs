@@ -2,13 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::build::cargo;
+use crate::build::{self, cargo};
 use crate::guests;
 
 #[derive(clap::Args)]
@@ -41,6 +41,7 @@ const BENCHES: &[(&str, &[&str])] = &[
             "one_change",
         ],
     ),
+    ("cluster", &["run", "--package", "harness", "--example", "cluster"]),
     ("store", &["bench", "--package", "store", "--bench", "store"]),
 ];
 
@@ -74,10 +75,16 @@ pub fn run(options: &Options) -> Result<()> {
         options.name
     );
     guests::build_all()?;
+    // `cluster` starts the binary as it ships.
+    let binary = if chosen.iter().any(|(name, _)| *name == "cluster") {
+        Some(build::run(&build::Options { release: true })?)
+    } else {
+        None
+    };
     let mut figures = Vec::new();
     for (name, args) in chosen {
         println!("== {name}");
-        figures.extend(one(args).with_context(|| format!("bench {name}"))?);
+        figures.extend(one(args, binary.as_deref()).with_context(|| format!("bench {name}"))?);
     }
     if let Some(path) = &options.json {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -102,8 +109,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn one(args: &[&str]) -> Result<Vec<Figure>> {
-    let mut child = cargo()
+fn one(args: &[&str], binary: Option<&Path>) -> Result<Vec<Figure>> {
+    let mut cargo = cargo();
+    if let Some(binary) = binary {
+        cargo.env("PILOTIS_BIN", binary);
+    }
+    let mut child = cargo
         .args(args)
         .stdout(Stdio::piped())
         .spawn()
