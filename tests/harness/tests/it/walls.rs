@@ -29,7 +29,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "server",
         &[
             "model",
-            "schema",
             "store",
             "client",
             "view",
