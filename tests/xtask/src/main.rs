@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod debian;
 mod guests;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Options),
     /// Runs a benchmark (or `all`) and prints its figures
     Bench(bench::Options),
+    /// Runs Kubernetes' own tests (an `e2e.test` built elsewhere) against a cluster, a line per test and a total
+    Conformance(conformance::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Command::Down(options) => up::down(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
     }
 }
 
