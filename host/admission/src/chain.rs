@@ -251,7 +251,13 @@ fn take(
             .map_err(|failure| bad(format!("its patch does not apply: {failure}")))?;
     }
     for charge in verdict.charges {
-        notes.charges.push(charge_of(rule, charge)?);
+        let charge = charge_of(rule, charge)?;
+        // One write a quota, and a refusal that names everything there is too little of.
+        let same = |known: &&mut Charge| (&known.namespace, &known.quota) == (&charge.namespace, &charge.quota);
+        match notes.charges.iter_mut().find(same) {
+            Some(known) => known.add.extend(charge.add),
+            None => notes.charges.push(charge),
+        }
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ impl Job<'_> {
                 &target.namespace,
             )?));
         }
-        let charges = charge::take(self.registry, &notes.charges).await?;
+        let charges = charge::take(self, &target.name, &notes.charges).await?;
         let stored = self.encode(settled.value).await?;
         let store_key = self.cache.store_key(&target.namespace, &target.name);
         let mut txn = Txn::create(store_key, stored.clone());
@@ -264,7 +264,7 @@ impl Job<'_> {
                     &target.namespace,
                 )?));
             }
-            let charges = charge::take(self.registry, &tried.charges).await?;
+            let charges = charge::take(self, &target.name, &tried.charges).await?;
             let key = old.object.key.clone();
             let store_key = self.cache.store_key(&target.namespace, &target.name);
             let result = if settled.leaves {

@@ -7,24 +7,34 @@ use store::Txn;
 use crate::Registry;
 use crate::document;
 use crate::gates::Charge;
+use crate::job::Job;
 use crate::read;
 use crate::table::{at, plain};
 
 /// What a write has taken.
 pub(crate) struct Taken(Vec<Charge>);
 
-/// Takes every charge, or none.
+/// Takes every charge of a write to `name`, or none.
 ///
 /// # Errors
 /// `Forbidden` in kube-apiserver's words when a quota would be passed.
-pub(crate) async fn take(registry: &Registry, charges: &[Charge]) -> Result<Taken, Failure> {
+pub(crate) async fn take(job: &Job<'_>, name: &str, charges: &[Charge]) -> Result<Taken, Failure> {
     let mut taken = Taken(Vec::new());
     for charge in charges {
-        if let Err(failure) = change(registry, charge, Way::Take).await {
-            taken.give_back(registry).await;
-            return Err(failure);
-        }
-        taken.0.push(charge.clone());
+        let failure = match change(job.registry, charge, Way::Take).await {
+            Ok(None) => {
+                taken.0.push(charge.clone());
+                continue;
+            }
+            Ok(Some(reason)) => Failure::Forbidden {
+                resource: job.resource.kind.group_resource(),
+                name: name.to_owned(),
+                reason,
+            },
+            Err(failure) => failure,
+        };
+        taken.give_back(job.registry).await;
+        return Err(failure);
     }
     Ok(taken)
 }
@@ -50,16 +60,26 @@ enum Way {
     GiveBack,
 }
 
-/// Adds a charge to the quota's `status.used`, or takes it off again.
-async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Failure> {
+/// Adds a charge to the quota's `status.used`, or takes it off again. Answers why it may not be taken.
+async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<Option<String>, Failure> {
     let resource = registry.find(&Gvr::new("", "v1", "resourcequotas"))?;
     let cache = registry.cache(&resource).await?;
     loop {
         let Some(object) = read::newest(registry, &cache, &charge.namespace, &charge.quota).await? else {
             // The quota is gone, and with it the limit.
-            return Ok(());
+            return Ok(None);
         };
         let mut value = object.value();
+        // Nobody has counted yet what is there: what is to come cannot be held against it.
+        let uncounted = |name: &&String| {
+            let has = |path: &str| at(&value, path).is_some_and(|map| map.get(name.as_str()).is_some());
+            has("spec.hard") && !has("status.hard")
+        };
+        let unknown: Vec<&str> = charge.add.keys().filter(uncounted).map(String::as_str).collect();
+        if way == Way::Take && !unknown.is_empty() {
+            let unknown = unknown.join(",");
+            return Ok(Some(format!("status unknown for quota: {}, resources: {unknown}", charge.quota)));
+        }
         let mut over = Vec::new();
         for (name, amount) in &charge.add {
             let of = |path: &str| -> Result<Option<Quantity>, Failure> {
@@ -97,17 +117,13 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
                     .collect::<Vec<_>>()
                     .join(",")
             };
-            return Err(Failure::Forbidden {
-                resource: resource.kind.group_resource(),
-                name: charge.quota.clone(),
-                reason: format!(
-                    "exceeded quota: {}, requested: {}, used: {}, limited: {}",
-                    charge.quota,
-                    list(|o| &o.1),
-                    list(|o| &o.2),
-                    list(|o| &o.3)
-                ),
-            });
+            return Ok(Some(format!(
+                "exceeded quota: {}, requested: {}, used: {}, limited: {}",
+                charge.quota,
+                list(|o| &o.1),
+                list(|o| &o.2),
+                list(|o| &o.3)
+            )));
         }
         let bytes = document::encode(&mut value)?;
         let key = cache.store_key(&charge.namespace, &charge.quota);
@@ -117,7 +133,7 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
             .txn(Txn::update(key, bytes, object.version))
             .await?
         {
-            store::Outcome::Done { .. } => return Ok(()),
+            store::Outcome::Done { .. } => return Ok(None),
             // Another write charged the same quota: look again.
             store::Outcome::Refused { .. } => {}
         }

@@ -13,21 +13,41 @@ pub(crate) const MOST_PROBLEMS: usize = 100;
 
 /// The value (of a field that is there twice, the last), and a `duplicate field "…"` for each that is.
 pub(crate) fn parse(json: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
-    let twice = RefCell::new(Vec::new());
+    let (value, twice, _) = read(json, false)?;
+    Ok((value, twice))
+}
+
+/// Puts problems (`unknown field "…"`, `duplicate field "…"`) in the order in which they stand in the text, which is how
+/// Go's decoder comes upon them. Reads the text once more: of the few bodies that have any.
+pub(crate) fn in_order(json: &[u8], problems: &mut [String]) {
+    let Ok((_, _, keys)) = read(json, true) else { return };
+    problems.sort_by_cached_key(|problem| {
+        let place = problem.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"'));
+        let mut met = keys.iter().enumerate().filter(|(_, key)| Some(key.as_str()) == place);
+        let nth = usize::from(problem.starts_with("duplicate"));
+        met.nth(nth).map(|(at, _)| at)
+    });
+}
+
+/// The value, its duplicates, and the places of all keys in their order, if wanted.
+fn read(json: &[u8], keys: bool) -> Result<(Value, Vec<String>, Vec<String>), serde_json::Error> {
+    let (twice, met) = (RefCell::default(), RefCell::default());
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = Seed {
         place: &Place::Root,
         twice: &twice,
+        met: keys.then_some(&met),
     }
     .deserialize(&mut reader)?;
     reader.end()?;
-    Ok((value, twice.into_inner()))
+    Ok((value, twice.into_inner(), met.into_inner()))
 }
 
 #[derive(Clone, Copy)]
 struct Seed<'p> {
     place: &'p Place<'p>,
     twice: &'p RefCell<Vec<String>>,
+    met: Option<&'p RefCell<Vec<String>>>,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -79,7 +99,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut values = Vec::new();
         while let Some(value) = list.next_element_seed(Seed {
             place: &self.place.index(values.len()),
-            twice: self.twice,
+            ..self
         })? {
             values.push(value);
         }
@@ -90,10 +110,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut values = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let place = self.place.key(&key);
-            let value = map.next_value_seed(Seed {
-                place: &place,
-                twice: self.twice,
-            })?;
+            if let Some(met) = self.met {
+                met.borrow_mut().push(place.to_string());
+            }
+            let value = map.next_value_seed(Seed { place: &place, ..self })?;
             if values.contains_key(&key) && self.twice.borrow().len() < MOST_PROBLEMS {
                 self.twice.borrow_mut().push(format!("duplicate field \"{place}\""));
             }

@@ -51,6 +51,9 @@ impl Schema {
         let (mut value, mut problems) =
             json::parse(body).map_err(|error| self.refused(format!("json parse error: {error}")))?;
         problems.extend(self.conform(&mut value)?);
+        if problems.len() > 1 {
+            json::in_order(body, &mut problems);
+        }
         Ok(Decoded { value, problems })
     }
 

@@ -19,8 +19,10 @@ pub mod controller;
 mod error;
 pub mod fields;
 pub mod log;
+pub mod pods;
 #[doc(hidden)]
 pub mod policy;
+pub mod quota;
 pub mod scheduler;
 pub mod selector;
 #[cfg(feature = "test")]
@@ -32,6 +34,7 @@ pub use bindings::host::pilotis::core::types::ObjectKey;
 pub use controller::{Outcome, Request, config};
 pub use error::{Error, Reason, Result};
 pub use fields::Fields;
+pub use model::Quantity;
 pub use sdk_macros::{Fields, admission, controller, policy};
 pub use serde_json::{Value, json};
 pub use time::Instant;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sdk::controller::{PatchFormat, Precondition};
 use sdk::{Fields, Outcome, View, json, within};
 
-use crate::{POD, REPLICA_SET, ReplicaSet};
+use super::{Of, POD, Set};
 
 #[derive(Fields)]
 struct Pod {
@@ -27,16 +27,16 @@ impl Pod {
 }
 
 /// True if pods change hands.
-pub(crate) fn claim(set: &ReplicaSet, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
+pub(crate) fn claim(of: &Of, set: &Set, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
     let orphans = within(&set.namespace)
         .equals(".metadata.ownerReferences[controller=true].uid?", "false")
         .labels(selector);
     let mut orphans: Vec<Pod> = view.find(POD, &orphans, "", 0)?;
     orphans.retain(Pod::is_active);
     // Looked up in the store: a set that is being deleted, or is another one of that name by now, takes in no pods.
-    if !orphans.is_empty() && !set.deleting && still_there(set, view)? {
+    if !orphans.is_empty() && !set.deleting && still_there(of, set, view)? {
         for pod in &orphans {
-            let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [set.owner_reference()]}});
+            let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [set.owner_reference(of)]}});
             let key = set.pod(&pod.name);
             outcome.patch(
                 key,
@@ -68,7 +68,7 @@ fn total(view: &View, which: &sdk::view::Selection) -> sdk::Result<i64> {
     view.tally(POD, which, "", "")?.total()
 }
 
-fn still_there(set: &ReplicaSet, view: &View) -> sdk::Result<bool> {
+fn still_there(of: &Of, set: &Set, view: &View) -> sdk::Result<bool> {
     #[derive(Fields)]
     struct Live {
         #[at(".metadata.uid")]
@@ -76,6 +76,6 @@ fn still_there(set: &ReplicaSet, view: &View) -> sdk::Result<bool> {
         #[at(".metadata.deletionTimestamp?")]
         deleting: bool,
     }
-    let live: Option<Live> = view.get_live(REPLICA_SET, &set.namespace, &set.name)?;
+    let live: Option<Live> = view.get_live(of.kind, &set.namespace, &set.name)?;
     Ok(live.is_some_and(|live| live.uid == set.uid && !live.deleting))
 }

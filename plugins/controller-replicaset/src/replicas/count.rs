@@ -2,7 +2,7 @@
 
 use sdk::{Fields, Instant, View, within};
 
-use crate::{POD, ReplicaSet};
+use super::{POD, Set};
 
 /// Of pods that are neither finished nor terminating, but for `terminating`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ const BY: &str = ".status.phase .metadata.deletionTimestamp? .status.conditions[
 const READY_SINCE: &str = ".status.conditions[type=Ready].lastTransitionTime";
 
 impl Count {
-    pub(crate) fn take(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<Self> {
+    pub(crate) fn take(set: &Set, selector: &str, view: &View) -> sdk::Result<Self> {
         let ours = within(&set.namespace).controlled_by(&set.uid).labels(selector);
         let mut count = Count::default();
         for row in view.tally(POD, &ours, BY, "")?.rows()? {
@@ -45,7 +45,7 @@ impl Count {
     }
 }
 
-fn fully_labeled(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<i64> {
+fn fully_labeled(set: &Set, selector: &str, view: &View) -> sdk::Result<i64> {
     let mut labels = sdk::selector::of_labels(&set.labels);
     if !selector.is_empty() && !labels.is_empty() {
         labels.push(',');
@@ -61,7 +61,7 @@ fn fully_labeled(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<i
 
 /// Pods that are ready, but not for long enough. Read from the most recently ready one on, and no further than to the first
 /// that is available; the one that is due next is a reason to run again, then.
-fn too_fresh(set: &ReplicaSet, selector: &str, view: &View) -> sdk::Result<i64> {
+fn too_fresh(set: &Set, selector: &str, view: &View) -> sdk::Result<i64> {
     #[derive(Fields)]
     struct Ready {
         #[at(".status.conditions[type=Ready].lastTransitionTime")]

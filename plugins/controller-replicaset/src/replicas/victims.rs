@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sdk::{Fields, Instant, Value, View, within};
 
-use crate::{POD, REPLICA_SET, ReplicaSet};
+use super::{Of, POD, Set};
 
 #[derive(Debug, Fields)]
 pub(crate) struct Pod {
@@ -32,13 +32,13 @@ pub(crate) struct Pod {
 }
 
 /// `n` pods of the set, least wanted first.
-pub(crate) fn choose(set: &ReplicaSet, selector: &str, n: usize, view: &View, now: Instant) -> sdk::Result<Vec<Pod>> {
+pub(crate) fn choose(of: &Of, set: &Set, selector: &str, n: usize, view: &View, now: Instant) -> sdk::Result<Vec<Pod>> {
     let ours = within(&set.namespace).controlled_by(&set.uid).labels(selector);
     let mut pods: Vec<Pod> = view.find(POD, &ours, "", 0)?;
     pods.retain(|pod| !pod.deleting && pod.phase != "Succeeded" && pod.phase != "Failed");
     // All of them go: their order does not matter, and how crowded their nodes are is not asked.
     if n < pods.len() {
-        let crowd = crowd(set, view)?;
+        let crowd = crowd(of, set, view)?;
         pods.sort_by(|a, b| least_wanted_first(a, b, &crowd, now));
         pods.truncate(n);
     }
@@ -47,7 +47,7 @@ pub(crate) fn choose(set: &ReplicaSet, selector: &str, n: usize, view: &View, no
 
 /// How many active pods of this set and its siblings (other revisions of one Deployment) each node has: where they double
 /// up, one is missed least.
-fn crowd(set: &ReplicaSet, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
+fn crowd(of: &Of, set: &Set, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
     #[derive(Fields)]
     struct Sibling {
         #[at(".metadata.uid")]
@@ -56,7 +56,7 @@ fn crowd(set: &ReplicaSet, view: &View) -> sdk::Result<BTreeMap<String, i64>> {
     let mut family = vec![set.uid.clone()];
     if !set.controller.is_empty() {
         let siblings = within(&set.namespace).controlled_by(&set.controller);
-        let siblings: Vec<Sibling> = view.find(REPLICA_SET, &siblings, "", 0)?;
+        let siblings: Vec<Sibling> = view.find(of.kind, &siblings, "", 0)?;
         family.extend(
             siblings
                 .into_iter()

@@ -2,8 +2,8 @@
 
 use sdk::{Instant, Request, Value, json};
 
-use crate::count::Count;
-use crate::{Memo, ReplicaSet};
+use super::count::Count;
+use super::{Memo, Of, Set};
 
 /// The last run could not do what it meant to.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Trouble {
 }
 
 /// The whole status. Other people's conditions stay; equal to the old one where nothing changed.
-pub(crate) fn status(set: &ReplicaSet, count: &Count, trouble: Option<&Trouble>, now: Instant) -> Value {
+pub(crate) fn status(of: &Of, set: &Set, count: &Count, trouble: Option<&Trouble>, now: Instant) -> Value {
     let mut status = json!({
         "replicas": count.active,
         "observedGeneration": set.generation,
@@ -53,7 +53,7 @@ pub(crate) fn status(set: &ReplicaSet, count: &Count, trouble: Option<&Trouble>,
         ("availableReplicas", count.available),
         ("terminatingReplicas", count.terminating),
     ] {
-        if number > 0 {
+        if number > 0 && (name != "terminatingReplicas" || of.tells_terminating) {
             status[name] = number.into();
         }
     }
