@@ -244,10 +244,6 @@ impl<'f> Type<'f> {
         }
     }
 
-    pub fn is_any(self) -> bool {
-        matches!(self.node(), Node::Any | Node::Union { .. })
-    }
-
     pub fn is_struct(self) -> bool {
         matches!(self.node(), Node::Struct(_))
     }
@@ -349,11 +345,6 @@ impl<'f> Type<'f> {
             _ => &[],
         };
         keys.iter().map(move |key| self.form.str(*key))
-    }
-
-    /// In protobuf this list is a message with the items as field 1.
-    pub fn is_message_list(self) -> bool {
-        matches!(self.node(), Node::List(list) if list.message)
     }
 
     /// The key by which strategic merge brings two lists together (`x-kubernetes-patch-merge-key`).
