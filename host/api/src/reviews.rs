@@ -75,6 +75,12 @@ pub(crate) async fn answer(
         what,
     })?;
     let accepted = negotiate::accepted(&parts.headers, true)?;
+    if accepted.view != negotiate::View::Whole {
+        let kind = review.gvk().kind;
+        return Err(Failure::NotAcceptable(format!(
+            "{kind} is an answer and no stored object: it has neither columns nor metadata to be shown by themselves"
+        )));
+    }
     let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {

@@ -1,6 +1,8 @@
 //! What every cluster has from its first second: four namespaces and the Service that leads to the API.
 
-use client::{Action, Cluster, Target, Write, WriteOptions};
+use std::net::IpAddr;
+
+use client::{Action, Cluster, PatchKind, Preconditions, Target, Write, WriteOptions};
 use model::{Caller, Failure, Gvr};
 use serde_json::{Value, json};
 
@@ -28,7 +30,61 @@ pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
             "clusterIP": registry.api_service_ip(),
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": registry.inner.options.network.api_port}]},
     });
-    registry.ensure(&system(), "default", &service).await
+    registry.ensure(&system(), "default", &service).await?;
+    match registry.inner.options.network.api_address {
+        Some(address) => lead(registry, address).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes the Service lead here. Applied at every start, as the address and the port may be others than the last time.
+async fn lead(registry: &Registry, address: IpAddr) -> Result<(), Failure> {
+    let port = registry.inner.options.network.api_port;
+    let metadata = |label: &str, value: &str| json!({"name": "kubernetes", "labels": {label: value}});
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata("component", "apiserver"),
+        "spec": {"ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
+    });
+    let endpoints = json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        // The slice stands beside it: nobody has to make one of it.
+        "metadata": metadata("endpointslice.kubernetes.io/skip-mirror", "true"),
+        "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata("kubernetes.io/service-name", "kubernetes"),
+        "addressType": if address.is_ipv6() { "IPv6" } else { "IPv4" },
+        "ports": ports,
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+    });
+    let core = |resource| Gvr::new("", "v1", resource);
+    for (gvr, object) in [
+        (core("services"), service),
+        (core("endpoints"), endpoints),
+        (Gvr::new("discovery.k8s.io", "v1", "endpointslices"), slice),
+    ] {
+        let apply = Action::Patch {
+            kind: PatchKind::Apply { force: true },
+            body: object.to_string().into(),
+            preconditions: Preconditions::default(),
+        };
+        let write = Write {
+            target: Target::new(gvr, "default", "kubernetes"),
+            action: apply,
+            options: WriteOptions {
+                field_manager: "kube-apiserver".into(),
+                ..WriteOptions::default()
+            },
+        };
+        registry.write(&system(), write).await?;
+    }
+    Ok(())
 }
 
 impl Registry {

@@ -135,7 +135,7 @@ impl Cache {
             gvk: storage.gvk.clone(),
             prefix: storage.prefix.clone(),
             namespaced: resource.kind.namespaced(),
-            picker: Picker::new(resource.selectable.iter().map(|s| (s.path.as_str(), s.default)))?,
+            picker: Picker::new(&resource.selectable)?,
             limits,
             store: store.clone(),
             state: RwLock::new(State {

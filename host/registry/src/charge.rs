@@ -78,7 +78,10 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<Option
         let unknown: Vec<&str> = charge.add.keys().filter(uncounted).map(String::as_str).collect();
         if way == Way::Take && !unknown.is_empty() {
             let unknown = unknown.join(",");
-            return Ok(Some(format!("status unknown for quota: {}, resources: {unknown}", charge.quota)));
+            return Ok(Some(format!(
+                "status unknown for quota: {}, resources: {unknown}",
+                charge.quota
+            )));
         }
         let mut over = Vec::new();
         for (name, amount) in &charge.add {

@@ -408,6 +408,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         .map(|f| Selectable {
             path: text_at(f, "jsonPath").trim_start_matches('.').into(),
             default: "",
+            places: &[],
         })
         .collect();
     let mut resources = Vec::new();
@@ -447,7 +448,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         resource = resource.columns(columns(version));
         let doors = &version["subresources"];
         if !doors["status"].is_null() {
-            resource = resource.status();
+            resource = resource.status_alone();
         }
         if doors["scale"].is_object() {
             let path = |key: &str| CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'));

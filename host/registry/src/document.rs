@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use model::{Failure, FieldSet, FieldValue, Gvk, Object, ObjectKey, ResourceVersion, Uid};
+use model::{Failure, FieldSet, Gvk, Object, ObjectKey, ResourceVersion, Uid};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::resource::Selectable;
 
 const FIELD: &[u8] = b"\"resourceVersion\":\"";
 
@@ -145,34 +147,46 @@ fn splice(bytes: &[u8], meta: Range<usize>, version: ResourceVersion) -> Bytes {
 #[derive(Debug, Clone)]
 pub(crate) struct Picker {
     fields: FieldSet,
-    defaults: Vec<CompactString>,
+    /// What its absence counts as, and how many places a field is read at.
+    defaults: Vec<(CompactString, usize)>,
 }
 
 impl Picker {
-    /// For paths, each with what its absence counts as.
-    ///
     /// # Errors
     /// [`Failure::BadRequest`] for a text that is no path.
-    pub(crate) fn new<'a>(paths: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Failure> {
-        let (paths, defaults): (Vec<&str>, Vec<CompactString>) =
-            paths.into_iter().map(|(path, default)| (path, default.into())).unzip();
+    pub(crate) fn new(selectable: &[Selectable]) -> Result<Self, Failure> {
+        let mut paths = Vec::new();
+        let mut defaults = Vec::new();
+        for field in selectable {
+            match field.places {
+                [] => paths.push(field.path.as_str()),
+                places => paths.extend(places),
+            }
+            defaults.push((field.default.into(), field.places.len().max(1)));
+        }
         Ok(Self {
             fields: FieldSet::parse(&paths)?,
             defaults,
         })
     }
 
-    /// The values as text, in the order of the paths.
+    /// The values as text, in the order of the fields.
     pub(crate) fn pick(&self, json: &[u8]) -> Box<[CompactString]> {
         if self.defaults.is_empty() {
             return Box::default();
         }
-        let texts = self.fields.read(json);
-        let or_default = |(value, default): (FieldValue<'_>, &CompactString)| match value.to_text() {
-            text if text.is_empty() => default.clone(),
-            text => text.as_ref().into(),
+        let mut values = self.fields.read(json).into_iter();
+        let pick = |(default, places): &(CompactString, usize)| {
+            let found = values
+                .by_ref()
+                .take(*places)
+                .fold(None, |found: Option<CompactString>, value| {
+                    let text = value.to_text();
+                    found.or_else(|| (!text.is_empty()).then(|| text.as_ref().into()))
+                });
+            found.unwrap_or_else(|| default.clone())
         };
-        texts.into_iter().zip(&self.defaults).map(or_default).collect()
+        self.defaults.iter().map(pick).collect()
     }
 }
 
@@ -224,15 +238,21 @@ mod tests {
 
     #[test]
     fn fields_are_picked_without_parsing_the_rest() {
-        let picker = Picker::new([
-            ("spec.nodeName", ""),
-            ("status.phase", "Pending"),
-            ("spec.hostNetwork", "false"),
+        let field = |path: &str, default, places| Selectable {
+            path: path.into(),
+            default,
+            places,
+        };
+        let picker = Picker::new(&[
+            field("spec.nodeName", "", &[]),
+            field("status.phase", "Pending", &[]),
+            field("spec.hostNetwork", "false", &[]),
+            field("source", "", &["spec.nothing", "spec.nodeName"]),
         ])
         .unwrap();
         let json =
             br#"{"spec":{"containers":[{"nodeName":"x"}],"nodeName":"n\u0031","hostNetwork":true},"other":null}"#;
-        assert_eq!(&*picker.pick(json), ["n1", "Pending", "true"]);
-        assert_eq!(&*picker.pick(b"{}"), ["", "Pending", "false"]);
+        assert_eq!(&*picker.pick(json), ["n1", "Pending", "true", "n1"]);
+        assert_eq!(&*picker.pick(b"{}"), ["", "Pending", "false", ""]);
     }
 }

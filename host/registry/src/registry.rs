@@ -1,6 +1,7 @@
 //! The registry itself: what it is made of, how it opens, and `client::Cluster` in this process.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +51,8 @@ pub struct Network {
     pub node_ports: (u16, u16),
     /// Where the API server listens: the target port of the `kubernetes` Service.
     pub api_port: u16,
+    /// Its address, as pods reach it; `None` leaves the Service without endpoints.
+    pub api_address: Option<IpAddr>,
 }
 
 impl Default for Network {
@@ -58,6 +61,7 @@ impl Default for Network {
             service_ranges: vec!["10.96.0.0/16".into()],
             node_ports: (30000, 32767),
             api_port: 6443,
+            api_address: None,
         }
     }
 }

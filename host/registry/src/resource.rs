@@ -19,6 +19,7 @@ use crate::allocate::Claims;
 use crate::body;
 use crate::gates::Notes;
 use crate::job::Job;
+use crate::meta;
 use crate::names::NameRule;
 use crate::table::Column;
 
@@ -74,6 +75,8 @@ pub struct Selectable {
     pub path: String,
     /// What an absent field counts as.
     pub default: &'static str,
+    /// Where it is read, the first place that has something; none: at `path`.
+    pub places: &'static [&'static str],
 }
 
 /// The functions that make a kind what it is. All are pure but for `claim`.
@@ -236,6 +239,7 @@ impl Resource {
         self.selectable.extend(paths.iter().map(|&path| Selectable {
             path: path.into(),
             default: "",
+            places: &[],
         }));
         self
     }
@@ -244,6 +248,17 @@ impl Resource {
         self.selectable.push(Selectable {
             path: path.into(),
             default,
+            places: &[],
+        });
+        self
+    }
+
+    /// A name that is no path of its own.
+    pub(crate) fn selectable_at(mut self, name: &str, places: &'static [&'static str]) -> Self {
+        self.selectable.push(Selectable {
+            path: name.into(),
+            default: "",
+            places,
         });
         self
     }
@@ -330,16 +345,21 @@ impl Resource {
         self
     }
 
-    /// The `status` subresource: `status` changes there and nowhere else, and nothing else changes there.
-    pub(crate) fn status(mut self) -> Self {
+    /// The `status` subresource: `status` changes there and nowhere else, and beside it labels, annotations and finalizers.
+    pub(crate) fn status(self) -> Self {
+        self.status_by(|new, old| only(&["status"], true, new, old))
+    }
+
+    /// As a custom resource has it: nothing but `status` changes there.
+    pub(crate) fn status_alone(self) -> Self {
+        self.status_by(|new, old| only(&["status"], false, new, old))
+    }
+
+    fn status_by(mut self, put_back: fn(&mut Value, &Value)) -> Self {
         self.rules.status = true;
         let validate = self.rules.validate;
-        self.door(
-            "status",
-            None,
-            &[Verb::Get, Verb::Patch, Verb::Update],
-            Door::Part(only_status, validate),
-        )
+        let verbs = &[Verb::Get, Verb::Patch, Verb::Update];
+        self.door("status", None, verbs, Door::Part(put_back, validate))
     }
 
     pub(crate) fn scale(self, paths: ScalePaths) -> Self {
@@ -409,24 +429,19 @@ impl Default for Rules {
     }
 }
 
-/// Puts back everything but `status`. Labels and annotations stay as they were too; `managedFields` may follow the change.
-fn only_status(new: &mut Value, old: &Value) {
-    let status = new.get_mut("status").map(Value::take);
-    let managed = new.pointer_mut("/metadata/managedFields").map(Value::take);
-    let version = new.pointer_mut("/metadata/resourceVersion").map(Value::take);
-    *new = old.clone();
-    let put = |at: &mut Value, key: &str, value: Option<Value>| {
-        let Some(map) = at.as_object_mut() else {
-            return;
-        };
-        match value {
-            Some(value) => map.insert(key.into(), value),
-            None => map.remove(key),
-        };
-    };
-    put(new, "status", status);
-    if let Some(meta) = new.get_mut("metadata") {
-        put(meta, "managedFields", managed);
-        put(meta, "resourceVersion", version);
+/// Puts back everything but the members named, what the versions and managers of the new object are and, where they may
+/// change too, the parts of the metadata that anybody may write.
+pub(crate) fn only(members: &[&str], marks: bool, new: &mut Value, old: &Value) {
+    const KEPT: &[&str] = &["managedFields", "resourceVersion"];
+    const MARKS: &[&str] = &["labels", "annotations", "finalizers"];
+    let sent = std::mem::replace(new, old.clone());
+    for member in members {
+        meta::put(new, member, sent.get(*member).cloned());
+    }
+    let sent = sent.get("metadata");
+    if let Some(metadata) = new.get_mut("metadata") {
+        for key in KEPT.iter().chain(MARKS.iter().filter(|_| marks)) {
+            meta::put(metadata, key, sent.and_then(|metadata| metadata.get(*key)).cloned());
+        }
     }
 }

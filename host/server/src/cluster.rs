@@ -83,6 +83,7 @@ impl Cluster {
         wiring.figures = plugins.figures();
         wiring.network.service_ranges = vec![proxy_mode.service_range().into()];
         wiring.network.api_port = address.port();
+        wiring.network.api_address = Some(node_ip);
         let registry = Registry::open(store, wiring).await?;
         let cluster: Arc<dyn client::Cluster> = Arc::new(registry.clone());
         auth::defaults::ensure(&*cluster, &users::api_server()).await?;

@@ -24,7 +24,8 @@ pub(crate) fn of_pod(pod: &Object, limits: &Value) -> Vec<String> {
         })
         .collect();
     for limit in of_type(limits, "Container") {
-        each.iter().for_each(|asked| bounded(limit, "Container", asked, &mut wrong));
+        each.iter()
+            .for_each(|asked| bounded(limit, "Container", asked, &mut wrong));
     }
     for limit in of_type(limits, "Pod") {
         let spec = json!({
@@ -69,7 +70,14 @@ fn of_type<'a>(limits: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Val
 
 fn bounded(limit: &Value, kind: &str, asked: &Asked, wrong: &mut Vec<String>) {
     for (name, least) in amounts(&limit["min"]) {
-        minimum(&name, kind, least, asked.requests.get(&name), asked.limits.get(&name), wrong);
+        minimum(
+            &name,
+            kind,
+            least,
+            asked.requests.get(&name),
+            asked.limits.get(&name),
+            wrong,
+        );
     }
     for (name, most) in amounts(&limit["max"]) {
         let says = format!("maximum {name} usage per {kind} is {most}");
@@ -137,14 +145,26 @@ mod tests {
             json!([limit])
         };
         let cases = [
-            (range("Container", json!({"min": {"cpu": "50m"}})), "minimum cpu usage per Container is 50m, but request is 10m"),
-            (range("Container", json!({"max": {"cpu": "1"}})), "maximum cpu usage per Container is 1, but limit is 2"),
-            (range("Pod", json!({"max": {"cpu": "2"}})), "maximum cpu usage per Pod is 2, but limit is 3"),
+            (
+                range("Container", json!({"min": {"cpu": "50m"}})),
+                "minimum cpu usage per Container is 50m, but request is 10m",
+            ),
+            (
+                range("Container", json!({"max": {"cpu": "1"}})),
+                "maximum cpu usage per Container is 1, but limit is 2",
+            ),
+            (
+                range("Pod", json!({"max": {"cpu": "2"}})),
+                "maximum cpu usage per Pod is 2, but limit is 3",
+            ),
             (
                 range("Container", json!({"maxLimitRequestRatio": {"cpu": "3"}})),
                 "cpu max limit to request ratio per Container is 3, but provided ratio is 200.000000",
             ),
-            (range("Pod", json!({"min": {"memory": "1Gi"}})), "minimum memory usage per Pod is 1Gi.  No request is specified"),
+            (
+                range("Pod", json!({"min": {"memory": "1Gi"}})),
+                "minimum memory usage per Pod is 1Gi.  No request is specified",
+            ),
         ];
         for (limits, says) in cases {
             let wrong = of_pod(&pod(json!({"cpu": "10m"}), json!({"cpu": "2"})), &limits);

@@ -20,7 +20,10 @@ pub(crate) fn patch<'a>(pod: &Object, ranges: impl Iterator<Item = &'a Value>) -
             for (_, what, list) in &mut lists {
                 for container in list.as_array_mut().into_iter().flatten() {
                     let name = container["name"].as_str().unwrap_or_default().to_owned();
-                    for (part, from, word) in [("requests", "defaultRequest", "request"), ("limits", "default", "limit")] {
+                    for (part, from, word) in [
+                        ("requests", "defaultRequest", "request"),
+                        ("limits", "default", "limit"),
+                    ] {
                         let set = fill(container, part, &limit[from]);
                         if !set.is_empty() {
                             notes.push(format!("{} {word} for {what} {name}", set.join(", ")));

@@ -59,7 +59,7 @@ struct Quota {
     #[at(".metadata.name")]
     name: String,
     #[at(".spec.hard")]
-    hard: BTreeMap<String, Value>,
+    hard: BTreeMap<String, String>,
     #[at(".spec.scopes")]
     scopes: Value,
     #[at(".spec.scopeSelector")]
@@ -92,7 +92,10 @@ fn review(request: Request<Object>, view: &View) -> sdk::Result<Answer> {
         }
         let names: Vec<String> = quota.hard.into_keys().collect();
         if let Some(missing) = asked.missing(&names, object) {
-            return Ok(Answer::deny(format!("failed quota: {}: must specify {missing}", quota.name)));
+            return Ok(Answer::deny(format!(
+                "failed quota: {}: must specify {missing}",
+                quota.name
+            )));
         }
         let mut takes = asked.takes(&names, object);
         if let (Operation::Update, Some(old)) = (request.operation, &request.old) {
@@ -242,10 +245,23 @@ mod tests {
 
     #[test]
     fn each_kind_takes_what_its_names_say() {
-        let names = ["pods", "cpu", "limits.memory", "count/pods", "services", "count/widgets.example.com"];
+        let names = [
+            "pods",
+            "cpu",
+            "limits.memory",
+            "count/pods",
+            "services",
+            "count/widgets.example.com",
+        ];
         let pod = json!({"containers": [{"resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}]});
-        assert_eq!(takes("pods", &names, pod), "count/pods=1 cpu=500m limits.memory=1Gi pods=1");
-        assert_eq!(takes("widgets.example.com", &names, json!({})), "count/widgets.example.com=1");
+        assert_eq!(
+            takes("pods", &names, pod),
+            "count/pods=1 cpu=500m limits.memory=1Gi pods=1"
+        );
+        assert_eq!(
+            takes("widgets.example.com", &names, json!({})),
+            "count/widgets.example.com=1"
+        );
         let names = ["services", "services.nodeports", "services.loadbalancers"];
         let service = json!({"type": "LoadBalancer", "ports": [{"port": 80}, {"port": 81}]});
         assert_eq!(

@@ -68,7 +68,9 @@ fn decide(pod: &Pod, class: Option<&Class>, mutating: bool) -> Answer {
     let mut selector = pod.node_selector.clone();
     for (key, value) in &class.node_selector {
         if pod.node_selector.get(key).is_some_and(|own| own != value) {
-            return Answer::deny(format!("conflict: cannot merge RuntimeClass nodeSelector: key {key:?} differs in the pod"));
+            return Answer::deny(format!(
+                "conflict: cannot merge RuntimeClass nodeSelector: key {key:?} differs in the pod"
+            ));
         }
         selector.insert(key.clone(), value.clone());
     }

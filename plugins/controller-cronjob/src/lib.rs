@@ -69,7 +69,11 @@ fn reconcile(cron: CronJob, view: &View, request: &Request) -> sdk::Result<Outco
     let mut outcome = Outcome::new();
     let jobs = jobs::of(&cron, view)?;
     for job in jobs::beyond_history(&cron, &jobs) {
-        outcome.remove(job.key(&cron), Precondition::Uid(job.uid.clone()), Propagation::Background);
+        outcome.remove(
+            job.key(&cron),
+            Precondition::Uid(job.uid.clone()),
+            Propagation::Background,
+        );
     }
     tell_of_ended(&cron, &jobs, &mut outcome);
     // Of a Job that was made the status may not tell yet.
@@ -137,7 +141,11 @@ fn make(
         }
         ("Replace", false) => {
             for job in active {
-                outcome.remove(job.key(cron), Precondition::Uid(job.uid.clone()), Propagation::Background);
+                outcome.remove(
+                    job.key(cron),
+                    Precondition::Uid(job.uid.clone()),
+                    Propagation::Background,
+                );
                 cron.tell(false, "SuccessfulDelete", format!("Deleted job {}", job.name), outcome);
             }
         }
@@ -220,7 +228,10 @@ fn status(cron: &CronJob, jobs: &[Job], last: Option<Instant>) -> Value {
         status["lastScheduleTime"] = last.to_string().into();
     }
     let written = cron.status["lastSuccessfulTime"].as_str().and_then(Instant::parse);
-    let succeeded = jobs.iter().filter(|job| job.succeeded()).filter_map(|job| job.completed);
+    let succeeded = jobs
+        .iter()
+        .filter(|job| job.succeeded())
+        .filter_map(|job| job.completed);
     if let Some(succeeded) = succeeded.chain(written).max() {
         status["lastSuccessfulTime"] = succeeded.to_string().into();
     }

@@ -70,7 +70,10 @@ impl Schedule {
         let after = Timestamp::from_millisecond(after.0).ok()?;
         let next = match &self.when {
             // Counted in whole seconds, as its times are written.
-            When::Every(every) => Timestamp::from_second(after.as_second()).ok()?.checked_add(*every).ok()?,
+            When::Every(every) => Timestamp::from_second(after.as_second())
+                .ok()?
+                .checked_add(*every)
+                .ok()?,
             When::Fields(fields) => fields.next(after, &self.zone)?,
         };
         Some(Instant(next.as_millisecond()))
@@ -141,10 +144,14 @@ fn of_macro(name: &str) -> Result<When, String> {
         "daily" | "midnight" => "0 0 * * *",
         "hourly" => "0 * * * *",
         _ => {
-            let every = name.strip_prefix("every ").and_then(|text| text.parse::<SignedDuration>().ok());
+            let every = name
+                .strip_prefix("every ")
+                .and_then(|text| text.parse::<SignedDuration>().ok());
             // Less than a second would never let the controller rest.
             let every = every.map(|every| SignedDuration::from_secs(every.as_secs().max(1)));
-            return every.map(When::Every).ok_or_else(|| format!("unrecognized descriptor: @{name}"));
+            return every
+                .map(When::Every)
+                .ok_or_else(|| format!("unrecognized descriptor: @{name}"));
         }
     };
     fields(text).map(|fields| When::Fields(fields.into()))
@@ -191,7 +198,9 @@ fn set(text: &str, first: u32, last: u32, names: &[&str]) -> Result<Set, String>
         };
         let step = step.unwrap_or(1);
         if from < first || to > last || from > to || step == 0 {
-            return Err(format!("{part:?} is not within {first}-{last}, in order and with a step above 0"));
+            return Err(format!(
+                "{part:?} is not within {first}-{last}, in order and with a step above 0"
+            ));
         }
         for value in (from..=to).step_by(step as usize) {
             set.bits |= 1 << value;
@@ -235,11 +244,23 @@ mod tests {
     #[test]
     fn clocks_that_change_leave_an_hour_out_or_repeat_it() {
         let berlin = "Europe/Berlin";
-        assert_eq!(next("0 8 * * *", berlin, "2026-01-01T00:00:00Z"), "2026-01-01T07:00:00Z");
-        assert_eq!(next("0 8 * * *", berlin, "2026-07-01T00:00:00Z"), "2026-07-01T06:00:00Z");
+        assert_eq!(
+            next("0 8 * * *", berlin, "2026-01-01T00:00:00Z"),
+            "2026-01-01T07:00:00Z"
+        );
+        assert_eq!(
+            next("0 8 * * *", berlin, "2026-07-01T00:00:00Z"),
+            "2026-07-01T06:00:00Z"
+        );
         // 02:30 is not there on 29 March, and twice there on 25 October.
-        assert_eq!(next("30 2 * * *", berlin, "2026-03-29T00:00:00Z"), "2026-03-30T00:30:00Z");
-        assert_eq!(next("30 2 * * *", berlin, "2026-10-25T00:30:00Z"), "2026-10-25T01:30:00Z");
+        assert_eq!(
+            next("30 2 * * *", berlin, "2026-03-29T00:00:00Z"),
+            "2026-03-30T00:30:00Z"
+        );
+        assert_eq!(
+            next("30 2 * * *", berlin, "2026-10-25T00:30:00Z"),
+            "2026-10-25T01:30:00Z"
+        );
     }
 
     #[test]

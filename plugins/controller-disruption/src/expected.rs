@@ -63,9 +63,11 @@ fn wanted(budget: &Budget, pods: &Selection, view: &View) -> sdk::Result<Result<
     for row in view.tally(POD, pods, BY, "")?.rows()? {
         let (version, kind, name) = (row.value(0).str(), row.value(1).str(), row.value(2).str());
         if name.is_empty() {
-            return Ok(Err("found no controller ref for some of the pods: only a budget with a number as minAvailable \
+            return Ok(Err(
+                "found no controller ref for some of the pods: only a budget with a number as minAvailable \
                            covers pods that nobody controls"
-                .into()));
+                    .into(),
+            ));
         }
         let controller = Controller {
             kind: format!("{version}/{kind}"),

@@ -132,8 +132,16 @@ fn status(
     now: Instant,
 ) -> Value {
     // A budget over no pods allows none to be missed.
-    let allowed = if expected.pods > 0 { (healthy - expected.healthy).max(0) } else { 0 };
-    let (is, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    let allowed = if expected.pods > 0 {
+        (healthy - expected.healthy).max(0)
+    } else {
+        0
+    };
+    let (is, reason) = if allowed > 0 {
+        ("True", "SufficientPods")
+    } else {
+        ("False", "InsufficientPods")
+    };
     let mut status = json!({
         "observedGeneration": budget.generation,
         "currentHealthy": healthy,
@@ -143,7 +151,9 @@ fn status(
         "conditions": condition(budget, is, reason, "", now),
     });
     if !disrupted.is_empty() {
-        let disrupted = disrupted.iter().map(|(name, since)| (name.clone(), since.to_string().into()));
+        let disrupted = disrupted
+            .iter()
+            .map(|(name, since)| (name.clone(), since.to_string().into()));
         status["disruptedPods"] = Value::Object(disrupted.collect());
     }
     status
@@ -166,8 +176,13 @@ fn condition(budget: &Budget, is: &str, reason: &str, message: &str, now: Instan
     const TYPE: &str = "DisruptionAllowed";
     let mut conditions = budget.status["conditions"].as_array().cloned().unwrap_or_default();
     let known = conditions.iter().position(|condition| condition["type"] == TYPE);
-    let since = known.map(|at| &conditions[at]).filter(|condition| condition["status"] == is);
-    let since = since.map_or_else(|| now.to_string().into(), |condition| condition["lastTransitionTime"].clone());
+    let since = known
+        .map(|at| &conditions[at])
+        .filter(|condition| condition["status"] == is);
+    let since = since.map_or_else(
+        || now.to_string().into(),
+        |condition| condition["lastTransitionTime"].clone(),
+    );
     let new = json!({
         "type": TYPE,
         "status": is,

@@ -78,7 +78,11 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
     ));
     let slices: Vec<Slice> = view.find(SLICE, &ours, "", 0)?;
     // An old form with one family: the Service's first.
-    let family = if service.family.is_empty() { "IPv4" } else { &service.family };
+    let family = if service.family.is_empty() {
+        "IPv4"
+    } else {
+        &service.family
+    };
     let (subsets, cut) = subsets::of(&slices, family, service.publishes_not_ready);
     let mut labels = service.labels.clone();
     labels.remove(HEADLESS);
@@ -120,7 +124,10 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
 
 /// A merge patch from these labels to those.
 fn change(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Value {
-    let gone = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let gone = from
+        .keys()
+        .filter(|key| !to.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
     let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
     let new = new.map(|(key, value)| (key.clone(), value.as_str().into()));
     gone.chain(new).collect::<serde_json::Map<_, _>>().into()

@@ -38,7 +38,10 @@ pub(crate) fn of(slices: &[Slice], family: &str, publishes_not_ready: bool) -> (
             into.insert(ip.to_owned(), address(ip, endpoint));
         }
     }
-    let all: usize = by_ports.values().map(|(ready, not_ready)| ready.len() + not_ready.len()).sum();
+    let all: usize = by_ports
+        .values()
+        .map(|(ready, not_ready)| ready.len() + not_ready.len())
+        .sum();
     let mut left = MOST;
     let ready = by_ports.values_mut().map(|(ready, _)| ready);
     ready.for_each(|addresses| cut(addresses, &mut left));
@@ -96,9 +99,7 @@ mod tests {
 
     #[test]
     fn those_that_are_not_ready_are_left_out_first() {
-        let endpoint = |n: usize, ready: bool| {
-            json!({"addresses": [format!("10.0.{}.{}", n / 250, n % 250)], "conditions": {"ready": ready}})
-        };
+        let endpoint = |n: usize, ready: bool| json!({"addresses": [format!("10.0.{}.{}", n / 250, n % 250)], "conditions": {"ready": ready}});
         let slice = |from: usize, ready: bool| Slice {
             family: "IPv4".into(),
             ports: json!([{"port": 80}]),
@@ -106,6 +107,9 @@ mod tests {
         };
         let (subsets, was_cut) = of(&[slice(0, false), slice(600, true)], "IPv4", false);
         let count = |field: &str| subsets[0][field].as_array().map_or(0, Vec::len);
-        assert_eq!((count("addresses"), count("notReadyAddresses"), was_cut), (600, 400, true));
+        assert_eq!(
+            (count("addresses"), count("notReadyAddresses"), was_cut),
+            (600, 400, true)
+        );
     }
 }

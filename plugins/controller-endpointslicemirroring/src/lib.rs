@@ -68,11 +68,21 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
     let service: Option<Service> = view.get(SERVICE, namespace, name)?;
     let by_hand = service.is_some_and(|service| service.selector.is_empty());
     let shown = endpoints.filter(|endpoints| by_hand && !endpoints.deleting && !endpoints.hides());
-    let mut wanted = shown.as_ref().map(|endpoints| mirror::of(&endpoints.subsets)).unwrap_or_default();
-    let labels = shown.as_ref().map(|endpoints| endpoints.labels(name)).unwrap_or_default();
+    let mut wanted = shown
+        .as_ref()
+        .map(|endpoints| mirror::of(&endpoints.subsets))
+        .unwrap_or_default();
+    let labels = shown
+        .as_ref()
+        .map(|endpoints| endpoints.labels(name))
+        .unwrap_or_default();
     for slice in slices {
         let key = ObjectKey::new(SLICE, namespace, &slice.name);
-        let ports = if slice.ports.is_null() { "[]".to_owned() } else { slice.ports.to_string() };
+        let ports = if slice.ports.is_null() {
+            "[]".to_owned()
+        } else {
+            slice.ports.to_string()
+        };
         let Some(endpoints) = wanted.remove(&(slice.family.clone(), ports)) else {
             outcome.remove(key, Precondition::Uid(slice.uid), Propagation::Background);
             continue;
@@ -83,7 +93,9 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
         }
         let stale = slice.labels.keys().filter(|key| !labels.contains_key(*key));
         let stale = stale.map(|key| (key.clone(), Value::Null));
-        let new = labels.iter().filter(|(key, value)| slice.labels.get(*key) != Some(value));
+        let new = labels
+            .iter()
+            .filter(|(key, value)| slice.labels.get(*key) != Some(value));
         let new = new.map(|(key, value)| (key.clone(), value.as_str().into()));
         let change: serde_json::Map<String, Value> = stale.chain(new).collect();
         if !change.is_empty() {
@@ -98,7 +110,10 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
     };
     for ((family, ports), endpoints) in wanted {
         let ports: Value = serde_json::from_str(&ports)?;
-        let annotations = shown.annotations.iter().filter(|(key, _)| !key.starts_with("kubectl.kubernetes.io/"));
+        let annotations = shown
+            .annotations
+            .iter()
+            .filter(|(key, _)| !key.starts_with("kubectl.kubernetes.io/"));
         let annotations: BTreeMap<&String, &String> = annotations.collect();
         outcome.create(&json!({
             "apiVersion": "discovery.k8s.io/v1",

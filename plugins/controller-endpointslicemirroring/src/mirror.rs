@@ -27,7 +27,10 @@ pub(crate) fn of(subsets: &Value) -> Wanted {
         }
     }
     let in_order = |endpoints: BTreeMap<String, Value>| endpoints.into_values().collect();
-    by_address.into_iter().map(|(key, endpoints)| (key, in_order(endpoints))).collect()
+    by_address
+        .into_iter()
+        .map(|(key, endpoints)| (key, in_order(endpoints)))
+        .collect()
 }
 
 fn endpoint(ip: &str, address: &Value, ready: bool) -> Value {

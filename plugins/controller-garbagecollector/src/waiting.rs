@@ -96,7 +96,11 @@ impl Blocked {
     /// Some dependent holds it up that does not wait for this very owner in turn.
     fn waits(&self, owner: &str, graph: &Graph, view: &View) -> sdk::Result<bool> {
         let blocks = |one: &Reference| one.uid == owner && one.block_owner_deletion;
-        let mut holding = graph.groups.iter().filter(|group| group.references.iter().any(blocks)).peekable();
+        let mut holding = graph
+            .groups
+            .iter()
+            .filter(|group| group.references.iter().any(blocks))
+            .peekable();
         let behind = self.behind(owner);
         // Without a circle nothing is read: one dependent is enough.
         if holding.peek().is_none() || !behind.contains(owner) {

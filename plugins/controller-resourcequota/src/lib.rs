@@ -22,7 +22,7 @@ struct Quota {
     #[at(".metadata.uid")]
     uid: String,
     #[at(".spec.hard")]
-    hard: BTreeMap<String, Value>,
+    hard: BTreeMap<String, String>,
     #[at(".spec.scopes")]
     scopes: Value,
     #[at(".spec.scopeSelector")]
@@ -58,11 +58,11 @@ fn reconcile(quota: Quota, view: &View) -> sdk::Result<Outcome> {
 }
 
 /// Every name that something counts, with the suffixes that its limit is written with.
-fn written(hard: &BTreeMap<String, Value>, used: &Amounts) -> Value {
+fn written(hard: &BTreeMap<String, String>, used: &Amounts) -> Value {
     let known = hard.iter().filter(|(name, _)| sdk::quota::Counted::of(name).is_some());
     let amounts = known.map(|(name, limit)| {
         let used = used.get(name).copied().unwrap_or_default();
-        let limit = limit.as_str().and_then(|limit| Quantity::parse(limit).ok());
+        let limit = Quantity::parse(limit).ok();
         // A sum takes the format of what it is added to, if that is not zero.
         let used = limit.map_or(used, |limit| limit + used - limit);
         (name.clone(), Value::String(used.to_string()))

@@ -67,9 +67,9 @@ pub(crate) fn count(namespace: &str, names: &[String], scopes: &Scopes, view: &V
         ".status.phase .spec.activeDeadlineSeconds? .status.qosClass .spec.priorityClassName {}",
         particular.join(" ")
     );
-    let paths = sums.iter().map(|(_, part, resource)| {
-        format!(".spec.containers[*].resources.{}[{resource:?}]", part.as_str())
-    });
+    let paths = sums
+        .iter()
+        .map(|(_, part, resource)| format!(".spec.containers[*].resources.{}[{resource:?}]", part.as_str()));
     let paths: Vec<String> = paths.collect();
     let mut used = Amounts::new();
     let mut some_particular = false;
@@ -90,7 +90,10 @@ pub(crate) fn count(namespace: &str, names: &[String], scopes: &Scopes, view: &V
         }
         let ended = matches!(row.value(0).str(), "Succeeded" | "Failed");
         let mut group = Amounts::new();
-        for name in names.iter().filter(|name| by_objects(name) || (!ended && by_pods(name))) {
+        for name in names
+            .iter()
+            .filter(|name| by_objects(name) || (!ended && by_pods(name)))
+        {
             group.insert(name.clone(), Quantity::from_milli(row.count() * 1000));
         }
         for (n, (name, ..)) in sums.iter().enumerate().filter(|_| !ended) {

@@ -109,13 +109,33 @@ mod tests {
             sidecar
         };
         for (spec, requests, limits) in [
-            (json!({"containers": [container("1"), container("500m")]}), "1500m", "1500m"),
+            (
+                json!({"containers": [container("1"), container("500m")]}),
+                "1500m",
+                "1500m",
+            ),
             // An init container that needs more than all the others together, and one that does not.
-            (json!({"containers": [container("1")], "initContainers": [container("3")]}), "3", "3"),
-            (json!({"containers": [container("4")], "initContainers": [container("3")]}), "4", "4"),
+            (
+                json!({"containers": [container("1")], "initContainers": [container("3")]}),
+                "3",
+                "3",
+            ),
+            (
+                json!({"containers": [container("4")], "initContainers": [container("3")]}),
+                "4",
+                "4",
+            ),
             // The sidecar runs beside the init container behind it, and beside the containers.
-            (json!({"containers": [container("1")], "initContainers": [sidecar("2"), container("3")]}), "5", "5"),
-            (json!({"containers": [container("1")], "initContainers": [container("2"), sidecar("2")]}), "3", "3"),
+            (
+                json!({"containers": [container("1")], "initContainers": [sidecar("2"), container("3")]}),
+                "5",
+                "5",
+            ),
+            (
+                json!({"containers": [container("1")], "initContainers": [container("2"), sidecar("2")]}),
+                "3",
+                "3",
+            ),
             (
                 json!({"containers": [container("1")], "resources": {"requests": {"cpu": "7"}}, "overhead": {"cpu": "1"}}),
                 "8",
@@ -126,6 +146,9 @@ mod tests {
             assert_eq!(cpu(&spec, Part::Limits).as_deref(), Some(limits), "{spec}");
         }
         let bare = json!({"containers": [{}], "overhead": {"cpu": "1"}});
-        assert_eq!((cpu(&bare, Part::Requests).as_deref(), cpu(&bare, Part::Limits)), (Some("1"), None));
+        assert_eq!(
+            (cpu(&bare, Part::Requests).as_deref(), cpu(&bare, Part::Limits)),
+            (Some("1"), None)
+        );
     }
 }

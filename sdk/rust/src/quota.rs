@@ -114,7 +114,9 @@ impl Traits {
     /// `qos_class` as in the pod's status, where the registry puts it when it is made.
     pub fn of(spec: &Value, qos_class: &str) -> Self {
         Self {
-            terminating: spec["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0),
+            terminating: spec["activeDeadlineSeconds"]
+                .as_i64()
+                .is_some_and(|seconds| seconds >= 0),
             best_effort: qos_class == "BestEffort",
             priority_class: spec["priorityClassName"].as_str().unwrap_or_default().to_owned(),
             crosses_namespaces: crosses_namespaces(&spec["affinity"]),
@@ -142,7 +144,9 @@ impl Scopes {
     pub fn of(scopes: &Value, selector: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let plain = scopes.as_array().into_iter().flatten();
-        let mut all: Vec<_> = plain.map(|scope| (text(scope), "Exists".to_owned(), Vec::new())).collect();
+        let mut all: Vec<_> = plain
+            .map(|scope| (text(scope), "Exists".to_owned(), Vec::new()))
+            .collect();
         for one in selector["matchExpressions"].as_array().into_iter().flatten() {
             let values = one["values"].as_array().into_iter().flatten().map(text);
             all.push((text(&one["scopeName"]), text(&one["operator"]), values.collect()));
@@ -192,7 +196,10 @@ mod tests {
         for (name, counts) in [
             ("pods", Some(Counted::Pods)),
             ("count/pods", Some(Counted::Objects("pods".into()))),
-            ("count/deployments.apps", Some(Counted::Objects("deployments.apps".into()))),
+            (
+                "count/deployments.apps",
+                Some(Counted::Objects("deployments.apps".into())),
+            ),
             ("cpu", compute(Part::Requests, "cpu")),
             ("requests.cpu", compute(Part::Requests, "cpu")),
             ("limits.memory", compute(Part::Limits, "memory")),
@@ -218,9 +225,7 @@ mod tests {
         assert!(holds(json!(["Terminating", "NotBestEffort"]), json!({}), &deadline));
         assert!(!holds(json!(["Terminating"]), json!({}), &plain));
         assert!(holds(json!(["BestEffort", "NotTerminating"]), json!({}), &plain));
-        let priority = |operator: &str| {
-            json!({"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": ["high"]}]})
-        };
+        let priority = |operator: &str| json!({"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": ["high"]}]});
         for (operator, of_plain, of_deadline) in [
             ("In", true, false),
             ("NotIn", false, true),
@@ -228,7 +233,11 @@ mod tests {
             ("DoesNotExist", false, true),
         ] {
             assert_eq!(holds(Value::Null, priority(operator), &plain), of_plain, "{operator}");
-            assert_eq!(holds(Value::Null, priority(operator), &deadline), of_deadline, "{operator}");
+            assert_eq!(
+                holds(Value::Null, priority(operator), &deadline),
+                of_deadline,
+                "{operator}"
+            );
         }
         let elsewhere = json!({"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
             {"weight": 1, "podAffinityTerm": {"namespaceSelector": {}}}]}});

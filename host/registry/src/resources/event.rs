@@ -38,6 +38,7 @@ pub(crate) fn resource() -> Resource {
             "source.component",
             "type",
         ])
+        .selectable_at("source", &["source.component", "reportingComponent"])
         .validate(|new, _, wrong| validate(new, "involvedObject", wrong))
 }
 
