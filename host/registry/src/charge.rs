@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use store::Txn;
 
 use crate::Registry;
-use crate::document;
 use crate::gates::Charge;
 use crate::job::Job;
 use crate::read;
@@ -128,12 +127,12 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<Option
                 list(|o| &o.3)
             )));
         }
-        let bytes = document::encode(&mut value)?;
+        let stored = registry.encode(&resource.storage, &mut value)?;
         let key = cache.store_key(&charge.namespace, &charge.quota);
         match registry
             .inner
             .store
-            .txn(Txn::update(key, bytes, object.version))
+            .txn(Txn::update(key, stored.bytes, object.version))
             .await?
         {
             store::Outcome::Done { .. } => return Ok(None),
