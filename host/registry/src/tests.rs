@@ -2,6 +2,7 @@
 
 mod support;
 
+mod cases;
 mod gates;
 mod golden;
 mod kinds;

@@ -1,8 +1,10 @@
 //! DaemonSet: one pod of a template on every node that fits.
 
+use model::Cause;
 use serde_json::{Value, json};
 
 use crate::resource::Resource;
+use crate::resources::check::At;
 use crate::resources::common::{child, default};
 use crate::resources::workload;
 use crate::table::{Column, pairs};
@@ -38,6 +40,44 @@ pub(crate) fn resource() -> Resource {
                 default(rolling, "maxSurge", 0);
             }
         })
-        .validate(|new, old, wrong| workload::validate(new, old, &["Always"], wrong))
-        .status()
+        .validate(validate)
+        .status_checked(|new, _, wrong| workload::validate_counts(new, COUNTS, wrong))
+}
+
+const COUNTS: &[&str] = &[
+    "currentNumberScheduled",
+    "numberMisscheduled",
+    "desiredNumberScheduled",
+    "numberReady",
+    "observedGeneration",
+    "updatedNumberScheduled",
+    "numberAvailable",
+    "numberUnavailable",
+];
+
+fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    workload::validate(new, old, "daemonset", wrong);
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    spec.at_least("revisionHistoryLimit", 0);
+    match spec.text("updateStrategy.type") {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let mut rolling = spec.under("updateStrategy.rollingUpdate");
+            rolling.count_or_share("maxUnavailable");
+            rolling.count_or_share("maxSurge");
+            let none = |v: &Value| matches!(v, Value::Null) || *v == 0 || *v == "0%";
+            match (none(&rolling.value["maxUnavailable"]), none(&rolling.value["maxSurge"])) {
+                (true, true) => rolling
+                    .under("maxUnavailable")
+                    .required("cannot be 0 when maxSurge is 0"),
+                (false, false) => rolling
+                    .under("maxSurge")
+                    .invalid("may not be set when maxUnavailable is non-zero"),
+                _ => {}
+            }
+        }
+        _ => spec
+            .under("updateStrategy")
+            .not_supported(&["RollingUpdate", "OnDelete"]),
+    }
 }

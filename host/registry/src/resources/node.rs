@@ -59,7 +59,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (i, taint) in list_at(new, "spec.taints").iter().enumerate() {
-        let field = |key: &str| format!("spec.taints[{i}].{key}");
+        let field = |key: &str| format!("metadata.taints[{i}].{key}");
         let (key, effect) = (text_at(taint, "key"), text_at(taint, "effect"));
         for complaint in model::text::qualified_name(key) {
             wrong.push(Cause::invalid(field("key"), format!("{key:?}"), &complaint));
@@ -71,12 +71,17 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
             "" => wrong.push(Cause::required(field("effect"), "")),
             _ => {
-                let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+                let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
                 wrong.push(Cause::not_supported(field("effect"), format!("{effect:?}"), &effects));
             }
         }
         if seen.contains(&(key, effect)) {
-            wrong.push(Cause::duplicate(format!("spec.taints[{i}]"), taint));
+            let says = format!("Duplicate value: {taint}: taints must be unique by key and effect pair");
+            wrong.push(Cause {
+                reason: model::CauseReason::Duplicate,
+                field: format!("metadata.taints[{i}]"),
+                message: says,
+            });
         }
         seen.push((key, effect));
     }
@@ -84,8 +89,8 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     for key in ["podCIDR", "podCIDRs", "providerID"] {
         let (now, before) = (&new["spec"][key], &old["spec"][key]);
         if !before.is_null() && before != "" && now != before {
-            let says = "node updates may not change this field once set";
-            wrong.push(Cause::forbidden(format!("spec.{key}"), says));
+            let says = format!("node updates may not change {key} except from \"\" to valid");
+            wrong.push(Cause::forbidden(format!("spec.{key}"), &says));
         }
     }
 }
