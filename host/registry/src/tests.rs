@@ -3,6 +3,7 @@
 mod support;
 
 mod cases;
+mod etcd;
 mod gates;
 mod golden;
 mod kinds;

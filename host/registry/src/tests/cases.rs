@@ -145,7 +145,7 @@ fn every_kind_has_cases() {
     let missing: Vec<String> = crate::resources::all()
         .iter()
         .filter(|r| r.kind.gvk.group != "plugins.pilotis.dev" && r.kind.gvk.kind != "CustomResourceDefinition")
-        .map(|r| r.kind.gvk.kind.to_lowercase())
+        .map(|r| r.kind.gvk.kind.to_lowercase().to_string())
         .filter(|kind| !std::path::Path::new(&format!("{folder}/{kind}.txt")).exists())
         .collect();
     assert!(missing.is_empty(), "no cases for {missing:?}");
