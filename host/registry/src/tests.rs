@@ -7,6 +7,7 @@ mod etcd;
 mod gates;
 mod golden;
 mod kinds;
+mod network;
 mod speed;
 mod verbs;
 mod watches;

@@ -69,7 +69,12 @@ fn resources(rule: &mut At<'_, '_>) {
         let text = resource.value.as_str().unwrap_or_default();
         match text {
             "" => return resource.required(""),
-            "*" | "*/*" => return,
+            // What stands last decides: so upstream does, and objects that it took are taken here.
+            "*" => {
+                plain = false;
+                return;
+            }
+            "*/*" => return,
             _ => {}
         }
         let Some((of, sub)) = text.split_once('/') else {
@@ -148,7 +153,15 @@ pub(crate) fn match_resources(mut of: At<'_, '_>, operations: &[&str]) {
 pub(crate) fn param_kind(mut kind: At<'_, '_>) {
     if kind.need("apiVersion", "") {
         let text = kind.text("apiVersion");
-        let (group, version) = text.split_once('/').unwrap_or(("", text));
+        if text.matches('/').count() > 1 {
+            let says = format!("unexpected GroupVersion string: {text}");
+            kind.under("apiVersion").invalid(&says);
+        }
+        let (group, version) = text
+            .split_once('/')
+            .filter(|(_, v)| !v.contains('/'))
+            .unwrap_or(("", "v1"));
+        let version = if text.contains('/') { version } else { text };
         let mut says = Vec::new();
         if !group.is_empty() {
             says.push((group, text::dns1123_subdomain(group)));

@@ -30,7 +30,14 @@ impl<'v, 'w> At<'v, 'w> {
     /// The member `key`, or null where there is none. Dots lead deeper.
     pub(crate) fn under<'s>(&'s mut self, key: &str) -> At<'v, 's> {
         let path = self.path_of(key);
-        At::new(at(self.value, key).unwrap_or(&Value::Null), path, self.wrong)
+        At::new(self.look(key), path, self.wrong)
+    }
+
+    fn look(&self, key: &str) -> &'v Value {
+        match key {
+            "" => self.value,
+            key => at(self.value, key).unwrap_or(&Value::Null),
+        }
     }
 
     /// Each element of the list at `key`.
@@ -81,7 +88,7 @@ impl<'v, 'w> At<'v, 'w> {
     /// Runs a check that was written for a value, a path and a list.
     pub(crate) fn with(&mut self, key: &str, check: impl FnOnce(&'v Value, &str, &mut Vec<Cause>)) {
         let path = self.path_of(key);
-        check(at(self.value, key).unwrap_or(&Value::Null), &path, self.wrong);
+        check(self.look(key), &path, self.wrong);
     }
 
     pub(crate) fn push(&mut self, cause: Cause) {

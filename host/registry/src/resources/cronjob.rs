@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::resource::Resource;
 use crate::resources::check::At;
 use crate::resources::common::{child, default};
-use crate::resources::{cron, job, pod};
+use crate::resources::{cron, job, pod, pod_spec};
 use crate::table::{Column, list_at, selector, text_at};
 
 pub(crate) fn resource() -> Resource {
@@ -16,7 +16,10 @@ pub(crate) fn resource() -> Resource {
         .columns(vec![
             Column::text_or("Schedule", "spec.schedule", "").about("The schedule in Cron format."),
             Column::text("Timezone", "spec.timeZone").about("The time zone of the schedule."),
-            Column::text_or("Suspend", "spec.suspend", "False").about("Whether later runs are held back."),
+            Column::computed("Suspend", |o, _| {
+                if o["spec"]["suspend"] == true { "True" } else { "False" }.into()
+            })
+            .about("Whether later runs are held back."),
             Column::counted("Active", |o, _| list_at(o, "status.active").len().into()).about("Jobs that run now."),
             Column::since("Last Schedule", "status.lastScheduleTime").about("When a Job was last started."),
             Column::age(),
@@ -47,8 +50,9 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     default(spec, "suspend", false);
     default(spec, "successfulJobsHistoryLimit", 3);
     default(spec, "failedJobsHistoryLimit", 1);
-    let job = child(child(spec, "jobTemplate"), "spec");
-    job::default_job(job);
+    // The Job that is made of it is filled in when it is made; its pods show here already.
+    let template = child(child(child(spec, "jobTemplate"), "spec"), "template");
+    pod_spec::default_spec(child(template, "spec"));
 }
 
 /// The name of a Job is this one's, a dash and ten digits.

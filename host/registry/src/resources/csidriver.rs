@@ -10,6 +10,7 @@ use crate::table::{Column, list_at, plain, text_at};
 
 pub(crate) fn resource() -> Resource {
     Resource::cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
+        .no_generation()
         .columns(vec![
             Column::boolean("AttachRequired", "spec.attachRequired").about("Whether volumes are attached first."),
             Column::boolean("PodInfoOnMount", "spec.podInfoOnMount").about("Whether it is told of the pod."),
@@ -45,6 +46,7 @@ pub(crate) fn resource() -> Resource {
                 spec["volumeLifecycleModes"] = json!(["Persistent"]);
             }
         })
+        .conditional_updates()
         .validate(validate)
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn resource() -> Resource {
                 .about("How many drivers are registered on the node."),
             Column::age(),
         ])
+        .conditional_updates()
         .validate(validate)
 }
 

@@ -9,10 +9,8 @@ use crate::table::Column;
 pub(crate) fn resource() -> Resource {
     Resource::namespaced("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities")
         .no_generation()
-        .columns(vec![
-            Column::text_or("StorageClassName", "storageClassName", "").about("The class it is about."),
-            Column::text_or("Capacity", "capacity", "").about("What is left."),
-        ])
+        .columns(vec![Column::created_at()])
+        .conditional_updates()
         .validate(|new, old, wrong| {
             let mut capacity = At::new(new, "", wrong);
             capacity.under("storageClassName").fits(text::dns1123_subdomain);

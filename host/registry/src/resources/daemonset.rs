@@ -32,6 +32,7 @@ pub(crate) fn resource() -> Resource {
             if old.is_none() {
                 new["status"] = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
             }
+            template_generation(new, old);
             let strategy = child(&mut new["spec"], "updateStrategy");
             default(strategy, "type", "RollingUpdate");
             if strategy["type"] == "RollingUpdate" {
@@ -42,6 +43,18 @@ pub(crate) fn resource() -> Resource {
         })
         .validate(validate)
         .status_checked(|new, _, wrong| workload::validate_counts(new, COUNTS, wrong))
+}
+
+/// How often the template has changed, for programs of before there was `metadata.generation`.
+fn template_generation(new: &mut Value, old: Option<&Value>) {
+    const KEY: &str = "deprecated.daemonset.template.generation";
+    let before = old.and_then(|o| o["metadata"]["annotations"][KEY].as_str()?.parse::<i64>().ok());
+    let changed = |old: &Value| old["spec"]["template"] != new["spec"]["template"];
+    let now = match (old, before) {
+        (Some(old), Some(before)) => before + i64::from(changed(old)),
+        _ => 1,
+    };
+    child(child(new, "metadata"), "annotations")[KEY] = now.to_string().into();
 }
 
 const COUNTS: &[&str] = &[

@@ -57,25 +57,29 @@ fn in_v2(old_form: &Value) -> Value {
 
 /// Both faces print the same: a row of `v1` is made from what `v2` says.
 fn face(resource: Resource) -> Resource {
-    resource.short(&["hpa"]).categories(&["all"]).columns(vec![
-        Column::computed("Reference", |o, _| {
-            let at = |key: &str| text_at(&o["spec"]["scaleTargetRef"], key);
-            format!("{}/{}", at("kind"), at("name")).into()
-        })
-        .about("What is scaled."),
-        Column::computed("Targets", |o, _| match text_at(o, "apiVersion") {
-            "autoscaling/v1" => targets(&in_v2(o)).into(),
-            _ => targets(o).into(),
-        })
-        .about("Where the metrics are, and where they should be."),
-        Column::computed("MinPods", |o, _| {
-            at(o, "spec.minReplicas").map_or("<unset>".into(), |n| plain(n).into())
-        })
-        .about("The fewest replicas."),
-        Column::number("MaxPods", "spec.maxReplicas").about("The most replicas."),
-        Column::number("Replicas", "status.currentReplicas").about("Replicas that there are."),
-        Column::age(),
-    ])
+    resource
+        .no_generation()
+        .short(&["hpa"])
+        .categories(&["all"])
+        .columns(vec![
+            Column::computed("Reference", |o, _| {
+                let at = |key: &str| text_at(&o["spec"]["scaleTargetRef"], key);
+                format!("{}/{}", at("kind"), at("name")).into()
+            })
+            .about("What is scaled."),
+            Column::computed("Targets", |o, _| match text_at(o, "apiVersion") {
+                "autoscaling/v1" => targets(&in_v2(o)).into(),
+                _ => targets(o).into(),
+            })
+            .about("Where the metrics are, and where they should be."),
+            Column::computed("MinPods", |o, _| {
+                at(o, "spec.minReplicas").map_or("<unset>".into(), |n| plain(n).into())
+            })
+            .about("The fewest replicas."),
+            Column::number("MaxPods", "spec.maxReplicas").about("The most replicas."),
+            Column::number("Replicas", "status.currentReplicas").about("Replicas that there are."),
+            Column::age(),
+        ])
 }
 
 fn born(new: &mut Value, old: Option<&Value>) {

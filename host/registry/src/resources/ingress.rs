@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use model::{Cause, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::names::path_segment;
 use crate::resource::Resource;
 use crate::resources::check::At;
-use crate::resources::common::born_with_status;
 use crate::resources::pod_check::port_name;
 use crate::table::{Column, list_at, text_at};
 
@@ -34,7 +33,11 @@ pub(crate) fn resource() -> Resource {
             .about("Ports that are open."),
             Column::age(),
         ])
-        .prepare(born_with_status)
+        .prepare(|new, old| {
+            if old.is_none() {
+                new["status"] = json!({"loadBalancer": {}});
+            }
+        })
         .validate(validate)
         .status_checked(validate_status)
 }

@@ -10,6 +10,7 @@ use crate::table::{Column, text_at};
 
 pub(crate) fn resource() -> Resource {
     Resource::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses")
+        .no_generation()
         .short(&["ip"])
         .names(NameRule::Address)
         .columns(vec![

@@ -51,8 +51,8 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// What a Job's spec says when it does not say it, wherever one stands.
-pub(crate) fn default_job(spec: &mut Value) {
+/// What a Job's spec says when it does not say it.
+fn default_job(spec: &mut Value) {
     // Where every index has a limit of its own, all together have none.
     let limit = if spec["backoffLimitPerIndex"].is_null() {
         6

@@ -18,6 +18,7 @@ pub(crate) fn resource() -> Resource {
                 fill_in(item);
             }
         })
+        .create_on_update()
         .validate(validate)
 }
 
@@ -93,7 +94,13 @@ fn limits(item: &mut At<'_, '_>, kind: &str) {
                 && a > b
             {
                 let says = format!("{} {a_text} is greater than {} {b_text}", words.0, words.1);
-                found.push((format!("{low}[{name}]"), a_text, says));
+                // The one that was filled in is named, and the limits themselves only among themselves.
+                let (field, shown) = match (low, high) {
+                    ("min", "max") => (low, a_text),
+                    ("min", high) => (high, b_text),
+                    (low, _) => (low, a_text),
+                };
+                found.push((format!("{field}[{name}]"), shown, says));
             }
         };
         above("min", "max", ("min value", "max value"));

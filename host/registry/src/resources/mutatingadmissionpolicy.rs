@@ -26,6 +26,7 @@ pub(crate) fn resource() -> Resource {
             Column::age(),
         ])
         .prepare(|new, _| default_policy(new))
+        .conditional_updates()
         .validate(validate)
 }
 
@@ -39,6 +40,7 @@ pub(crate) fn binding() -> Resource {
     .categories(&["api-extensions"])
     .columns(binding_columns())
     .prepare(|new, _| default_binding(new))
+    .conditional_updates()
     .validate(|new, _, wrong| {
         let mut spec = At::new(&new["spec"], "spec", wrong);
         spec.need_fit("policyName", text::dns1123_subdomain);

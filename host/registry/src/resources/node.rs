@@ -4,7 +4,8 @@ use model::{Cause, Gvk, Verb};
 use serde_json::{Value, json};
 
 use crate::meta;
-use crate::resource::Resource;
+use crate::resource::{Resource, status_and_metadata};
+use crate::resources::common::default;
 use crate::table::{Column, list_at, text_at};
 
 pub(crate) fn resource() -> Resource {
@@ -32,7 +33,7 @@ pub(crate) fn resource() -> Resource {
         .selectable_or("spec.unschedulable", "false")
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_door(status_part, validate)
         .stream(
             "proxy",
             Some(Gvk::new("", "v1", "NodeProxyOptions")),
@@ -45,6 +46,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() && !new["status"].is_object() {
         new["status"] = json!({});
     }
+    allocatable(new);
     if let Some(old) = old {
         // Addresses of pods are given once.
         for key in ["podCIDR", "podCIDRs"] {
@@ -54,6 +56,19 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
             }
         }
     }
+}
+
+/// All that a node has may be used, unless its kubelet says otherwise.
+fn allocatable(node: &mut Value) {
+    let capacity = node["status"].get("capacity").filter(|c| c.is_object()).cloned();
+    if let (Some(capacity), Some(status)) = (capacity, node.get_mut("status")) {
+        default(status, "allocatable", capacity);
+    }
+}
+
+fn status_part(new: &mut Value, old: &Value) {
+    status_and_metadata(new, old);
+    allocatable(new);
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {

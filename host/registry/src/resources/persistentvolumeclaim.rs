@@ -60,6 +60,18 @@ fn bound(claim: &Value, path: &str) -> String {
 /// Fills in the spec of a claim, wherever one stands. The two ways to name a source are kept in step.
 pub(crate) fn default_claim(spec: &mut Value) {
     default(spec, "volumeMode", "Filesystem");
+    // Other kinds of sources have never worked in the old field, and are taken for none.
+    let kind = (
+        text_at(&spec["dataSource"], "apiGroup"),
+        text_at(&spec["dataSource"], "kind"),
+    );
+    let known = matches!(
+        kind,
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    );
+    if spec["dataSource"].is_object() && spec["dataSourceRef"].is_null() && !known {
+        meta::put(spec, "dataSource", None);
+    }
     let source = |spec: &Value, key: &str| spec.get(key).filter(|s| s.is_object()).cloned();
     match (source(spec, "dataSource"), source(spec, "dataSourceRef")) {
         (Some(old), None) => spec["dataSourceRef"] = old,

@@ -480,8 +480,6 @@ fn resource_name(name: &str, amount: &mut At<'_, '_>) {
     let mut complaints = text::qualified_name(name);
     if complaints.is_empty() && !name.contains('/') && !is_standard(name) {
         complaints.push("must be a standard resource type or fully qualified".into());
-    }
-    if complaints.is_empty() && !name.contains('/') && !is_standard(name) {
         complaints.push("must be a standard resource for containers".into());
     }
     for complaint in complaints {

@@ -13,6 +13,8 @@ const MOST_SEARCHES: usize = 32;
 const LONGEST_SEARCHES: usize = 2048;
 const LONGEST_SYSCTL: usize = 253;
 
+const NOT_SEARCHED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+
 /// `securityContext` of a pod.
 pub(crate) fn validate_pod(spec: &mut At<'_, '_>) {
     let host_network = spec.value["hostNetwork"] == true;
@@ -165,7 +167,13 @@ pub(crate) fn validate_names(spec: &mut At<'_, '_>) {
         let domain = search.value.as_str().unwrap_or_default();
         // A dot alone and underscores are fine where names are only looked up.
         if domain != "." {
-            search.fits(|domain| text::dns1123_subdomain(&domain.trim_end_matches('.').replace('_', "a")));
+            search.fits(|domain| {
+                let plain = domain.trim_end_matches('.').replace('_', "a");
+                match text::dns1123_subdomain(&plain).is_empty() {
+                    true => Vec::new(),
+                    false => vec![NOT_SEARCHED.into()],
+                }
+            });
         }
     });
     config.each("options", |mut option| {

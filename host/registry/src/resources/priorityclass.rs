@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::resource::Resource;
 use crate::resources::check::At;
-use crate::resources::common::default;
+use crate::resources::common::{child, default};
 use crate::table::{Column, int_at};
 
 /// Above this is the system's own.
@@ -19,6 +19,7 @@ const SYSTEM: [(&str, i64); 2] = [
 
 pub(crate) fn resource() -> Resource {
     Resource::cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
+        .no_generation()
         .short(&["pc"])
         .columns(vec![
             Column::number("Value", "value").about("The priority of pods of this class."),
@@ -26,7 +27,11 @@ pub(crate) fn resource() -> Resource {
             Column::age(),
             Column::text_or("PreemptionPolicy", "preemptionPolicy", "").about("Whether its pods push others out."),
         ])
-        .prepare(|new, _| default(new, "preemptionPolicy", "PreemptLowerPriority"))
+        .prepare(|new, _| {
+            default(new, "preemptionPolicy", "PreemptLowerPriority");
+            // What counts cannot change, so there is but one.
+            child(new, "metadata")["generation"] = 1.into();
+        })
         .validate(validate)
 }
 

@@ -40,6 +40,7 @@ fn a_role(resource: Resource) -> Resource {
         .columns(vec![
             Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
         ])
+        .create_on_update()
         .validate(validate_role)
 }
 
@@ -58,6 +59,9 @@ fn a_binding(resource: Resource) -> Resource {
         ])
         .prepare(|new, _| {
             default(&mut new["roleRef"], "apiGroup", GROUP);
+            if let Some(role) = new.get_mut("roleRef").filter(|r| r.is_object()) {
+                default(role, "apiGroup", GROUP);
+            }
             for subject in new
                 .get_mut("subjects")
                 .and_then(Value::as_array_mut)
@@ -69,6 +73,7 @@ fn a_binding(resource: Resource) -> Resource {
                 }
             }
         })
+        .create_on_update()
         .validate(validate_binding)
 }
 

@@ -30,7 +30,11 @@ pub(crate) fn resource() -> Resource {
         .selectable_or("status.replicas", "0")
         .prepare(|new, old| {
             let labels = at(new, "spec.template.metadata.labels").cloned();
+            let given = at(new, "spec.template").is_some_and(Value::is_object);
             workload::prepare(new, old, &[("replicas", 1.into())]);
+            if !given {
+                crate::meta::put(&mut new["spec"], "template", None);
+            }
             if let Some(labels) = labels {
                 default(&mut new["spec"], "selector", labels.clone());
                 if new["metadata"]["labels"].as_object().is_none_or(|l| l.is_empty()) {

@@ -86,7 +86,7 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         }
         let by_value = matches!(scope, "PriorityClass" | "VolumeAttributesClass" | "CrossNamespacePodAffinity");
         if !by_value && operator != "Exists" {
-            let says = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            let says = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             rule.under("operator").invalid(says);
         }
     });
@@ -129,6 +129,7 @@ fn hard(name: &str, amount: &mut At<'_, '_>) {
     let mut complaints = text::qualified_name(name);
     let prefixed = name.contains('/') || name.starts_with("requests.hugepages-") || name.starts_with("hugepages-");
     if complaints.is_empty() && !prefixed && !STANDARD.contains(&name) {
+        complaints.push("must be a standard resource type or fully qualified".into());
         complaints.push("must be a standard resource for quota".into());
     }
     for complaint in complaints {

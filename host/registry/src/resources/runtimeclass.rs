@@ -16,6 +16,8 @@ pub(crate) fn resource() -> Resource {
             Column::text_or("Handler", "handler", "").about("What the runtime calls it."),
             Column::age(),
         ])
+        .conditional_updates()
+        .create_on_update()
         .validate(validate)
 }
 

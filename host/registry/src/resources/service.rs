@@ -41,6 +41,7 @@ pub(crate) fn resource() -> Resource {
         .selectable(&["spec.clusterIP", "spec.type"])
         .prepare(prepare)
         .claim(claim)
+        .create_on_update()
         .validate(validate)
         .status_door(status_part, validate_status)
         .stream(
@@ -492,7 +493,8 @@ fn ports(spec: &mut At<'_, '_>, kind: &str, outside: bool) {
     });
 }
 
-/// No address that means the machine itself, or many at once.
+/// No address that means none, only the link at hand, or many at once. (Loopback is fine, unlike upstream: the Wasm runtime
+/// gives its pods addresses of 127.0.0.0/8.)
 pub(crate) fn reachable(ip: &mut At<'_, '_>, address: IpAddr) {
     let local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -507,9 +509,6 @@ pub(crate) fn reachable(ip: &mut At<'_, '_>, address: IpAddr) {
             "may not be unspecified ({:?})",
             ip.value.as_str().unwrap_or_default()
         ));
-    }
-    if address.is_loopback() {
-        ip.invalid("may not be in the loopback range (127.0.0.0/8, ::1/128)");
     }
     if local {
         ip.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)");

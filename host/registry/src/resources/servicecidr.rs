@@ -12,6 +12,7 @@ use crate::table::{Column, list_at, plain};
 
 pub(crate) fn resource() -> Resource {
     Resource::cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")
+        .no_generation()
         .columns(vec![
             Column::computed("CIDRs", |o, _| {
                 let all = list_at(o, "spec.cidrs").iter().map(plain);

@@ -29,6 +29,7 @@ pub(crate) fn resource() -> Resource {
             born_with_status(new, old);
             default_policy(new);
         })
+        .conditional_updates()
         .validate(validate)
         .status_checked(|new, _, wrong| {
             super::common::conditions(&new["status"]["conditions"], "status.conditions", wrong)
@@ -45,6 +46,7 @@ pub(crate) fn binding() -> Resource {
     .categories(&["api-extensions"])
     .columns(binding_columns())
     .prepare(|new, _| default_binding(new))
+    .conditional_updates()
     .validate(validate_binding)
 }
 

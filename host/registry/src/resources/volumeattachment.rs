@@ -24,6 +24,7 @@ pub(crate) fn resource() -> Resource {
                 new["status"]["attached"] = false.into();
             }
         })
+        .conditional_updates()
         .validate(validate)
         .status_checked(|_, _, _| {})
 }

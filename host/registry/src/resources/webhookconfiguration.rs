@@ -37,6 +37,7 @@ fn of(kind: &str, plural: &str) -> Resource {
                 .about("Webhooks indicates the number of webhooks registered in this configuration"),
             Column::age(),
         ])
+        .conditional_updates()
         .validate(validate)
 }
 
@@ -135,8 +136,8 @@ pub(crate) fn client(mut config: At<'_, '_>) {
         (true, false) => url(config.under("url")),
         (false, true) => {
             let mut service = config.under("service");
-            service.need("name", "service name is required");
-            service.need("namespace", "service namespace is required");
+            service.must("name");
+            service.must("namespace");
             if service.has("port") && !(1..=65535).contains(&service.int("port").unwrap_or(0)) {
                 let says = "port is not valid: must be between 1 and 65535, inclusive";
                 service.under("port").invalid(says);
