@@ -2,6 +2,7 @@
 
 mod support;
 
+mod etcd;
 mod gates;
 mod golden;
 mod kinds;
