@@ -103,7 +103,10 @@ pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body)
 fn split(path: &str, namespaced: bool) -> (String, &str) {
     // /api/v1/namespaces/NAMESPACE/pods/NAME/proxy
     let slashes = if namespaced { 8 } else { 6 };
-    let end = path.match_indices('/').nth(slashes - 1).map_or(path.len(), |(at, _)| at);
+    let end = path
+        .match_indices('/')
+        .nth(slashes - 1)
+        .map_or(path.len(), |(at, _)| at);
     (path[..end].to_owned(), &path[end..])
 }
 
@@ -135,16 +138,17 @@ async fn pod(doing: &Doing<'_>, name: &str, port: &str) -> Result<Reached, Failu
 
 async fn through_node(doing: &Doing<'_>, pod: &Pod, port: u16) -> Result<Reached, Failure> {
     let of: ContainerRef = pod.reference(String::new());
-    let io = pod.running_on(doing)?.port_forward(&of, port).await.map_err(unreachable)?;
+    let io = pod
+        .running_on(doing)?
+        .port_forward(&of, port)
+        .await
+        .map_err(unreachable)?;
     let host = format!("{}:{port}", pod.document.status.pod_ip);
     Ok(Reached { io, host })
 }
 
 fn unreachable(why: impl std::fmt::Display) -> Failure {
-    Failure::Unavailable {
-        what: "the service that was asked for",
-        source: format!("error trying to reach service: {why}").into(),
-    }
+    Failure::Unreached(why.to_string())
 }
 
 #[derive(Deserialize)]
@@ -245,10 +249,10 @@ async fn service(doing: &Doing<'_>, named: &Named<'_>) -> Result<Reached, Failur
         ready.extend(usable.map(|e| (e, number)));
     }
     if ready.is_empty() {
-        return Err(Failure::Unavailable {
-            what: "the service that was asked for",
-            source: format!("no endpoints available for service {:?}", named.name).into(),
-        });
+        return Err(unreachable(format_args!(
+            "no endpoints available for service {:?}",
+            named.name
+        )));
     }
     let (endpoint, number) = ready.swap_remove(app.spread(ready.len() as u64) as usize);
     if let Some(of) = endpoint.target_ref.filter(|of| of.kind == "Pod") {
@@ -346,7 +350,10 @@ fn headers(mut headers: HeaderMap, host: &str, before: &str) -> HeaderMap {
         HeaderName::from_static("x-forwarded-proto"),
         Some(HeaderValue::from_static("https")),
     );
-    set(HeaderName::from_static("x-forwarded-uri"), HeaderValue::try_from(before).ok());
+    set(
+        HeaderName::from_static("x-forwarded-uri"),
+        HeaderValue::try_from(before).ok(),
+    );
     headers
 }
 
@@ -459,9 +466,15 @@ mod tests {
     #[test]
     fn the_path_behind_the_proxy_stays_as_it_was_sent() {
         let (before, after) = split("/api/v1/namespaces/a/pods/web:80/proxy/x%2Fy/z", true);
-        assert_eq!((before.as_str(), after), ("/api/v1/namespaces/a/pods/web:80/proxy", "/x%2Fy/z"));
+        assert_eq!(
+            (before.as_str(), after),
+            ("/api/v1/namespaces/a/pods/web:80/proxy", "/x%2Fy/z")
+        );
         let (before, after) = split("/api/v1/namespaces/a/services/web/proxy", true);
-        assert_eq!((before.as_str(), after), ("/api/v1/namespaces/a/services/web/proxy", ""));
+        assert_eq!(
+            (before.as_str(), after),
+            ("/api/v1/namespaces/a/services/web/proxy", "")
+        );
     }
 
     #[test]
@@ -496,7 +509,16 @@ mod tests {
         let passed = headers(sent, "10.0.0.1:80", "/p/proxy");
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "host", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-uri"]);
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "host",
+                "x-forwarded-host",
+                "x-forwarded-proto",
+                "x-forwarded-uri"
+            ]
+        );
         assert_eq!(passed[header::HOST], "10.0.0.1:80");
     }
 }

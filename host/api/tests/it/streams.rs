@@ -303,7 +303,10 @@ async fn requests_are_passed_on_to_pods_and_services() {
         ("pods/nobody:80/proxy/", 404, "not found"),
     ] {
         let uri = format!("/api/v1/namespaces/default/{path}");
-        let request = http::Request::get(&uri).header("x-mine", "kept").body(String::new()).unwrap();
+        let request = http::Request::get(&uri)
+            .header("x-mine", "kept")
+            .body(String::new())
+            .unwrap();
         let answer = cluster.send("admin", request).await;
         assert_eq!(answer.status(), code, "{path}: {}", answer.body());
         assert!(answer.body().contains(expected), "{path}: {}", answer.body());
