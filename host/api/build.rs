@@ -4,7 +4,10 @@
 //! tenth of that in the binary. `src/openapi/prose.rs` reads them.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use k8s_openapi::api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -69,7 +72,11 @@ fn main() {
             let _ = writeln!(text, "\t{field}\t{}", one_line(&schema["description"]));
         }
     }
-    let packed = miniz_oxide::deflate::compress_to_vec_zlib(text.as_bytes(), 9);
     let folder = std::env::var("OUT_DIR").expect("cargo sets it");
-    std::fs::write(format!("{folder}/prose.bin"), packed).expect("the output folder can be written");
+    let file = std::fs::File::create(format!("{folder}/prose.bin")).expect("the output folder can be written");
+    let mut packed = ZlibEncoder::new(file, Compression::best());
+    packed
+        .write_all(text.as_bytes())
+        .expect("the output folder can be written");
+    packed.finish().expect("the output folder can be written");
 }

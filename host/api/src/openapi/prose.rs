@@ -1,11 +1,14 @@
 //! What Kubernetes' reference says of its types and fields: packed by `build.rs`, unpacked for the making of a document.
 
 use std::collections::HashMap;
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
 
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/prose.bin"));
 
 /// Far above what there is: whoever changes the build script is told.
-const LIMIT: usize = 16 * 1024 * 1024;
+const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Documents are kept, so this is read a few times in a server's life and let go each time.
 pub(super) struct Prose {
@@ -20,8 +23,10 @@ struct Words {
 
 impl Prose {
     pub(super) fn read() -> Self {
-        let bytes = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(PACKED, LIMIT).unwrap_or_default();
-        let text = String::from_utf8(bytes).unwrap_or_default();
+        let mut text = String::new();
+        if let Err(error) = ZlibDecoder::new(PACKED).take(LIMIT).read_to_string(&mut text) {
+            tracing::error!(%error, "what the types mean cannot be read: OpenAPI goes without it");
+        }
         let mut types: HashMap<String, Words> = HashMap::new();
         let mut current = String::new();
         for line in text.lines() {
