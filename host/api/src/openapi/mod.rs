@@ -3,7 +3,6 @@
 mod custom;
 mod definitions;
 mod paths;
-mod prose;
 mod proto;
 mod structural;
 
