@@ -28,8 +28,6 @@ struct Label {
     version: String,
     resource: String,
     subresource: String,
-    /// `resource` for one object, `namespace` or `cluster` for many, empty for what is no resource.
-    scope: &'static str,
     code: u16,
 }
 
@@ -59,11 +57,6 @@ impl Metrics {
                 version: at.gvr.version.to_string(),
                 resource: at.gvr.resource.to_string(),
                 subresource: at.subresource.split('/').next().unwrap_or_default().to_owned(),
-                scope: match (at.name.is_empty(), at.namespace.is_empty()) {
-                    (false, _) => "resource",
-                    (true, false) => "namespace",
-                    (true, true) => "cluster",
-                },
                 code,
             },
             _ => Label {
@@ -72,7 +65,6 @@ impl Metrics {
                 version: String::new(),
                 resource: String::new(),
                 subresource: String::new(),
-                scope: "",
                 code,
             },
         };
@@ -160,17 +152,11 @@ impl Label {
             version,
             resource,
             subresource,
-            scope,
             ..
         } = self;
-        // As kube-apiserver counts them: by method where there is one for the verb.
-        let verb = match *verb {
-            "create" => "POST".to_owned(),
-            "update" => "PUT".to_owned(),
-            verb => verb.to_uppercase(),
-        };
         format!(
-            "verb=\"{verb}\",component=\"apiserver\",group=\"{group}\",version=\"{version}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\""
+            "verb=\"{}\",group=\"{group}\",version=\"{version}\",resource=\"{resource}\",subresource=\"{subresource}\"",
+            verb.to_uppercase()
         )
     }
 }
