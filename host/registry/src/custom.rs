@@ -448,7 +448,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         resource = resource.columns(columns(version));
         let doors = &version["subresources"];
         if !doors["status"].is_null() {
-            resource = resource.status_alone();
+            resource = resource.status();
         }
         if doors["scale"].is_object() {
             let path = |key: &str| CompactString::from(text_at(&doors["scale"], key).trim_start_matches('.'));

@@ -55,7 +55,7 @@ pub struct Network {
     pub node_ports: (u16, u16),
     /// Where the API server listens: the target port of the `kubernetes` Service.
     pub api_port: u16,
-    /// Its address, as pods reach it; `None` leaves the Service without endpoints.
+    /// And at which address nodes and pods reach it; without one the Service leads nowhere.
     pub api_address: Option<IpAddr>,
 }
 
@@ -126,6 +126,7 @@ impl Registry {
         crate::custom::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
+        registry.repair_addresses().await?;
         Ok(registry)
     }
 
