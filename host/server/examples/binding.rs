@@ -1,4 +1,4 @@
-//! Pods bound per second in a large cluster: `cargo run --release --example binding -p server`. One JSON object a line.
+//! Pods bound per second in a large cluster: `cargo run --release --example binding -p pilotis`. One JSON object a line.
 //!
 //! 5,000 nodes with ten pods each, and 20,000 pods that wait, in the real registry on the embedded store in a folder of its own
 //! on the disk of the build. The scheduler as the binary runs it, with both policies as components, is started then. A pod

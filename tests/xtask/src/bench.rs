@@ -33,7 +33,7 @@ const BENCHES: &[(&str, &[&str])] = &[
     ("placing", &example!("scheduler", "placing")),
     ("swap", &example!("scheduler", "swap")),
     ("one-change", &example!("controllers", "one_change")),
-    ("binding", &example!("server", "binding")),
+    ("binding", &example!("pilotis", "binding")),
     ("cluster", &example!("harness", "cluster")),
     ("store", &["bench", "--package", "store", "--bench", "store"]),
 ];
