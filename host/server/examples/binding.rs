@@ -66,15 +66,11 @@ async fn run() {
     create(&cluster, &caller, "pods", there.chain(waiting)).await;
 
     let all = Collection::all(Gvr::new("", "v1", "pods"));
-    let now = cluster.list(
-        &caller,
-        &all,
-        &ListOptions {
-            limit: 1,
-            ..ListOptions::default()
-        },
-    );
-    let from = now.await.expect("a list").version;
+    let one = ListOptions {
+        limit: 1,
+        ..ListOptions::default()
+    };
+    let from = cluster.list(&caller, &all, &one).await.expect("a list").version;
     let options = WatchOptions {
         from: Some(from),
         ..WatchOptions::default()
@@ -96,7 +92,9 @@ async fn run() {
         scheduler::Config::default(),
         cluster.clone(),
         policies,
-        async { drop(stopped.await) },
+        async {
+            let _ = stopped.await;
+        },
     ));
 
     let mut bound: HashMap<String, String> = HashMap::new();
