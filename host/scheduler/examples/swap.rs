@@ -86,7 +86,7 @@ async fn measure() -> Figures {
         policies.push(Box::new(policy));
     }
     let first = policies.remove(0);
-    policies.insert(0, Numbered::new(first, 0, serving.clone()));
+    policies.insert(0, Numbered::boxed(first, 0, serving.clone()));
     let mut stream = Stream {
         world: world(NODES),
         chain: Chain::new(policies),
@@ -174,7 +174,7 @@ struct Numbered {
 }
 
 impl Numbered {
-    fn new(policy: Box<dyn Policy>, number: u64, serving: Arc<AtomicU64>) -> Box<dyn Policy> {
+    fn boxed(policy: Box<dyn Policy>, number: u64, serving: Arc<AtomicU64>) -> Box<dyn Policy> {
         Box::new(Self {
             policy,
             number,
@@ -201,7 +201,7 @@ impl Policy for Numbered {
         let (number, serving) = (self.number + 1, self.serving.clone());
         let next = self.policy.successor()?;
         Some(
-            next.map_ok(move |policy| Numbered::new(policy, number, serving))
+            next.map_ok(move |policy| Numbered::boxed(policy, number, serving))
                 .boxed(),
         )
     }

@@ -128,7 +128,7 @@ mod tests {
                 sum += n;
             }
             // More classes than are kept, some asked about often and some almost never.
-            let class = (random >> 40) as u32 % (1 << (random >> 32) % 13);
+            let class = (random >> 40) as u32 % (1 << ((random >> 32) % 13));
             let anew = || {
                 made.set(made.get() + 1);
                 sum
