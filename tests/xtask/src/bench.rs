@@ -20,28 +20,21 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
+macro_rules! example {
+    ($package:literal, $name:literal) => {
+        ["run", "--release", "--package", $package, "--example", $name]
+    };
+}
+
 /// Name, and what cargo runs for it. Each prints lines of [`Figure`]; other lines are for people.
 const BENCHES: &[(&str, &[&str])] = &[
-    (
-        "guest-call",
-        &["run", "--release", "--package", "plugin", "--example", "guest_call"],
-    ),
-    (
-        "placing",
-        &["run", "--release", "--package", "scheduler", "--example", "placing"],
-    ),
-    (
-        "one-change",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "controllers",
-            "--example",
-            "one_change",
-        ],
-    ),
-    ("cluster", &["run", "--package", "harness", "--example", "cluster"]),
+    ("guest-call", &example!("plugin", "guest_call")),
+    ("load", &example!("plugin", "load")),
+    ("placing", &example!("scheduler", "placing")),
+    ("swap", &example!("scheduler", "swap")),
+    ("one-change", &example!("controllers", "one_change")),
+    ("binding", &example!("pilotis", "binding")),
+    ("cluster", &example!("harness", "cluster")),
     ("store", &["bench", "--package", "store", "--bench", "store"]),
 ];
 
