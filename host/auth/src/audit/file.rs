@@ -51,7 +51,7 @@ impl FileLog {
 impl Sink for FileLog {
     fn record(&self, event: &Event) {
         let line = event.json() + "\n";
-        if !self.to.as_ref().is_some_and(|to| to.try_send(line).is_ok()) {
+        if self.to.as_ref().is_none_or(|to| to.try_send(line).is_err()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
