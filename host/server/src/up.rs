@@ -51,6 +51,9 @@ pub struct Options {
     pub etcd_cert: Option<PathBuf>,
     #[arg(long, requires = "etcd_cert")]
     pub etcd_key: Option<PathBuf>,
+    /// Append an audit event of each request to this file (JSON lines of audit.k8s.io/v1, level Metadata)
+    #[arg(long)]
+    pub audit_log: Option<PathBuf>,
     /// How many nodes of the fake runtime to start, for `--runtime fake`
     #[arg(long, default_value_t = 1)]
     pub fake_nodes: u32,
