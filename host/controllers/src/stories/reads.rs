@@ -96,7 +96,7 @@ async fn every_change_it_read_is_followed_by_a_run_that_sees_it() {
 
 #[tokio::test]
 async fn the_same_recorded_reads_give_the_same_bytes() {
-    let (fake, stage) = web(3).await;
+    let (_fake, stage) = web(3).await;
     settle(&stage).await;
     let runs = stage.log.of("web");
     assert!(runs.len() >= 2);
