@@ -45,7 +45,7 @@ impl Pod {
             sandbox: self.state.sandbox.clone(),
             sandbox_ready: self.alive,
             containers: self.state.containers.clone(),
-            observed: Timestamp::now(),
+            observed: self.state.observed,
         }
     }
 }
