@@ -105,7 +105,7 @@ impl Job<'_> {
         let charges = charge::take(self.registry, &notes.charges).await?;
         let stored = self.encode(settled.value).await?;
         let store_key = self.cache.store_key(&target.namespace, &target.name);
-        let mut txn = Txn::create(store_key, stored.clone());
+        let mut txn = Txn::create(store_key, stored.bytes.clone());
         if let Some(ttl) = self.resource.rules.ttl {
             txn = txn.ttl(ttl);
         }
@@ -114,6 +114,9 @@ impl Job<'_> {
                 settled.claims.keep();
                 charges.keep();
                 let object = self.written(key, &stored, revision)?;
+                if self.resource.rules.claim.is_some() {
+                    self.registry.follow_addresses(&object, None).await;
+                }
                 Ok(Outcome::Created(self.answer(object).await?))
             }
             store::Outcome::Refused { .. } => {
@@ -273,7 +276,7 @@ impl Job<'_> {
                 (outcome, None)
             } else {
                 let stored = self.encode(settled.value).await?;
-                let mut txn = Txn::update(store_key, stored.clone(), old.object.version);
+                let mut txn = Txn::update(store_key, stored.bytes.clone(), old.object.version);
                 if let Some(ttl) = self.resource.rules.ttl {
                     txn = txn.ttl(ttl);
                 }
@@ -289,6 +292,9 @@ impl Job<'_> {
                         return Ok(Outcome::Changed(self.gone(gone.into()).await?));
                     };
                     let object = self.written(key, &stored, revision)?;
+                    if self.resource.rules.claim.is_some() {
+                        self.registry.follow_addresses(&object, Some(&old.value)).await;
+                    }
                     return Ok(Outcome::Changed(self.answer(object).await?));
                 }
                 (store::Outcome::Refused { now, .. }, _) => {

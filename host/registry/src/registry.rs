@@ -1,6 +1,7 @@
 //! The registry itself: what it is made of, how it opens, and `client::Cluster` in this process.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,17 +12,19 @@ use async_trait::async_trait;
 use client::{Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write, Written};
 use model::{Caller, Failure, GroupResource, Gvr, Kind, Object};
 use parking_lot::RwLock;
+use serde_json::Value;
 use store::Store;
 use tokio::sync::{OnceCell, watch};
 
 use crate::allocate::Allocator;
 use crate::cache::{Cache, Limits};
 use crate::catalog::Catalog;
+use crate::document::{self, Encoded, Media};
 use crate::gates::{
     Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures, Interest, Notes,
     Operation, Request, SignToken,
 };
-use crate::resource::Resource;
+use crate::resource::{Resource, Storage};
 use crate::system::{SystemClock, SystemDice};
 
 /// What a registry is wired with.
@@ -38,6 +41,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     pub dice: Arc<dyn Dice>,
     pub limits: Limits,
+    /// How built-in kinds are written. Either form is read.
+    pub media: Media,
     pub network: Network,
 }
 
@@ -50,6 +55,8 @@ pub struct Network {
     pub node_ports: (u16, u16),
     /// Where the API server listens: the target port of the `kubernetes` Service.
     pub api_port: u16,
+    /// And at which address nodes and pods reach it; without one the Service leads nowhere.
+    pub api_address: Option<IpAddr>,
 }
 
 impl Default for Network {
@@ -58,6 +65,7 @@ impl Default for Network {
             service_ranges: vec!["10.96.0.0/16".into()],
             node_ports: (30000, 32767),
             api_port: 6443,
+            api_address: None,
         }
     }
 }
@@ -74,6 +82,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             dice: Arc::new(SystemDice),
             limits: Limits::default(),
+            media: Media::default(),
             network: Network::default(),
         }
     }
@@ -117,6 +126,7 @@ impl Registry {
         crate::custom::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
+        registry.repair_addresses().await?;
         Ok(registry)
     }
 
@@ -149,7 +159,7 @@ impl Registry {
         caller: &Caller,
         verb: &str,
         target: &Target,
-        options: &serde_json::Value,
+        options: &Value,
     ) -> Result<Notes, Failure> {
         let resource = self.find(&target.gvr)?;
         self.authorize(caller, verb, target).await?;
@@ -221,6 +231,11 @@ impl Registry {
         if let Some(cache) = cell.as_ref().and_then(|c| c.get()) {
             cache.end(&Failure::Expired("the kind is no longer served as it was".into()));
         }
+    }
+
+    /// What to store for a document that is in its stored version.
+    pub(crate) fn encode(&self, storage: &Storage, value: &mut Value) -> Result<Encoded, Failure> {
+        document::encode(self.inner.options.media, &storage.gvk, value)
     }
 
     pub(crate) fn now(&self) -> jiff::Timestamp {

@@ -298,6 +298,7 @@ impl Compiler {
                     ..list
                 })
             }
+            Node::Union { .. } => Node::Any,
             node @ (Node::Any | Node::Scalar(_)) => node,
         };
         self.form.nodes[copy as usize] = node;

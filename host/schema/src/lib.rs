@@ -15,6 +15,7 @@ mod json;
 mod merge;
 mod patch;
 mod place;
+pub mod protobuf;
 mod rules;
 mod schema;
 pub mod strategic;

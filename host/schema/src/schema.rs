@@ -69,7 +69,7 @@ impl Schema {
         self.refused(format!("strict decoding error: {}", problems.join(", ")))
     }
 
-    fn refused(&self, why: String) -> Failure {
+    pub(crate) fn refused(&self, why: String) -> Failure {
         let Gvk { version, kind, .. } = &self.gvk;
         Failure::BadRequest(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
