@@ -9,7 +9,7 @@ mod jobs;
 mod schedule;
 
 use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, Instant, ObjectKey, Outcome, Request, Value, View, json};
+use sdk::{Fields, Instant, ObjectKey, Outcome, Owner, Request, Value, View, json};
 
 use crate::jobs::{JOB, Job, SCHEDULED};
 use crate::schedule::Schedule;
@@ -49,6 +49,16 @@ struct CronJob {
 impl CronJob {
     fn key(&self) -> ObjectKey {
         ObjectKey::new(CRON_JOB, &self.namespace, &self.name)
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            kind: CRON_JOB,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            deleting: self.deleting,
+        }
     }
 
     fn tell(&self, warning: bool, reason: &str, message: String, outcome: &mut Outcome) {
@@ -178,14 +188,7 @@ fn create(cron: &CronJob, name: &str, due: Instant, view: &View, outcome: &mut O
         "name": name,
         "namespace": cron.namespace,
         "annotations": annotations,
-        "ownerReferences": [{
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "name": cron.name,
-            "uid": cron.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        }],
+        "ownerReferences": [cron.owner().reference()],
     });
     if !metadata["labels"].is_null() {
         metadata_of_job["labels"] = metadata["labels"].clone();

@@ -7,7 +7,7 @@ mod mirror;
 use std::collections::BTreeMap;
 
 use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json, within};
+use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json, within};
 
 const SERVICE: &str = "v1/Service";
 const SLICE: &str = "discovery.k8s.io/v1/EndpointSlice";
@@ -108,6 +108,13 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
     let Some(shown) = shown else {
         return Ok(outcome);
     };
+    let owner = Owner {
+        kind: "v1/Endpoints",
+        namespace,
+        name,
+        uid: &shown.uid,
+        deleting: false,
+    };
     for ((family, ports), endpoints) in wanted {
         let ports: Value = serde_json::from_str(&ports)?;
         let annotations = shown
@@ -123,14 +130,7 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
                 "namespace": namespace,
                 "labels": labels,
                 "annotations": annotations,
-                "ownerReferences": [{
-                    "apiVersion": "v1",
-                    "kind": "Endpoints",
-                    "name": name,
-                    "uid": shown.uid,
-                    "controller": true,
-                    "blockOwnerDeletion": true,
-                }],
+                "ownerReferences": [owner.reference()],
             },
             "addressType": family,
             "ports": ports,

@@ -19,6 +19,7 @@ pub mod controller;
 mod error;
 pub mod fields;
 pub mod log;
+pub mod owner;
 pub mod pods;
 #[doc(hidden)]
 pub mod policy;
@@ -35,6 +36,7 @@ pub use controller::{Outcome, Request, config};
 pub use error::{Error, Reason, Result};
 pub use fields::Fields;
 pub use model::Quantity;
+pub use owner::Owner;
 pub use sdk_macros::{Fields, admission, controller, policy};
 pub use serde_json::{Value, json};
 pub use time::Instant;

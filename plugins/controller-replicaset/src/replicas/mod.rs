@@ -15,7 +15,7 @@ mod victims;
 use std::collections::BTreeMap;
 
 use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json};
+use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json};
 use serde::{Deserialize, Serialize};
 
 use count::Count;
@@ -78,16 +78,14 @@ impl Set {
         ObjectKey::new(POD, &self.namespace, name)
     }
 
-    fn owner_reference(&self, of: &Of) -> Value {
-        let (api_version, kind) = of.words();
-        json!({
-            "apiVersion": api_version,
-            "kind": kind,
-            "name": self.name,
-            "uid": self.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        })
+    fn owner(&self, of: &Of) -> Owner<'_> {
+        Owner {
+            kind: of.kind,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            deleting: self.deleting,
+        }
     }
 }
 
@@ -112,7 +110,7 @@ pub(crate) fn reconcile(of: &Of, set: &Set, view: &View, request: &Request) -> s
     let mut outcome = Outcome::new();
     let selector = (of.selector)(&set.selector)?;
     // Pods change hands first and are counted in the next run, which sees them: what is counted is always ours.
-    if claim::claim(of, set, &selector, view, &mut outcome)? {
+    if set.owner(of).claim::<claim::Pod>(POD, &selector, view, &mut outcome)? {
         return Ok(outcome);
     }
     let count = Count::take(set, &selector, view)?;
@@ -177,7 +175,7 @@ fn create(of: &Of, set: &Set, missing: usize, view: &View, outcome: &mut Outcome
             "name": name,
             "generateName": names.prefix,
             "namespace": set.namespace,
-            "ownerReferences": [set.owner_reference(of)],
+            "ownerReferences": [set.owner(of).reference()],
         });
         for inherited in ["labels", "annotations", "finalizers"] {
             if !template.metadata[inherited].is_null() {
