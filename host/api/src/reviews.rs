@@ -76,10 +76,11 @@ pub(crate) async fn answer(
     })?;
     let accepted = negotiate::accepted(&parts.headers, true)?;
     if accepted.view != negotiate::View::Whole {
-        let kind = review.gvk().kind;
-        return Err(Failure::NotAcceptable(format!(
-            "{kind} is an answer and no stored object: it has neither columns nor metadata to be shown by themselves"
-        )));
+        // A question has no metadata of its own, and no row.
+        return Err(Failure::NotAcceptable(
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                .into(),
+        ));
     }
     let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
