@@ -3,9 +3,14 @@
 //! Without an argument it starts a cluster of the built binary (`PILOTIS_BIN`). With the URL of an API server or the path
 //! of a kubeconfig it puts the same load on that one as well, as the peer to compare with (`BENCH_TOKEN`: a token for the
 //! URL). With `BENCH_ONLY` the peer alone. The objects it makes are in a namespace of their own, which is removed.
+//!
+//! Of a server on this machine whose process is known (ours; `BENCH_PID` for the peer) it also tells what each thing cost
+//! it in processor time, which other work on the machine does not change much, and its memory.
 
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/process.rs"]
+mod process;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use client::{Client, Server};
+use process::Process;
 
 /// What a list is measured on.
 const PODS: usize = 10_000;
@@ -46,10 +52,14 @@ fn main() -> Result<()> {
     if std::env::var_os("BENCH_ONLY").is_none() {
         let cluster = TestCluster::fake(1);
         let server = Server::of_kubeconfig(&cluster.dir().join("kubeconfig"))?;
-        ours = runtime.block_on(measure(&server, "pilotis"))?;
+        let pid = cluster.processes().first().map(|(pid, _)| *pid);
+        ours = runtime.block_on(measure(&server, "pilotis", Process(pid)))?;
     }
     let theirs = match &peer {
-        Some(peer) => runtime.block_on(measure(&Server::parse(peer)?, peer))?,
+        Some(peer) => {
+            let pid = std::env::var("BENCH_PID").ok().and_then(|pid| pid.parse().ok());
+            runtime.block_on(measure(&Server::parse(peer)?, peer, Process(pid)))?
+        }
         None => Vec::new(),
     };
     let alone = ours.is_empty();
@@ -66,7 +76,29 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-async fn measure(server: &Server, who: &str) -> Result<Vec<Figure>> {
+/// Figures as they come, with what each cost the server.
+struct Figures {
+    server: Process,
+    all: Vec<Figure>,
+}
+
+impl Figures {
+    /// `times`: how often it was done since `before`, by the server's processor time then.
+    fn push(&mut self, what: String, value: f64, unit: &'static str, before: Option<Duration>, times: usize) {
+        if let Some((before, after)) = before.zip(self.server.cpu()) {
+            let each = (after - before).as_secs_f64() * 1e6 / times as f64;
+            self.all.push((
+                format!("{what}: processor time of the server for each"),
+                each,
+                "µs",
+                true,
+            ));
+        }
+        self.all.push((what, value, unit, unit == "ms"));
+    }
+}
+
+async fn measure(server: &Server, who: &str, process: Process) -> Result<Vec<Figure>> {
     eprintln!("measuring {who}");
     let namespace = format!("bench-{}", std::process::id());
     let clients = clients(server, CONNECTIONS).await?;
@@ -75,22 +107,21 @@ async fn measure(server: &Server, who: &str) -> Result<Vec<Figure>> {
         .expect(Method::POST, "/api/v1/namespaces", JSON, document.to_string())
         .await?;
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
-    let mut figures = Vec::new();
+    let mut figures = Figures {
+        server: process,
+        all: Vec::new(),
+    };
 
-    let begun = Instant::now();
-    let made = over(&clients, PODS, |client, i| {
+    let (cpu, begun) = (process.cpu(), Instant::now());
+    over(&clients, PODS, |client, i| {
         let (pods, body) = (pods.clone(), pod(i).to_string());
         async move { client.expect(Method::POST, &pods, JSON, body).await.map(drop) }
     })
     .await?;
-    figures.push((
-        "creates of pods".into(),
-        made as f64 / begun.elapsed().as_secs_f64(),
-        "/s",
-        false,
-    ));
+    let rate = PODS as f64 / begun.elapsed().as_secs_f64();
+    figures.push("creates of pods".into(), rate, "/s", cpu, PODS);
 
-    let (begun, asked) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let (cpu, begun, asked) = (process.cpu(), Instant::now(), Arc::new(AtomicUsize::new(0)));
     over(&clients, AT_ONCE, |client, worker| {
         let (pods, asked) = (pods.clone(), asked.clone());
         async move {
@@ -106,54 +137,61 @@ async fn measure(server: &Server, who: &str) -> Result<Vec<Figure>> {
         }
     })
     .await?;
-    let gets = asked.load(Relaxed) as f64 / begun.elapsed().as_secs_f64();
-    figures.push(("gets of pods".into(), gets, "/s", false));
+    let asked = asked.load(Relaxed);
+    let rate = asked as f64 / begun.elapsed().as_secs_f64();
+    figures.push("gets of pods".into(), rate, "/s", cpu, asked);
 
     for (name, accept, gzip) in [
         ("JSON", JSON, false),
         ("protobuf", PROTOBUF, false),
         ("gzipped JSON", JSON, true),
     ] {
+        // Whoever is first pays for what is made once and shared.
+        let mut size = clients[0].read(&pods, accept, gzip).await?;
+        let cpu = process.cpu();
         let mut took = Vec::new();
-        let mut size = 0;
         for _ in 0..LISTS {
             let begun = Instant::now();
             size = clients[0].read(&pods, accept, gzip).await?;
             took.push(begun.elapsed().as_secs_f64() * 1e3);
         }
         took.sort_unstable_by(f64::total_cmp);
-        let what = format!(
-            "list of {PODS} pods, {name}, {:.1} MB, to the last byte",
-            size as f64 / 1e6
-        );
-        figures.push((what, took[LISTS / 2], "ms", true));
+        let what = format!("list of {PODS} pods, {name}, {:.1} MB", size as f64 / 1e6);
+        figures.push(what, took[LISTS / 2], "ms", cpu, LISTS);
     }
-    let begun = Instant::now();
+    let idle = process.forget_peak();
     let apart = self::clients(server, LISTS_AT_ONCE).await?;
+    let (cpu, begun) = (process.cpu(), Instant::now());
     over(&apart, LISTS_AT_ONCE, |client, _| {
         let pods = pods.clone();
         async move { client.read(&pods, JSON, false).await.map(drop) }
     })
     .await?;
-    let what = format!("{LISTS_AT_ONCE} such lists at once, JSON, until all are read");
-    figures.push((what, begun.elapsed().as_secs_f64() * 1e3, "ms", true));
+    let what = format!("{LISTS_AT_ONCE} lists at once, JSON, until all are read");
+    figures.push(what, begun.elapsed().as_secs_f64() * 1e3, "ms", cpu, LISTS_AT_ONCE);
+    if let Some((idle, peak)) = idle.zip(process.peak()) {
+        figures.push("resident before them".into(), idle, "MB", None, 1);
+        figures.push("resident at their peak".into(), peak, "MB", None, 1);
+    }
     drop(apart);
 
-    figures.push((
-        format!("watch start on {PODS} pods, to the end of the initial state"),
-        watch_start(&clients[0], &pods).await?,
+    let cpu = process.cpu();
+    let took = watch_start(&clients[0], &pods).await?;
+    figures.push(
+        format!("watch start on {PODS} pods, the whole state"),
+        took,
         "ms",
-        true,
-    ));
-    let what = format!("watch events to {WATCHERS} watchers");
-    figures.push((what, fan_out(server, &clients, &namespace).await?, "/s", false));
+        cpu,
+        1,
+    );
+    fan_out(server, &clients, &namespace, &mut figures).await?;
 
     clients[0].expect(Method::DELETE, &pods, JSON, String::new()).await?;
     let namespace = format!("/api/v1/namespaces/{namespace}");
     clients[0]
         .expect(Method::DELETE, &namespace, JSON, String::new())
         .await?;
-    Ok(figures)
+    Ok(figures.all)
 }
 
 async fn clients(server: &Server, count: usize) -> Result<Vec<Client>> {
@@ -164,8 +202,8 @@ async fn clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Does `count` pieces of work, `AT_ONCE` at a time, spread over the clients. Says how many there were.
-async fn over<W>(clients: &[Client], count: usize, work: impl Fn(Client, usize) -> W) -> Result<usize>
+/// Does `count` pieces of work, `AT_ONCE` at a time, spread over the clients.
+async fn over<W>(clients: &[Client], count: usize, work: impl Fn(Client, usize) -> W) -> Result<()>
 where
     W: Future<Output = Result<()>> + Send + 'static,
 {
@@ -181,7 +219,7 @@ where
     while let Some(done) = running.join_next().await {
         done??;
     }
-    Ok(count)
+    Ok(())
 }
 
 /// About 1 KB as it is sent. Nobody schedules it, so that it stays as it is.
@@ -220,7 +258,7 @@ async fn watch_start(client: &Client, pods: &str) -> Result<f64> {
 }
 
 /// Events a second, all watchers together, from the first change to the last event read.
-async fn fan_out(server: &Server, writers: &[Client], namespace: &str) -> Result<f64> {
+async fn fan_out(server: &Server, writers: &[Client], namespace: &str, figures: &mut Figures) -> Result<()> {
     let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
     let apart = clients(server, WATCHERS.div_ceil(STREAMS)).await?;
     let mut watchers = JoinSet::new();
@@ -239,7 +277,7 @@ async fn fan_out(server: &Server, writers: &[Client], namespace: &str) -> Result
             Result::Ok(())
         });
     }
-    let begun = Instant::now();
+    let (cpu, begun) = (figures.server.cpu(), Instant::now());
     over(writers, CHANGES, |client, i| {
         let maps = maps.clone();
         let body = json!({
@@ -257,5 +295,8 @@ async fn fan_out(server: &Server, writers: &[Client], namespace: &str) -> Result
     while let Some(done) = watchers.join_next().await {
         done??;
     }
-    Ok((WATCHERS * CHANGES) as f64 / begun.elapsed().as_secs_f64())
+    let events = WATCHERS * CHANGES;
+    let rate = events as f64 / begun.elapsed().as_secs_f64();
+    figures.push(format!("watch events to {WATCHERS} watchers"), rate, "/s", cpu, events);
+    Ok(())
 }

@@ -15,6 +15,8 @@ use crate::guests;
 pub struct Options {
     /// One of those that `list` shows, or `all`
     name: String,
+    /// For `api`: the URL of another API server (with `BENCH_TOKEN`) or a kubeconfig, to stand beside ours
+    peer: Option<String>,
     /// Append the figures to this file, one JSON object a line
     #[arg(long)]
     json: Option<PathBuf>,
@@ -42,6 +44,7 @@ const BENCHES: &[(&str, &[&str])] = &[
         ],
     ),
     ("cluster", &["run", "--package", "harness", "--example", "cluster"]),
+    ("api", &["run", "--release", "--package", "harness", "--example", "api"]),
     ("store", &["bench", "--package", "store", "--bench", "store"]),
 ];
 
@@ -74,9 +77,13 @@ pub fn run(options: &Options) -> Result<()> {
         "there is no bench {}; `cargo xtask bench list` shows them",
         options.name
     );
+    ensure!(
+        options.peer.is_none() || options.name == "api",
+        "only `api` can be pointed at another server"
+    );
     guests::build_all()?;
-    // `cluster` starts the binary as it ships.
-    let binary = if chosen.iter().any(|(name, _)| *name == "cluster") {
+    // These start the binary as it ships.
+    let binary = if chosen.iter().any(|(name, _)| matches!(*name, "cluster" | "api")) {
         Some(build::run(&build::Options { release: true })?)
     } else {
         None
@@ -84,7 +91,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for (name, args) in chosen {
         println!("== {name}");
-        figures.extend(one(args, binary.as_deref()).with_context(|| format!("bench {name}"))?);
+        let mut args = args.to_vec();
+        if let Some(peer) = &options.peer {
+            args.extend(["--", peer]);
+        }
+        figures.extend(one(&args, binary.as_deref()).with_context(|| format!("bench {name}"))?);
     }
     if let Some(path) = &options.json {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
