@@ -35,12 +35,16 @@ pub(crate) fn turns() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(available_parallelism().map_or(2, usize::from)))
 }
 
+/// Marks an answer that is not ours: it comes from a node or a pod as it likes, and goes on as it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leave;
+
 /// The middleware. Watches and streams have no known length and are never compressed: each event must leave at once.
 pub(crate) async fn pass(State(turns): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let wanted = takes_gzip(request.headers());
     let response = next.run(request).await;
     let large = response.body().size_hint().exact().is_some_and(|size| size >= FROM);
-    if !large || response.headers().contains_key(header::CONTENT_ENCODING) {
+    if !large || response.extensions().get::<Leave>().is_some() {
         return response;
     }
     let (mut head, body) = response.into_parts();
@@ -87,7 +91,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Answers of known length are made of what is there, so that this never waits and never fails half-way.
+/// Our own answers of known length are made of what is there, so that this never waits and never fails half-way.
 async fn pieces(body: Body) -> Vec<Bytes> {
     let mut body = pin!(body);
     let mut pieces = Vec::new();
