@@ -1,6 +1,7 @@
 //! The registry itself: what it is made of, how it opens, and `client::Cluster` in this process.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,6 +55,8 @@ pub struct Network {
     pub node_ports: (u16, u16),
     /// Where the API server listens: the target port of the `kubernetes` Service.
     pub api_port: u16,
+    /// And at which address nodes and pods reach it; without one the Service leads nowhere.
+    pub api_address: Option<IpAddr>,
 }
 
 impl Default for Network {
@@ -62,6 +65,7 @@ impl Default for Network {
             service_ranges: vec!["10.96.0.0/16".into()],
             node_ports: (30000, 32767),
             api_port: 6443,
+            api_address: None,
         }
     }
 }
@@ -122,6 +126,7 @@ impl Registry {
         crate::custom::follow(&registry).await?;
         registry.repair_allocations().await?;
         crate::bootstrap::create(&registry).await?;
+        registry.repair_addresses().await?;
         Ok(registry)
     }
 

@@ -2,10 +2,12 @@
 
 mod support;
 
+mod cases;
 mod etcd;
 mod gates;
 mod golden;
 mod kinds;
+mod network;
 mod speed;
 mod verbs;
 mod watches;

@@ -84,6 +84,11 @@ impl Cluster {
         wiring.media = media(options);
         wiring.network.service_ranges = vec![proxy_mode.service_range().into()];
         wiring.network.api_port = address.port();
+        wiring.network.api_address = Some(if address.ip().is_unspecified() {
+            own_address()
+        } else {
+            address.ip()
+        });
         let registry = Registry::open(store, wiring).await?;
         let cluster: Arc<dyn client::Cluster> = Arc::new(registry.clone());
         auth::defaults::ensure(&*cluster, &users::api_server()).await?;
