@@ -33,6 +33,8 @@ pub struct Resource {
     pub custom: bool,
     /// The schema says what values must be, and objects are checked against it (custom kinds always are).
     pub(crate) checked: bool,
+    /// The stored version's schema, where it has defaults that objects may have been stored without.
+    pub(crate) stored_defaults: Option<Schema>,
     /// No new objects: the definition is going.
     pub(crate) closed: bool,
     /// What `kubectl get` shows, left to right.
@@ -196,6 +198,7 @@ impl Resource {
             schema,
             custom: false,
             checked: false,
+            stored_defaults: None,
             closed: false,
             columns: vec![Column::name(), Column::age()],
             selectable: Vec::new(),

@@ -6,6 +6,7 @@ pub(crate) mod binding;
 pub(crate) mod common;
 pub(crate) mod configmap;
 pub(crate) mod crd;
+pub(crate) mod crd_check;
 pub(crate) mod cronjob;
 pub(crate) mod daemonset;
 pub(crate) mod deployment;
