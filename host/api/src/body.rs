@@ -14,7 +14,6 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::negotiate::Encoding;
-use crate::protobuf;
 
 /// Kubernetes' own limit for a request body.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -59,7 +58,10 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
 pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Bytes, Failure> {
     match encoding {
         Encoding::Json => Ok(body),
-        Encoding::Protobuf => protobuf::json(&body),
+        Encoding::Protobuf => {
+            let (_, value) = schema::protobuf::decode(&body)?;
+            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
+        }
         // Apply patches are called YAML and are nearly always JSON.
         Encoding::Yaml if body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok() => {
             Ok(body)
@@ -89,11 +91,27 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
+    pub(crate) fn of(piece: impl Into<Bytes>) -> Self {
+        let mut one = Self::default();
+        one.push(piece);
+        one
+    }
+
     pub(crate) fn push(&mut self, piece: impl Into<Bytes>) {
         let piece = piece.into();
         if !piece.is_empty() {
             self.left += piece.len() as u64;
             self.pieces.push_back(piece);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.left as usize
+    }
+
+    pub(crate) fn append_to(&self, out: &mut BytesMut) {
+        for piece in &self.pieces {
+            out.extend_from_slice(piece);
         }
     }
 

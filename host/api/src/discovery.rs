@@ -234,8 +234,8 @@ pub(crate) async fn answer(
         .plain
         .get(path)
         .ok_or_else(|| Failure::NoSuchResource { asked: path.to_owned() })?;
-    let accepted = negotiate::accepted(&headers)?;
-    let mut response = crate::respond::json_or_yaml(accepted.format, document.clone())?;
+    let accepted = negotiate::accepted(&headers, true)?;
+    let mut response = crate::respond::document(accepted.format, document.clone())?;
     vary(&mut response);
     Ok(response)
 }

@@ -16,8 +16,8 @@ use model::{Caller, Failure, UserInfo};
 
 use crate::options::Query;
 use crate::path::Path;
-use crate::reject::Reject;
-use crate::{App, reviews, streams};
+use crate::reject::{self, Reject};
+use crate::{App, negotiate, reviews, streams};
 
 /// What is known of a connection: who is at the other end.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
     let started = Instant::now();
     let head = Head::of(&request);
     let audit_id = audit_id(request.headers());
+    let accept = negotiate::text(request.headers(), header::ACCEPT);
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let mut users = (None, None);
     let work = AssertUnwindSafe(admitted(&app, &head, peer.as_deref(), request, next, &mut users)).catch_unwind();
@@ -67,6 +68,7 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
             Reject(Failure::Internal(text.into())).into_response()
         }
     };
+    response = reject::translate(response, &accept);
     let code = response.status().as_u16();
     app.metrics.answered(&head.path, head.verb, code, started.elapsed());
     if let Ok(id) = HeaderValue::try_from(&audit_id) {

@@ -40,8 +40,8 @@ pub(crate) async fn version(headers: HeaderMap) -> Result<Response, Reject> {
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, arch()),
     });
-    let accepted = negotiate::accepted(&headers)?;
-    Ok(respond::json_or_yaml(accepted.format, info.to_string().into())?)
+    let accepted = negotiate::accepted(&headers, false)?;
+    Ok(respond::document(accepted.format, info.to_string().into())?)
 }
 
 /// As Go names it, which is what clients compare.

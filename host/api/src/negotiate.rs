@@ -4,12 +4,16 @@ use client::PatchKind;
 use http::{HeaderMap, header};
 use model::Failure;
 
+use crate::protobuf;
+
 /// How objects are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Format {
     #[default]
     Json,
     Yaml,
+    /// `k8s\0` and an envelope, for built-in kinds.
+    Protobuf,
 }
 
 /// What is written of them (`as=` in `Accept`).
@@ -69,8 +73,9 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
             Some(Clause { media, params, quality })
         })
         .collect();
-    // Stable: equals keep the client's order, which is its preference.
-    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    // Stable: equals keep the client's order, which is its preference. Wildcards come after what is named.
+    let vague = |clause: &Clause<'_>| (clause.media.starts_with("*/"), clause.media.ends_with("/*"));
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(vague(a).cmp(&vague(b))));
     clauses
 }
 
@@ -86,7 +91,8 @@ impl Clause<'_> {
             _ => None,
         };
         match self.param("as") {
-            None => Some(View::Whole),
+            None if self.param("g").is_none() && self.param("v").is_none() => Some(View::Whole),
+            None => None,
             Some("Table") => version.map(View::Table),
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => version.map(View::Metadata),
             Some(_) => None,
@@ -94,31 +100,53 @@ impl Clause<'_> {
     }
 }
 
-/// What the client takes out of what we can write.
+/// What the client takes out of what we can write. `protobuf`: what is asked for has that form too.
 ///
 /// # Errors
 /// `NotAcceptable` naming what we can write.
-pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Failure> {
+pub(crate) fn accepted(headers: &HeaderMap, protobuf: bool) -> Result<Accepted, Failure> {
     let accept = text(headers, header::ACCEPT);
     if accept.is_empty() {
         return Ok(Accepted::default());
     }
     let fits = |clause: &Clause<'_>| {
+        if !matches!(clause.param("stream"), None | Some("" | "watch")) {
+            return None;
+        }
         let format = match clause.media {
             "application/json" | "*/*" | "application/*" => Format::Json,
             "application/yaml" => Format::Yaml,
+            protobuf::MEDIA => Format::Protobuf,
             _ => return None,
         };
-        Some(Accepted {
-            format,
-            view: clause.view()?,
-        })
+        let view = clause.view()?;
+        // Every kind's metadata has a protobuf form, and no kind's table.
+        let has_form = match (format, view) {
+            (Format::Protobuf, View::Whole) => protobuf,
+            (Format::Protobuf, View::Table(_)) => false,
+            _ => true,
+        };
+        has_form.then_some(Accepted { format, view })
     };
     clauses(&accept).iter().find_map(fits).ok_or_else(|| {
-        Failure::NotAcceptable(
-            "only the following media types are accepted: application/json, application/yaml".to_owned(),
-        )
+        Failure::NotAcceptable(format!(
+            "only the following media types are accepted: application/json, application/yaml, {}",
+            protobuf::MEDIA
+        ))
     })
+}
+
+/// In which form a `Status` goes out. Whoever takes none gets JSON: an error is not hidden behind another.
+pub(crate) fn of_status(accept: &str) -> Format {
+    let clauses = clauses(accept);
+    let mut whole = clauses.iter().filter(|clause| clause.view() == Some(View::Whole));
+    let format = whole.find_map(|clause| match clause.media {
+        "application/json" | "*/*" | "application/*" => Some(Format::Json),
+        "application/yaml" => Some(Format::Yaml),
+        protobuf::MEDIA => Some(Format::Protobuf),
+        _ => None,
+    });
+    format.unwrap_or_default()
 }
 
 /// Does the client want aggregated discovery (KEP-3352), and in which version?
@@ -152,7 +180,7 @@ pub(crate) fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
         // Nothing said is JSON, as kube-apiserver takes it.
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
-        crate::protobuf::MEDIA => Ok(Encoding::Protobuf),
+        protobuf::MEDIA => Ok(Encoding::Protobuf),
         _ => Err(Failure::UnsupportedMediaType(
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf".to_owned(),
         )),
@@ -193,7 +221,7 @@ mod tests {
     fn of(accept: &str) -> Result<Accepted, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        accepted(&headers)
+        accepted(&headers, true)
     }
 
     #[test]
@@ -202,12 +230,37 @@ mod tests {
             format: Format::Json,
             view,
         };
+        let protobuf = |view| Accepted {
+            format: Format::Protobuf,
+            view,
+        };
         for (accept, expected) in [
             ("application/json", json(View::Whole)),
             ("*/*", json(View::Whole)),
             (
                 "application/vnd.kubernetes.protobuf,application/json",
+                protobuf(View::Whole),
+            ),
+            ("*/*, application/vnd.kubernetes.protobuf", protobuf(View::Whole)),
+            (
+                "application/vnd.kubernetes.protobuf;q=0.5,application/json",
                 json(View::Whole),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                protobuf(View::Whole),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;stream=exec, */*",
+                json(View::Whole),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+                json(View::Table(MetaVersion::V1)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json",
+                protobuf(View::Metadata(MetaVersion::V1)),
             ),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
@@ -233,10 +286,45 @@ mod tests {
         }
         for refused in [
             "text/html",
-            "application/vnd.kubernetes.protobuf",
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
             "application/json;as=Chair;v=v1;g=meta.k8s.io",
         ] {
             assert!(matches!(of(refused), Err(Failure::NotAcceptable(_))), "{refused}");
+        }
+    }
+
+    #[test]
+    fn of_custom_kinds_only_the_metadata_is_protobuf() {
+        let mut headers = HeaderMap::new();
+        let mut of = |accept: &str| {
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            accepted(&headers, false).map(|accepted| accepted.format)
+        };
+        assert_eq!(
+            of("application/vnd.kubernetes.protobuf,application/json").unwrap(),
+            Format::Json
+        );
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+        assert_eq!(of(metadata).unwrap(), Format::Protobuf);
+        assert!(matches!(
+            of("application/vnd.kubernetes.protobuf"),
+            Err(Failure::NotAcceptable(_))
+        ));
+    }
+
+    #[test]
+    fn errors_are_never_hidden_behind_the_wish_for_another_form() {
+        for (accept, expected) in [
+            ("", Format::Json),
+            ("text/html", Format::Json),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", Format::Json),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                Format::Protobuf,
+            ),
+            ("application/yaml", Format::Yaml),
+        ] {
+            assert_eq!(of_status(accept), expected, "{accept}");
         }
     }
 

@@ -2,9 +2,13 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use model::{Cause, Failure};
 use serde_json::{Map, Value, json};
+
+use crate::negotiate::{self, Format};
+use crate::respond;
 
 /// A failure on its way out.
 #[derive(Debug)]
@@ -25,7 +29,8 @@ impl IntoResponse for Reject {
             tracing::warn!(code, failure = source, "request failed");
         }
         let retry_after = status["details"]["retryAfterSeconds"].as_u64();
-        let mut response = Response::new(Body::from(status.to_string()));
+        let status = Bytes::from(status.to_string());
+        let mut response = Response::new(Body::from(status.clone()));
         *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -33,8 +38,29 @@ impl IntoResponse for Reject {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        response.extensions_mut().insert(Said(status));
         response
     }
+}
+
+/// The `Status` of a response, as JSON.
+#[derive(Debug, Clone)]
+struct Said(Bytes);
+
+/// Gives a refusal the form that the client takes. Handlers do not know it when they refuse.
+pub(crate) fn translate(mut response: Response, accept: &str) -> Response {
+    let Some(Said(status)) = response.extensions_mut().remove() else {
+        return response;
+    };
+    let format = negotiate::of_status(accept);
+    if format != Format::Json
+        && let Ok(told) = respond::document(format, status)
+    {
+        let (head, body) = told.into_parts();
+        *response.body_mut() = body;
+        response.headers_mut().extend(head.headers);
+    }
+    response
 }
 
 /// HTTP code and `Status`. Reasons and details as `k8s.io/apimachinery/pkg/api/errors` fills them in.

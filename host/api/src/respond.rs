@@ -1,4 +1,4 @@
-//! Objects and lists on their way out: whole, as metadata only, or as a table; JSON or YAML.
+//! Objects and lists on their way out: whole, as metadata only, or as a table; JSON, YAML or protobuf.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use axum::response::Response;
 use bytes::Bytes;
 use client::List;
 use http::{HeaderValue, StatusCode, header};
-use model::{Failure, Kind, Object};
+use model::{Failure, Gvk, Kind, Object};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::App;
 use crate::body::{self, Joined};
 use crate::negotiate::{Accepted, Format, MetaVersion, View};
 use crate::options::Query;
+use crate::{App, protobuf};
 
 /// One object, or what a subresource answers.
 ///
@@ -29,27 +29,47 @@ pub(crate) fn object(
     query: &Query,
 ) -> Result<Response, Failure> {
     match accepted.view {
-        View::Whole => json_or_yaml(accepted.format, object.json.clone()),
-        View::Metadata(version) => json_or_yaml(accepted.format, metadata(&object.json, version)?.into()),
+        View::Whole if accepted.format == Format::Protobuf => Ok(as_protobuf(protobuf::enveloped(
+            &object.gvk,
+            protobuf::message(object)?,
+        ))),
+        View::Metadata(version) if accepted.format == Format::Protobuf => {
+            let gvk = protobuf::partial(version, "PartialObjectMetadata");
+            Ok(as_protobuf(protobuf::enveloped(&gvk, protobuf::metadata(object)?)))
+        }
+        View::Whole => document(accepted.format, object.json.clone()),
+        View::Metadata(version) => document(accepted.format, metadata(&object.json, version)?.into()),
         View::Table(version) => {
             let head = json!({"resourceVersion": object.version.to_string()});
             let table = table(app, kind, std::slice::from_ref(object), head, version, query, true)?;
-            json_or_yaml(accepted.format, table.into())
+            document(accepted.format, table.into())
         }
     }
 }
+
+/// Longer lists than this are put together off the runtime's threads, where that means work for each item.
+const FEW: usize = 256;
 
 /// A list. Whole items are sent as they are stored: an envelope around their bytes.
 ///
 /// # Errors
 /// As [`object`].
-pub(crate) fn list(
-    app: &App,
-    kind: &Kind,
-    list: &List,
+pub(crate) async fn list(
+    app: &Arc<App>,
+    kind: &Arc<Kind>,
+    list: List,
     accepted: Accepted,
     query: &Query,
 ) -> Result<Response, Failure> {
+    if accepted == Accepted::default() || list.items.len() <= FEW {
+        return list_now(app, kind, &list, accepted, query);
+    }
+    let (app, kind, query) = (app.clone(), kind.clone(), query.clone());
+    let work = move || list_now(&app, &kind, &list, accepted, &query);
+    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)?
+}
+
+fn list_now(app: &App, kind: &Kind, list: &List, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
     let mut head = json!({"resourceVersion": list.version.to_string()});
     if !list.continue_token.is_empty() {
         head["continue"] = list.continue_token.as_str().into();
@@ -58,7 +78,7 @@ pub(crate) fn list(
         head["remainingItemCount"] = remaining.into();
     }
     if let View::Table(version) = accepted.view {
-        return json_or_yaml(
+        return document(
             accepted.format,
             table(app, kind, &list.items, head, version, query, true)?.into(),
         );
@@ -67,6 +87,15 @@ pub(crate) fn list(
         View::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.api_version().to_owned()),
         _ => (kind.list_kind(), kind.gvk.api_version()),
     };
+    if accepted.format == Format::Protobuf {
+        let message = |item: &Arc<Object>| match accepted.view {
+            View::Metadata(_) => protobuf::metadata(item),
+            _ => protobuf::message(item),
+        };
+        let items = list.items.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+        let gvk = Gvk::from_api_version(&api_version, &kind);
+        return Ok(as_protobuf(protobuf::list(&gvk, &head, items)?));
+    }
     let mut whole = Joined::default();
     whole.push(format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{head},\"items\":[",
@@ -84,8 +113,8 @@ pub(crate) fn list(
     }
     whole.push(Bytes::from_static(b"]}"));
     match accepted.format {
-        Format::Json => Ok(as_json(Body::new(whole))),
-        Format::Yaml => json_or_yaml(Format::Yaml, whole.concat().into()),
+        Format::Json | Format::Protobuf => Ok(as_json(Body::new(whole))),
+        Format::Yaml => document(Format::Yaml, whole.concat().into()),
     }
 }
 
@@ -101,7 +130,11 @@ pub(crate) fn metadata(object: &[u8], version: MetaVersion) -> Result<String, Fa
     ))
 }
 
-fn raw_metadata(object: &[u8]) -> Result<&str, Failure> {
+/// The bytes of an object's metadata.
+///
+/// # Errors
+/// `Internal` if it has none.
+pub(crate) fn raw_metadata(object: &[u8]) -> Result<&str, Failure> {
     #[derive(Deserialize)]
     struct Head<'a> {
         #[serde(borrow)]
@@ -155,27 +188,34 @@ pub(crate) fn table(
     Ok(text)
 }
 
-/// A document as JSON or YAML, 200.
+/// A JSON document in the form that was asked for, 200. One whose kind has no protobuf goes out as JSON.
 ///
 /// # Errors
 /// `Internal` if the bytes are not JSON.
-pub(crate) fn json_or_yaml(format: Format, json: Bytes) -> Result<Response, Failure> {
+pub(crate) fn document(format: Format, json: Bytes) -> Result<Response, Failure> {
     Ok(match format {
         Format::Json => as_json(Body::from(json)),
-        Format::Yaml => {
-            let mut response = as_json(Body::from(body::yaml(&json)?));
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-            response
-        }
+        Format::Yaml => typed(Body::from(body::yaml(&json)?), "application/yaml"),
+        Format::Protobuf => match protobuf::document(&json)? {
+            Some(whole) => as_protobuf(whole),
+            None => as_json(Body::from(json)),
+        },
     })
 }
 
+fn as_protobuf(whole: Joined) -> Response {
+    typed(Body::new(whole), protobuf::MEDIA)
+}
+
 pub(crate) fn as_json(body: Body) -> Response {
+    typed(body, "application/json")
+}
+
+/// 200 with a content type, not to be kept by anyone.
+pub(crate) fn typed(body: Body, content: &'static str) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }

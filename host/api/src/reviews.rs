@@ -74,7 +74,7 @@ pub(crate) async fn answer(
         verb: "create",
         what,
     })?;
-    let accepted = negotiate::accepted(&parts.headers)?;
+    let accepted = negotiate::accepted(&parts.headers, true)?;
     let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {
@@ -105,6 +105,6 @@ pub(crate) async fn answer(
     }
     let (rbac, authenticators) = (&doing.app.rbac, &doing.app.authenticators);
     let answered = review::answer(review, document, user, &at.namespace, rbac, authenticators).await?;
-    let response = respond::json_or_yaml(accepted.format, answered.to_string().into())?;
+    let response = respond::document(accepted.format, answered.to_string().into())?;
     Ok(respond::with_code(response, StatusCode::CREATED))
 }

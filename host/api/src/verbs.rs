@@ -16,7 +16,7 @@ use crate::negotiate::{self, Accepted, View};
 use crate::options::{self, Query};
 use crate::path::{Addressed, Path};
 use crate::reject::Reject;
-use crate::{App, body, respond, reviews, streams, watch};
+use crate::{App, body, protobuf, respond, reviews, streams, watch};
 
 /// A watch without `timeoutSeconds` ends after this long, plus up to as long again so that clients do not return together.
 const WATCH: u64 = 1800;
@@ -157,8 +157,15 @@ impl Doing<'_> {
         }
     }
 
+    /// In which form the answer goes out: that of the subresource's own kind, where it has one.
+    fn accepted(&self, parts: &request::Parts) -> Result<Accepted, Failure> {
+        let door = self.at.subresource.split('/').next().unwrap_or_default();
+        let own = self.kind.subresource(door).and_then(|s| s.kind.as_ref());
+        negotiate::accepted(&parts.headers, protobuf::has_form(own.unwrap_or(&self.kind.gvk)))
+    }
+
     async fn get(&self, parts: &request::Parts) -> Result<Response, Failure> {
-        let accepted = negotiate::accepted(&parts.headers)?;
+        let accepted = self.accepted(parts)?;
         let version = options::get_version(&self.query)?;
         let object = self
             .app
@@ -169,18 +176,18 @@ impl Doing<'_> {
     }
 
     async fn list(&self, parts: &request::Parts) -> Result<Response, Failure> {
-        let accepted = negotiate::accepted(&parts.headers)?;
+        let accepted = self.accepted(parts)?;
         let options = options::list(&self.query)?;
         let list = self
             .app
             .cluster
             .list(&self.asked.caller, &self.collection(), &options)
             .await?;
-        respond::list(self.app, self.kind, &list, accepted, &self.query)
+        respond::list(self.app, self.kind, list, accepted, &self.query).await
     }
 
     async fn watch(&self, parts: &request::Parts) -> Result<Response, Failure> {
-        let accepted = negotiate::accepted(&parts.headers)?;
+        let accepted = self.accepted(parts)?;
         let fallback = Duration::from_secs(WATCH + self.app.spread(WATCH));
         let mut options = options::watch(&self.query, fallback)?;
         if !self.at.name.is_empty() {
@@ -293,19 +300,19 @@ impl Doing<'_> {
         options: client::WriteOptions,
     ) -> Result<Response, Failure> {
         // Before the write: a client that cannot read the answer must not have changed anything.
-        let accepted = negotiate::accepted(&parts.headers)?;
+        let accepted = self.accepted(parts)?;
         let write = Write {
             target: self.target(),
             action,
             options,
         };
         let Written { outcome, warnings } = self.app.cluster.write(&self.asked.caller, write).await?;
-        let mut response = self.written(outcome, accepted)?;
+        let mut response = self.written(outcome, accepted).await?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
 
-    fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
+    async fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
         let show = |object: &Arc<Object>| respond::object(self.app, self.kind, object, accepted, &self.query);
         Ok(match outcome {
             Outcome::Created(object) => respond::with_code(show(&object)?, StatusCode::CREATED),
@@ -315,7 +322,7 @@ impl Doing<'_> {
                 if core && RETURN_DELETED.contains(&self.at.gvr.resource.as_str()) {
                     show(&object)?
                 } else {
-                    respond::json_or_yaml(accepted.format, self.deleted(&object).into())?
+                    respond::document(accepted.format, self.deleted(&object).into())?
                 }
             }
             Outcome::DeletedMany(items) => {
@@ -331,11 +338,11 @@ impl Doing<'_> {
                 } else {
                     accepted.view
                 };
-                respond::list(self.app, self.kind, &list, Accepted { view, ..accepted }, &self.query)?
+                respond::list(self.app, self.kind, list, Accepted { view, ..accepted }, &self.query).await?
             }
             Outcome::Document { json, created } => {
                 let code = if created { StatusCode::CREATED } else { StatusCode::OK };
-                respond::with_code(respond::json_or_yaml(accepted.format, json)?, code)
+                respond::with_code(respond::document(accepted.format, json)?, code)
             }
         })
     }

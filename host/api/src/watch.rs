@@ -1,4 +1,4 @@
-//! Watches: one JSON line per event, sent as they come, from bytes that all watchers share.
+//! Watches: a JSON line or a protobuf frame per event, sent as they come, from bytes that all watchers share.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use futures::{StreamExt, stream};
 use model::{Failure, Kind, Object};
 use serde_json::{Value, json};
 
+use crate::body::Joined;
 use crate::negotiate::{Accepted, Format, View};
 use crate::options::Query;
-use crate::{App, reject, respond};
+use crate::{App, protobuf, reject, respond};
 
 /// So many events that are ready at the same moment leave in one frame. One event never waits for another.
 const TOGETHER: usize = 256;
@@ -28,15 +29,19 @@ pub(crate) fn stream(
     accepted: Accepted,
     query: Query,
 ) -> Result<Response, Failure> {
-    if accepted.format != Format::Json {
-        return Err(Failure::NotAcceptable(
-            "only the following media types are accepted for a watch: application/json;stream=watch".into(),
-        ));
-    }
-    let mut line = Lines {
+    let content = match accepted.format {
+        Format::Json => "application/json",
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Format::Yaml => {
+            return Err(Failure::NotAcceptable(
+                "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch".into(),
+            ));
+        }
+    };
+    let mut writer = Writer {
         app: app.clone(),
         kind: kind.clone(),
-        view: accepted.view,
+        accepted,
         query,
         columns: true,
     };
@@ -46,25 +51,25 @@ pub(crate) fn stream(
         let _open = &open;
         let mut frame = BytesMut::new();
         for event in events {
-            line.write(event, &mut frame);
+            writer.write(event, &mut frame);
         }
         Ok::<Bytes, std::convert::Infallible>(frame.freeze())
     });
     // An empty frame first: the headers leave at once, even if nothing ever happens.
     let frames = stream::once(async { Ok(Bytes::new()) }).chain(frames);
-    Ok(respond::as_json(Body::from_stream(frames)))
+    Ok(respond::typed(Body::from_stream(frames), content))
 }
 
-struct Lines {
+struct Writer {
     app: Arc<App>,
     kind: Arc<Kind>,
-    view: View,
+    accepted: Accepted,
     query: Query,
     /// Tables name their columns in the first frame only.
     columns: bool,
 }
 
-impl Lines {
+impl Writer {
     fn write(&mut self, event: Result<WatchEvent, Failure>, frame: &mut BytesMut) {
         let (kind, object) = match &event {
             Ok(WatchEvent::Added(object)) => ("ADDED", self.show(object)),
@@ -73,40 +78,66 @@ impl Lines {
             Ok(WatchEvent::Bookmark {
                 version,
                 initial_events_end,
-            }) => ("BOOKMARK", self.bookmark(&version.to_string(), *initial_events_end)),
-            Err(failure) => ("ERROR", Err(reject::status(failure).1)),
+            }) => (
+                "BOOKMARK",
+                self.document(self.bookmark(&version.to_string(), *initial_events_end)),
+            ),
+            Err(failure) => ("ERROR", self.document(reject::status(failure).1)),
         };
         let (kind, object) = match object {
-            Ok(bytes) => (kind, bytes),
-            Err(status) => ("ERROR", status.to_string().into()),
+            Ok(object) => (kind, object),
+            Err(failure) => match self.document(reject::status(&failure).1) {
+                Ok(status) => ("ERROR", status),
+                Err(failure) => return tracing::error!(%failure, "a watch cannot say what went wrong"),
+            },
         };
+        if self.accepted.format == Format::Protobuf {
+            return protobuf::frame(frame, kind, &object);
+        }
         frame.extend_from_slice(b"{\"type\":\"");
         frame.extend_from_slice(kind.as_bytes());
         frame.extend_from_slice(b"\",\"object\":");
-        frame.extend_from_slice(&object);
+        object.append_to(frame);
         frame.extend_from_slice(b"}\n");
     }
 
-    fn show(&mut self, object: &Arc<Object>) -> Result<Bytes, Value> {
-        match self.view {
-            View::Whole => Ok(object.json.clone()),
-            View::Metadata(version) => respond::metadata(&object.json, version).map(Bytes::from),
+    fn show(&mut self, object: &Arc<Object>) -> Result<Joined, Failure> {
+        let wire = self.accepted.format == Format::Protobuf;
+        Ok(match self.accepted.view {
+            View::Whole if wire => protobuf::enveloped(&object.gvk, protobuf::message(object)?),
+            View::Whole => Joined::of(object.json.clone()),
+            View::Metadata(version) if wire => {
+                let gvk = protobuf::partial(version, "PartialObjectMetadata");
+                protobuf::enveloped(&gvk, protobuf::metadata(object)?)
+            }
+            View::Metadata(version) => Joined::of(respond::metadata(&object.json, version)?),
             View::Table(version) => {
                 let head = json!({"resourceVersion": object.version.to_string()});
                 let columns = std::mem::take(&mut self.columns);
                 let objects = std::slice::from_ref(object);
-                respond::table(&self.app, &self.kind, objects, head, version, &self.query, columns).map(Bytes::from)
+                let table = respond::table(&self.app, &self.kind, objects, head, version, &self.query, columns)?;
+                Joined::of(table)
             }
-        }
-        .map_err(|failure| reject::status(&failure).1)
+        })
     }
 
-    fn bookmark(&mut self, version: &str, initial_events_end: bool) -> Result<Bytes, Value> {
+    /// A document of ours in the watch's form.
+    fn document(&self, document: Value) -> Result<Joined, Failure> {
+        let json = document.to_string();
+        if self.accepted.format == Format::Protobuf
+            && let Some(whole) = protobuf::document(json.as_bytes())?
+        {
+            return Ok(whole);
+        }
+        Ok(Joined::of(json))
+    }
+
+    fn bookmark(&self, version: &str, initial_events_end: bool) -> Value {
         let mut metadata = json!({"resourceVersion": version, "creationTimestamp": null});
         if initial_events_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let document = match self.view {
+        match self.accepted.view {
             View::Whole => {
                 json!({"kind": self.kind.gvk.kind, "apiVersion": self.kind.gvk.api_version(), "metadata": metadata})
             }
@@ -121,7 +152,6 @@ impl Lines {
                     "columnDefinitions": null, "rows": [{"cells": [], "object": object}],
                 })
             }
-        };
-        Ok(document.to_string().into())
+        }
     }
 }

@@ -350,7 +350,10 @@ impl Checker<'_> {
                     _ => format!("({})", given.join(", ")),
                 };
                 let name = function.name;
-                self.wrong(id, format!("found no matching overload for '{name}' applied to '{signature}'"));
+                self.wrong(
+                    id,
+                    format!("found no matching overload for '{name}' applied to '{signature}'"),
+                );
                 self.set(id, Type::Error);
             }
         }
@@ -380,8 +383,9 @@ impl Checker<'_> {
                 (Type::Dyn, Type::Dyn)
             }
             other => {
-                let says =
-                    format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)");
+                let says = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
                 self.wrong(fold.range, says);
                 (Type::Error, Type::Error)
             }

@@ -78,7 +78,11 @@ pub(crate) fn of_call(name: &str, overloads: &[&str], args: &[Val<'_>], result: 
         _ if overload.ends_with("_sort") => return compared(args.first()),
         _ if overload.ends_with("_sortByAssociatedKeys") => return compared(args.get(1)),
         _ if overload.starts_with("list_sets_") => {
-            let factor = if overload == "list_sets_equivalent_list" { 2.0 } else { 1.0 };
+            let factor = if overload == "list_sets_equivalent_list" {
+                2.0
+            } else {
+                1.0
+            };
             return 1 + ((arg(0) * arg(1)) as f64 * factor) as u64;
         }
         _ => {}
@@ -123,9 +127,11 @@ pub(crate) fn of_call(name: &str, overloads: &[&str], args: &[Val<'_>], result: 
         _ => {}
     }
     match (name, overload) {
-        (_, "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote" | "string_format") => {
-            walk(arg(0), PER_CHARACTER)
-        }
+        (
+            _,
+            "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote"
+            | "string_format",
+        ) => walk(arg(0), PER_CHARACTER),
         (_, "in_list") => arg(1),
         ("_==_" | "_!=_", _) => walk(arg(0).min(arg(1)), PER_CHARACTER),
         (_, overload) if is_ordering(overload) => walk(arg(0).min(arg(1)), PER_CHARACTER),
@@ -164,7 +170,13 @@ pub(crate) fn is_set(program: &Program, id: Id) -> bool {
                 && items.iter().all(|(item, _)| {
                     matches!(
                         program.checked.tree.kind(*item),
-                        Kind::Literal(Literal::Bool(_) | Literal::Int(_) | Literal::Uint(_) | Literal::Double(_) | Literal::Text(_))
+                        Kind::Literal(
+                            Literal::Bool(_)
+                                | Literal::Int(_)
+                                | Literal::Uint(_)
+                                | Literal::Double(_)
+                                | Literal::Text(_)
+                        )
                     )
                 })
         }

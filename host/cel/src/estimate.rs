@@ -176,7 +176,14 @@ impl Estimator<'_> {
                     key = key.or(self.size_or_unknown(entry.key));
                     value = value.or(self.size_or_unknown(entry.value));
                 }
-                self.entries.insert(id, Entries { list: false, key, value });
+                self.entries.insert(
+                    id,
+                    Entries {
+                        list: false,
+                        key,
+                        value,
+                    },
+                );
                 sum.plus(fixed(30))
             }
             Kind::Struct { fields, .. } => {
@@ -324,7 +331,10 @@ impl Estimator<'_> {
                 Step::Key => return None,
             }
         }
-        Some(Estimate { least: 0, most: at.most })
+        Some(Estimate {
+            least: 0,
+            most: at.most,
+        })
     }
 
     fn entries_of(&self, id: Id) -> Option<Entries> {
@@ -476,9 +486,7 @@ impl Estimator<'_> {
                 (own.plus(all), Some(sum))
             }
             ("equals" | "not_equals", _, [left, right]) => (compare(size(left), size(right)).plus(all), None),
-            (overload, _, [left, right]) if is_ordering(overload) => {
-                (compare(size(left), size(right)).plus(all), None)
-            }
+            (overload, _, [left, right]) if is_ordering(overload) => (compare(size(left), size(right)).plus(all), None),
             _ => (fixed(1).plus(all), None),
         }
     }
@@ -513,12 +521,7 @@ impl Estimator<'_> {
         target: Option<&Arg>,
         args: &[Arg],
     ) -> Option<(Estimate, Option<Estimate>)> {
-        let listed = |factor: f64, size: Estimate| {
-            (
-                size.by(factor).plus(fixed(1)).plus(fixed(LIST)),
-                Some(size),
-            )
-        };
+        let listed = |factor: f64, size: Estimate| (size.by(factor).plus(fixed(1)).plus(fixed(LIST)), Some(size));
         let compared = |list: &Arg, of: &str| {
             let size = self.known(list);
             let text = of.starts_with("list_string_") || of.starts_with("list_bytes_");
@@ -559,8 +562,8 @@ impl Estimator<'_> {
                 (cost.plus(fixed(LIST)), None)
             }
             (
-                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed" | "reason"
-                | "error" | "errored",
+                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
+                | "reason" | "error" | "errored",
                 ..,
             ) => (fixed(1), None),
             ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(target), _) => {
@@ -619,10 +622,33 @@ impl Estimator<'_> {
             }
             ("ip.isCanonical", _, [text]) => walk(text, 2.0 * PER_CHARACTER),
             (
-                "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast"
-                | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named" | "sign" | "asInteger" | "isInteger"
-                | "asApproximateFloat" | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major" | "minor"
-                | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath" | "getQuery",
+                "masked"
+                | "prefixLength"
+                | "family"
+                | "isUnspecified"
+                | "isLoopback"
+                | "isLinkLocalMulticast"
+                | "isLinkLocalUnicast"
+                | "isGlobalUnicast"
+                | "format.named"
+                | "sign"
+                | "asInteger"
+                | "isInteger"
+                | "asApproximateFloat"
+                | "isGreaterThan"
+                | "isLessThan"
+                | "compareTo"
+                | "add"
+                | "sub"
+                | "major"
+                | "minor"
+                | "patch"
+                | "getScheme"
+                | "getHostname"
+                | "getHost"
+                | "getPort"
+                | "getEscapedPath"
+                | "getQuery",
                 ..,
             ) => (fixed(1), None),
             ("containsIP" | "containsCIDR", _, [other, ..]) => {

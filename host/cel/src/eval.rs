@@ -430,9 +430,7 @@ fn has_field<'a>(holder: &Val<'a>, field: &str) -> Result<Val<'a>, Fault> {
 
 fn select<'a>(holder: Val<'a>, field: &str) -> Result<Val<'a>, Fault> {
     match &holder {
-        Val::Map(map) => map
-            .get(&Key::Text(field.to_owned()))?
-            .ok_or_else(|| missing(field)),
+        Val::Map(map) => map.get(&Key::Text(field.to_owned()))?.ok_or_else(|| missing(field)),
         Val::Struct(_, fields) => fields.get(field).cloned().ok_or_else(|| missing(field)),
         Val::Optional(_) => index_into(holder, &Val::text(field), true),
         _ => Err(Fault::no_overload()),
@@ -492,12 +490,21 @@ impl Program {
     /// Finds what is constant: lists and maps of constants, and conversions of constants.
     pub(crate) fn fold_constants(&mut self) -> Result<(), Fault> {
         const CONVERSIONS: [&str; 11] = [
-            "bool", "bytes", "double", "duration", "dyn", "int", "list", "string", "timestamp", "type", "uint",
+            "bool",
+            "bytes",
+            "double",
+            "duration",
+            "dyn",
+            "int",
+            "list",
+            "string",
+            "timestamp",
+            "type",
+            "uint",
         ];
         for id in 0..self.checked.tree.nodes.len() as Id {
-            let constant = |of: &Id| {
-                self.constants.contains_key(of) || matches!(self.checked.tree.kind(*of), Kind::Literal(_))
-            };
+            let constant =
+                |of: &Id| self.constants.contains_key(of) || matches!(self.checked.tree.kind(*of), Kind::Literal(_));
             let folds = match self.checked.tree.kind(id) {
                 Kind::List(items) => items.iter().all(|(item, optional)| !optional && constant(item)),
                 Kind::Map(entries) => entries
@@ -507,9 +514,7 @@ impl Program {
                     function,
                     target: None,
                     args,
-                } => {
-                    args.len() == 1 && CONVERSIONS.contains(&function.as_ref()) && constant(&args[0])
-                }
+                } => args.len() == 1 && CONVERSIONS.contains(&function.as_ref()) && constant(&args[0]),
                 _ => false,
             };
             if folds {
@@ -546,7 +551,12 @@ impl Val<'_> {
             ),
             Val::Struct(name, fields) => Val::Struct(
                 name,
-                Arc::new(fields.iter().map(|(k, v)| (k.clone(), v.clone().into_static())).collect()),
+                Arc::new(
+                    fields
+                        .iter()
+                        .map(|(k, v)| (k.clone(), v.clone().into_static()))
+                        .collect(),
+                ),
             ),
             Val::Optional(inner) => Val::Optional(inner.map(|inner| Arc::new((*inner).clone().into_static()))),
             Val::Type(of) => Val::Type(of),

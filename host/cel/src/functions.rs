@@ -181,7 +181,10 @@ mod tests {
     fn every_line_is_read_whole() {
         let table = functions();
         let overloads: usize = table.values().map(|f| f.overloads.len()).sum();
-        let lines = include_str!("functions.txt").lines().filter(|l| !l.starts_with("# ")).count();
+        let lines = include_str!("functions.txt")
+            .lines()
+            .filter(|l| !l.starts_with("# "))
+            .count();
         assert_eq!(overloads, lines);
         let find = table["findAll"].overloads.last().unwrap();
         assert_eq!((find.params.len(), find.member), (3, true));

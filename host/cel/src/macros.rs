@@ -25,9 +25,7 @@ fn place(p: &Parser, id: Id) -> u32 {
 
 pub(crate) fn method(p: &mut Parser, at: u32, name: &str, target: Id, args: &[Id]) -> Spread {
     let spread = match (name, args) {
-        ("all" | "exists" | "exists_one", [var, predicate]) => {
-            quantify(p, at, name, target, (*var, None), *predicate)
-        }
+        ("all" | "exists" | "exists_one", [var, predicate]) => quantify(p, at, name, target, (*var, None), *predicate),
         ("all" | "exists" | "exists_one" | "existsOne", [var, var2, predicate]) => {
             quantify(p, at, name, target, (*var, Some(*var2)), *predicate)
         }
@@ -59,9 +57,10 @@ pub(crate) fn method(p: &mut Parser, at: u32, name: &str, target: Id, args: &[Id
 
 fn variable(p: &Parser, id: Id) -> Result<String, Mistake> {
     match p.tree.kind(id) {
-        Kind::Name(name) if name == ACCU || name == "__result__" => {
-            Err((place(p, id), "iteration variable overwrites accumulator variable".into()))
-        }
+        Kind::Name(name) if name == ACCU || name == "__result__" => Err((
+            place(p, id),
+            "iteration variable overwrites accumulator variable".into(),
+        )),
         Kind::Name(name) => Ok(name.clone()),
         _ => Err((place(p, id), "argument must be a simple name".into())),
     }
@@ -258,7 +257,10 @@ fn finish(
 
 fn optional(p: &mut Parser, at: u32, name: &str, target: Id, var: Id, value: Id) -> Result<Id, Mistake> {
     let Kind::Name(var) = p.tree.kind(var).clone() else {
-        return Err((place(p, var), format!("{name}() variable name must be a simple identifier")));
+        return Err((
+            place(p, var),
+            format!("{name}() variable name must be a simple identifier"),
+        ));
     };
     let mut b = At { p, at };
     let has = b.method("hasValue", target);

@@ -10,7 +10,8 @@ use crate::shape::RESERVED;
 /// Deeper expressions are refused rather than walked.
 const DEEPEST: usize = 250;
 
-const STARTS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+const STARTS: &str =
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 /// A mistake and its place, in characters.
 pub(crate) type Mistake = (u32, String);
@@ -108,7 +109,11 @@ impl Parser {
             Token::Literal(Literal::Double(number)) => number.to_string(),
             Token::Literal(Literal::Bytes(_)) => "bytes".to_owned(),
         };
-        let how = if expected == "<EOF>" { "extraneous" } else { "mismatched" };
+        let how = if expected == "<EOF>" {
+            "extraneous"
+        } else {
+            "mismatched"
+        };
         syntax((self.at(), format!("{how} input '{found}' expecting {expected}")))
     }
 
@@ -184,7 +189,12 @@ impl Parser {
             if !self.is(sign) {
                 continue;
             }
-            if sign == "-" && matches!(self.tokens[self.next + 1].0, Token::Number(_) | Token::Literal(Literal::Double(_))) {
+            if sign == "-"
+                && matches!(
+                    self.tokens[self.next + 1].0,
+                    Token::Number(_) | Token::Literal(Literal::Double(_))
+                )
+            {
                 return self.member();
             }
             let mut count = 0;

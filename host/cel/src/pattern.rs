@@ -30,7 +30,10 @@ fn complaint(pattern: &str, error: &str) -> String {
         ("unclosed character class", "missing closing ]"),
         ("unclosed group", "missing closing )"),
         ("unopened group", "unexpected )"),
-        ("repetition operator missing expression", "missing argument to repetition operator"),
+        (
+            "repetition operator missing expression",
+            "missing argument to repetition operator",
+        ),
         ("invalid character class range", "invalid character class range"),
         ("invalid repetition count range", "invalid repeat count"),
         ("repetition quantifier", "missing argument to repetition operator"),
@@ -42,7 +45,10 @@ fn complaint(pattern: &str, error: &str) -> String {
         ("size limit", "expression too large"),
     ];
     let found = says.iter().find(|(theirs, _)| error.contains(theirs));
-    failed(found.map_or("invalid or unsupported Perl syntax", |(_, go)| go), pattern)
+    failed(
+        found.map_or("invalid or unsupported Perl syntax", |(_, go)| go),
+        pattern,
+    )
 }
 
 fn translate(pattern: &str) -> Result<String, String> {
@@ -188,7 +194,10 @@ mod tests {
         for (pattern, says) in [
             ("[abc", "error parsing regexp: missing closing ]: `[abc`"),
             ("(abc", "error parsing regexp: missing closing ): `(abc`"),
-            ("(?=a)", "error parsing regexp: invalid or unsupported Perl syntax: `(?=a)`"),
+            (
+                "(?=a)",
+                "error parsing regexp: invalid or unsupported Perl syntax: `(?=a)`",
+            ),
             ("a{1001}", "error parsing regexp: invalid repeat count: `{1001}`"),
         ] {
             assert_eq!(compile(pattern).unwrap_err(), says);

@@ -106,7 +106,10 @@ impl Env {
     }
 
     pub(crate) fn variable(&self, name: &str) -> Option<Type> {
-        self.variables.iter().find(|(n, ..)| n == name).map(|(_, of, _)| of.clone())
+        self.variables
+            .iter()
+            .find(|(n, ..)| n == name)
+            .map(|(_, of, _)| of.clone())
     }
 
     /// The first shape among the variables.
@@ -120,9 +123,10 @@ impl Env {
     }
 
     fn is_open(&self, name: &str) -> bool {
-        self.open
-            .iter()
-            .any(|root| name.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        self.open.iter().any(|root| {
+            name.strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 
     /// The type of a field of a named object.
@@ -163,9 +167,9 @@ impl Env {
             constants: HashMap::new(),
             patterns,
         };
-        program.fold_constants().map_err(|fault| {
-            Refused(format!("program instantiation failed: {}", fault.message))
-        })?;
+        program
+            .fold_constants()
+            .map_err(|fault| Refused(format!("program instantiation failed: {}", fault.message)))?;
         Ok(program)
     }
 

@@ -14,8 +14,8 @@ pub(crate) enum Token {
 }
 
 const SIGNS: [&str; 24] = [
-    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",", "(", ")", "[", "]", "{",
-    "}",
+    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",", "(", ")", "[", "]",
+    "{", "}",
 ];
 
 /// The tokens with their places (in characters), the last one [`Token::End`].
@@ -24,7 +24,10 @@ const SIGNS: [&str; 24] = [
 /// The place and what is wrong there.
 pub(crate) fn scan(text: &str) -> Result<Vec<(Token, u32)>, (u32, String)> {
     let letters: Vec<char> = text.chars().collect();
-    let mut scanner = Scanner { letters: &letters, at: 0 };
+    let mut scanner = Scanner {
+        letters: &letters,
+        at: 0,
+    };
     let mut tokens = Vec::new();
     loop {
         scanner.skip_blank();
@@ -98,7 +101,10 @@ impl Scanner<'_> {
     fn number(&mut self) -> Result<Token, (u32, String)> {
         let start = self.at;
         let digits = |s: &mut Self, hex: bool| {
-            while s.peek(0).is_some_and(|c| if hex { c.is_ascii_hexdigit() } else { c.is_ascii_digit() }) {
+            while s
+                .peek(0)
+                .is_some_and(|c| if hex { c.is_ascii_hexdigit() } else { c.is_ascii_digit() })
+            {
                 s.at += 1;
             }
         };

@@ -280,9 +280,7 @@ impl<'a> Val<'a> {
                     })
             }
             (Val::Struct(name, a), Val::Struct(other, b)) => {
-                name == other
-                    && a.len() == b.len()
-                    && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| a.equals(b)))
+                name == other && a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| a.equals(b)))
             }
             (Val::Optional(a), Val::Optional(b)) => match (a, b) {
                 (None, None) => true,
@@ -368,9 +366,12 @@ impl<'a> Val<'a> {
 
 /// A number that JSON may write as `1.0`.
 fn whole(number: &serde_json::Number) -> Option<i64> {
-    number
-        .as_i64()
-        .or_else(|| number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9.2e18).map(|f| f as i64))
+    number.as_i64().or_else(|| {
+        number
+            .as_f64()
+            .filter(|f| f.fract() == 0.0 && f.abs() < 9.2e18)
+            .map(|f| f as i64)
+    })
 }
 
 fn compare_whole(a: f64, b: i128) -> Option<Ordering> {
@@ -384,7 +385,11 @@ fn compare_whole(a: f64, b: i128) -> Option<Ordering> {
         return Some(Ordering::Less);
     }
     let floor = a.floor();
-    Some((floor as i128).cmp(&b).then(if a > floor { Ordering::Greater } else { Ordering::Equal }))
+    Some(
+        (floor as i128)
+            .cmp(&b)
+            .then(if a > floor { Ordering::Greater } else { Ordering::Equal }),
+    )
 }
 
 impl<'a> List<'a> {

@@ -32,7 +32,9 @@ fn shape(schema: &Value, name: &str) -> Option<Arc<Shape>> {
             "date" => made(ShapeKind::Date, 12, 12),
             "date-time" => made(ShapeKind::DateTime, 32, 21),
             _ => {
-                let longest = schema["enum"].as_array().and_then(|e| e.iter().filter_map(Value::as_str).map(str::len).max());
+                let longest = schema["enum"]
+                    .as_array()
+                    .and_then(|e| e.iter().filter_map(Value::as_str).map(str::len).max());
                 let most = number("maxLength").map(|n| n * 4).or(longest.map(|n| n as u64));
                 made(ShapeKind::Text, most.unwrap_or(request - 2), 2)
             }
@@ -58,8 +60,12 @@ fn shape(schema: &Value, name: &str) -> Option<Arc<Shape>> {
             let mut least = 2;
             for (field, of) in schema["properties"].as_object().into_iter().flatten() {
                 let escaped = escape(field)?;
-                let Some(inner) = shape(of, &format!("{name}.{escaped}")) else { continue };
-                let required = schema["required"].as_array().is_some_and(|r| r.iter().any(|r| r == field.as_str()));
+                let Some(inner) = shape(of, &format!("{name}.{escaped}")) else {
+                    continue;
+                };
+                let required = schema["required"]
+                    .as_array()
+                    .is_some_and(|r| r.iter().any(|r| r == field.as_str()));
                 if required && of["default"].is_null() {
                     least += field.len() as u64 + inner.least_bytes + 4;
                 }
@@ -131,7 +137,11 @@ fn answers_as_kubernetes_does() {
     for case in &cases {
         let rule = case["rule"].as_str().unwrap_or_default();
         let empty = serde_json::json!({"type": "object"});
-        let schema = if case["schema"].is_null() { &empty } else { &case["schema"] };
+        let schema = if case["schema"].is_null() {
+            &empty
+        } else {
+            &case["schema"]
+        };
         let shape = shape(schema, "selfType").expect("the schema has a shape");
         let env = Env::default().shaped("self", &shape);
         let mut differs = |what: &str, ours: String, theirs: String| {
@@ -145,7 +155,10 @@ fn answers_as_kubernetes_does() {
             Err(error) => {
                 // Where a sentence cannot be read is told alike; what was expected instead is ANTLR's own way to say it.
                 let (ours, theirs) = match refused.split_once("Syntax error") {
-                    Some((place, _)) => (error.0.split("Syntax error").next().unwrap_or_default().to_owned(), place),
+                    Some((place, _)) => (
+                        error.0.split("Syntax error").next().unwrap_or_default().to_owned(),
+                        place,
+                    ),
                     None => (error.0, refused),
                 };
                 differs("refused", ours, theirs.to_owned());
@@ -156,7 +169,11 @@ fn answers_as_kubernetes_does() {
         if !refused.is_empty() {
             continue;
         }
-        differs("type", program.ty().to_string(), case["type"].as_str().unwrap_or_default().to_owned());
+        differs(
+            "type",
+            program.ty().to_string(),
+            case["type"].as_str().unwrap_or_default().to_owned(),
+        );
         let estimate = env.estimate(&program);
         differs(
             "estimate",
@@ -164,16 +181,34 @@ fn answers_as_kubernetes_does() {
             case["estimate"].to_string(),
         );
         let nothing = serde_json::json!({});
-        let own = if case["self"].is_null() { &nothing } else { &case["self"] };
+        let own = if case["self"].is_null() {
+            &nothing
+        } else {
+            &case["self"]
+        };
         let own = Val::shaped(own, &shape).expect("the value fits");
         let (result, cost) = program.run(&[("self", own)], None, CALL_LIMIT);
         match result {
             Ok(val) => {
-                differs("value", show(&val), case["value"].as_str().unwrap_or_default().to_owned());
+                differs(
+                    "value",
+                    show(&val),
+                    case["value"].as_str().unwrap_or_default().to_owned(),
+                );
                 differs("cost", cost.to_string(), case["cost"].to_string());
             }
-            Err(fault) => differs("fault", fault.message, case["fault"].as_str().unwrap_or_default().to_owned()),
+            Err(fault) => differs(
+                "fault",
+                fault.message,
+                case["fault"].as_str().unwrap_or_default().to_owned(),
+            ),
         }
     }
-    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }

@@ -25,7 +25,7 @@ pub use field::{FieldSet, FieldValue};
 pub use field_selector::{FieldSelector, Term};
 pub use key::{ObjectKey, ResourceVersion, Uid};
 pub use kind::{GroupResource, Gvk, Gvr, Kind, Scope, Subresource, Verb};
-pub use object::{Labels, Object};
+pub use object::{Labels, MadeOnce, Object};
 pub use path::{FieldPath, Step};
 pub use quantity::{Format, Quantity};
 pub use selector::{Operator, Requirement, Selector};

@@ -1,6 +1,6 @@
 //! One revision of one object, its JSON shared by everyone who holds it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -49,6 +49,27 @@ pub struct Object {
     pub labels: Labels,
     /// UTF-8 JSON of the whole object, `apiVersion` and `kind` included.
     pub json: Bytes,
+    /// The kind's protobuf message of the same object, for those who ask for it.
+    pub protobuf: MadeOnce,
+}
+
+/// Another encoding of an object, made when it is first asked for and shared from then on.
+///
+/// A copy begins empty: objects are copied to be changed.
+#[derive(Debug, Default)]
+pub struct MadeOnce(OnceLock<Option<Box<Bytes>>>);
+
+impl MadeOnce {
+    /// The bytes, from `make` if nobody has asked before; who asks meanwhile waits. `None`: they cannot be made.
+    pub fn get(&self, make: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+        self.0.get_or_init(|| make().map(Box::new)).as_deref().cloned()
+    }
+}
+
+impl Clone for MadeOnce {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Object {
@@ -77,6 +98,7 @@ impl Object {
             version,
             labels,
             json: json.into(),
+            protobuf: MadeOnce::default(),
             key,
         })
     }
@@ -92,5 +114,18 @@ impl Object {
     /// [`Failure::Internal`] when the document does not have that shape.
     pub fn parse<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         serde_json::from_slice(&self.json).map_err(Failure::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_encoding_is_made_once_and_not_copied() {
+        let made = MadeOnce::default();
+        assert_eq!(made.get(|| Some(Bytes::from_static(b"a"))).as_deref(), Some(&b"a"[..]));
+        assert_eq!(made.get(|| unreachable!("made already")).as_deref(), Some(&b"a"[..]));
+        assert_eq!(made.clone().get(|| None), None);
     }
 }

@@ -13,12 +13,11 @@ use compact_str::CompactString;
 use imbl::OrdMap;
 use model::{Failure, GroupResource, Gvk, Object, ObjectKey, ResourceVersion};
 use parking_lot::{Mutex, RwLock};
+use schema::Schema;
 use store::{Range, Revision, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::channel::{Channel, Channels, Told};
-use schema::Schema;
-
 use crate::document::{self, Picker};
 use crate::resource::Resource;
 use crate::select::Filter;

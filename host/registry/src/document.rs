@@ -72,6 +72,7 @@ pub(crate) fn stored(
         version,
         labels,
         json,
+        protobuf: Default::default(),
     })
 }
 

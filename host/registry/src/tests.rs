@@ -2,6 +2,7 @@
 
 mod support;
 
+mod definitions;
 mod gates;
 mod golden;
 mod kinds;

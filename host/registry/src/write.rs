@@ -94,6 +94,7 @@ async fn dispatch(
         }));
     }
     registry.authorize(caller, verb, target).await?;
+    notes.warnings.extend(resource.deprecated.clone());
     let cache = registry.cache(&resource).await?;
     let job = Job {
         registry,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"sort"
 	"strings"
 
@@ -29,17 +30,21 @@ var sources = []string{"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "k8
 
 // How a Go type that speaks JSON its own way is written in the table.
 var scalars = map[string]string{
-	"k8s.io/apimachinery/pkg/api/resource.Quantity":                                         "q",
-	"k8s.io/apimachinery/pkg/util/intstr.IntOrString":                                       "o",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                                             "t",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                                        "u",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                                         "d",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                                         "a",
-	"k8s.io/apimachinery/pkg/runtime.RawExtension":                                          "a",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON":                         "a",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrArray":       "a",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrBool":        "a",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrStringArray": "a",
+	"k8s.io/apimachinery/pkg/api/resource.Quantity":                 "q",
+	"k8s.io/apimachinery/pkg/util/intstr.IntOrString":               "o",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                     "t",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                "u",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                 "d",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                 "a",
+	"k8s.io/apimachinery/pkg/runtime.RawExtension":                  "a",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON": "a",
+}
+
+// A schema or something else, whichever the JSON is: `A` a list of schemas, `B` a flag, `C` a list of texts.
+var unions = map[string]string{
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrArray":       "A",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrBool":        "B",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrStringArray": "C",
 }
 
 type table struct {
@@ -123,9 +128,10 @@ func (t *table) fields(s *structure, goType reflect.Type, in []string, wire bool
 	for i := range goType.NumField() {
 		f := goType.Field(i)
 		tag := strings.Split(f.Tag.Get("json"), ",")
-		number := "0"
+		number, repeated := "0", false
 		if parts := strings.Split(f.Tag.Get("protobuf"), ","); wire && len(parts) > 1 {
 			number = parts[1]
+			repeated = slices.Contains(parts, "rep")
 		}
 		inline := len(tag) > 1 && tag[1] == "inline" || f.Anonymous && tag[0] == ""
 		switch {
@@ -142,6 +148,10 @@ func (t *table) fields(s *structure, goType reflect.Type, in []string, wire bool
 			panic(fmt.Sprintf("%s.%s has no JSON name", goType, f.Name))
 		}
 		made := &field{name: tag[0], number: number, in: in, shape: t.shape(f.Type)}
+		// A named list is a message only where the field is not said to be repeated.
+		if repeated && made.shape[0] == '(' {
+			made.shape = "[" + made.shape[1:]
+		}
 		if f.Type.Kind() == reflect.Pointer {
 			made.flags = append(made.flags, "*")
 		}
@@ -171,6 +181,9 @@ func (t *table) shape(goType reflect.Type) string {
 	if letter, ok := scalars[goType.PkgPath()+"."+goType.Name()]; ok {
 		return letter
 	}
+	if letter, ok := unions[goType.PkgPath()+"."+goType.Name()]; ok {
+		return letter + t.shape(reflect.TypeFor[apiextensions.JSONSchemaProps]())
+	}
 	if goType.Kind() != reflect.Interface && reflect.PointerTo(goType).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		panic(fmt.Sprintf("%s has JSON of its own; say in `scalars` what it is", goType))
 	}
@@ -191,7 +204,7 @@ func (t *table) shape(goType reflect.Type) string {
 		if goType.Elem().Kind() == reflect.Uint8 {
 			return "y"
 		}
-		// A named list is a message of its own in protobuf, with the items as field 1.
+		// A named list may be a message of its own in protobuf, with the items as field 1.
 		if goType.Name() != "" {
 			return "(" + t.shape(goType.Elem())
 		}

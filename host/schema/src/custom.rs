@@ -109,7 +109,9 @@ impl Compiler {
         rules.embedded &= !root;
         let resource = root || rules.embedded;
         let id = self.shaped(schema, path, depth, root, rules, preserves, atomic);
-        if let Some(laws) = laws::read(schema, resource, |text| structural::field_path(schema, text, true).ok().map(|(path, _)| path)) {
+        if let Some(laws) = laws::read(schema, resource, |text| {
+            structural::field_path(schema, text, true).ok().map(|(path, _)| path)
+        }) {
             self.form.laws.insert(id, laws);
         }
         id
@@ -327,6 +329,7 @@ impl Compiler {
                     ..list
                 })
             }
+            Node::Union { .. } => Node::Any,
             node @ (Node::Any | Node::Scalar(_)) => node,
         };
         self.form.nodes[copy as usize] = node;
@@ -354,7 +357,10 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
             ""
         }
     };
-    let pattern = schema.get("pattern").and_then(Value::as_str).filter(|text| !text.is_empty());
+    let pattern = schema
+        .get("pattern")
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty());
     if let Some(Err(error)) = pattern.map(cel::pattern::check) {
         let says = format!("must be a valid regular expression, but isn't: {error}");
         wrong.push(("pattern", says));
@@ -417,7 +423,12 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
 /// A schema within a junction. Its mistakes are told where the definition is checked.
 fn judge(schema: &Value) -> Judge {
     let (rules, _) = rules(schema);
-    let inner = |name: &str| schema.get(name).filter(|of| of.is_object()).map(|of| Box::new(judge(of)));
+    let inner = |name: &str| {
+        schema
+            .get(name)
+            .filter(|of| of.is_object())
+            .map(|of| Box::new(judge(of)))
+    };
     let members = schema.get("properties").and_then(Value::as_object);
     Judge {
         rules,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use model::{Quantity, time};
 
-use crate::form::{AS_SENT, Member, Node, OMIT_ZERO, Scalar, Type};
+use crate::form::{AS_SENT, Member, Node, OMIT_ZERO, Or, Scalar, Type};
 use crate::json::MOST_PROBLEMS;
 use crate::place::Place;
 
@@ -38,6 +38,18 @@ impl Walk<'_> {
         }
         match (of.node(), &mut *value) {
             (Node::Any, _) => Ok(()),
+            (Node::Union { schema, .. }, Value::Object(_)) => self.alone(of.at(*schema), value, place, owner),
+            (
+                Node::Union {
+                    schema,
+                    or: Or::Schemas,
+                },
+                Value::Array(list),
+            ) => list
+                .iter_mut()
+                .enumerate()
+                .try_for_each(|(at, value)| self.alone(of.at(*schema), value, &place.index(at), owner)),
+            (Node::Union { .. }, _) => Ok(()),
             (Node::Scalar(kind), _) => scalar(*kind, value, place, owner),
             (Node::Struct(_), Value::Object(members)) => self.members(of, members, place),
             (Node::Map { .. }, Value::Object(members)) => {
@@ -67,6 +79,12 @@ impl Walk<'_> {
         }
     }
 
+    /// Go decodes unions by code of their own, which drops unknown fields and tells nobody.
+    fn alone(&self, of: Type<'_>, value: &mut Value, place: &Place<'_>, owner: &str) -> Result<(), Mistake> {
+        let mut unknown = Vec::new();
+        Walk { unknown: &mut unknown }.value(of, value, place, owner)
+    }
+
     fn members(&mut self, of: Type<'_>, members: &mut Map<String, Value>, place: &Place<'_>) -> Result<(), Mistake> {
         let name = of.name().and_then(|name| name.rsplit('.').next()).unwrap_or_default();
         let Node::Struct(shape) = of.node() else {
@@ -93,7 +111,8 @@ impl Walk<'_> {
                 continue;
             }
             self.value(member.of(), value, &here, name)?;
-            let omits = member.omits_empty() && !matches!(member.of().node(), Node::Struct(_) | Node::Any);
+            let omits =
+                member.omits_empty() && !matches!(member.of().node(), Node::Struct(_) | Node::Any | Node::Union { .. });
             if !member.is_pointer() && (omits || member.has(OMIT_ZERO)) && is_empty(value) {
                 gone.push(key.clone());
             }
@@ -123,7 +142,7 @@ fn shaped_alike(node: &Node, value: &Value) -> bool {
     match node {
         Node::Struct(_) | Node::Map { .. } => value.is_object(),
         Node::List(_) => value.is_array(),
-        Node::Any | Node::Scalar(_) => true,
+        Node::Any | Node::Union { .. } | Node::Scalar(_) => true,
     }
 }
 
@@ -133,7 +152,7 @@ fn written_anyway(member: Member<'_>) -> Option<Value> {
         return None;
     }
     let is_struct = match member.of().node() {
-        Node::Struct(_) | Node::Any => true,
+        Node::Struct(_) | Node::Any | Node::Union { .. } => true,
         Node::Scalar(scalar) => {
             matches!(
                 scalar,
@@ -152,7 +171,7 @@ fn written_anyway(member: Member<'_>) -> Option<Value> {
 /// Go's zero value as Go writes it.
 fn zero(of: Type<'_>) -> Value {
     match of.node() {
-        Node::Any | Node::Map { .. } | Node::List(_) => Value::Null,
+        Node::Any | Node::Union { .. } | Node::Map { .. } | Node::List(_) => Value::Null,
         Node::Struct(_) => {
             let members = of.members();
             members
@@ -277,7 +296,7 @@ fn told(wanted: &str, value: &Value, place: &Place<'_>, owner: &str) -> Mistake 
 
 fn go_type(of: Type<'_>) -> String {
     match of.node() {
-        Node::Any => "interface {}".into(),
+        Node::Any | Node::Union { .. } => "interface {}".into(),
         Node::Scalar(scalar) => go_scalar(*scalar).into(),
         // `core/v1.Container` is `v1.Container` to Go.
         Node::Struct(_) => of.name().and_then(|n| n.rsplit('/').next()).unwrap_or("struct").into(),

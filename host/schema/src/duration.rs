@@ -21,7 +21,8 @@ pub(crate) fn normalize(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
-fn parse(text: &str) -> Option<i64> {
+/// Nanoseconds; `None` for what is no duration.
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let negative = text.starts_with('-');
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {
@@ -57,7 +58,8 @@ fn parse(text: &str) -> Option<i64> {
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-fn write(nanos: i64) -> String {
+/// Nanoseconds as Go writes them.
+pub(crate) fn write(nanos: i64) -> String {
     if nanos == 0 {
         return "0s".into();
     }

@@ -22,6 +22,11 @@ pub(crate) struct Span {
 pub(crate) enum Node {
     /// Any JSON, kept as it is (`RawExtension`, `JSON`, `x-kubernetes-preserve-unknown-fields` without a type).
     Any,
+    /// In JSON a schema or what `or` says, kept as it is; in protobuf a message with a member for each of the two.
+    Union {
+        schema: u32,
+        or: Or,
+    },
     Scalar(Scalar),
     Struct(Struct),
     Map {
@@ -52,6 +57,14 @@ pub enum Scalar {
     MicroTime,
     /// Go's `1h2m3s`.
     Duration,
+}
+
+/// What a `JSONSchemaPropsOr…` may be beside a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Or {
+    Schemas,
+    Flag,
+    Texts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +115,25 @@ pub(crate) struct Field {
     pub default: Span,
 }
 
+impl Field {
+    /// Its numbers in protobuf, those of the messages around it first; none: it is not in protobuf.
+    pub(crate) fn numbers(&self) -> ([u16; 3], usize) {
+        let mut numbers = [0; 3];
+        let mut length = 0;
+        for number in self
+            .within
+            .map(u16::from)
+            .into_iter()
+            .chain([self.number])
+            .filter(|n| *n > 0)
+        {
+            numbers[length] = number;
+            length += 1;
+        }
+        (numbers, if self.number > 0 { length } else { 0 })
+    }
+}
+
 /// Go's pointer: absent and zero differ.
 pub(crate) const POINTER: u8 = 1;
 /// Left out of the JSON when it has its zero value.
@@ -115,12 +147,36 @@ pub(crate) const REPLACE: u8 = 32;
 /// Of a custom kind: what was sent is kept, no zero value is filled in or left out.
 pub(crate) const AS_SENT: u8 = 16;
 
+/// A field as protobuf finds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wired {
+    /// In `Form::fields`.
+    pub field: u32,
+    numbers: [u16; 3],
+    length: u8,
+}
+
+impl Wired {
+    /// Its number inside so many inlined messages.
+    pub(crate) fn number(&self, inside: usize) -> u32 {
+        self.numbers[inside].into()
+    }
+
+    /// It lies in a further inlined message there.
+    pub(crate) fn is_deeper(&self, inside: usize) -> bool {
+        usize::from(self.length) > inside + 1
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Form {
     pub text: Cow<'static, str>,
     pub nodes: Vec<Node>,
     /// Those of one struct stand together, sorted by name.
     pub fields: Vec<Field>,
+    /// Of each struct, at the same place as its fields: which of them come in protobuf, in the order of their numbers.
+    /// Empty for custom kinds, which have no protobuf.
+    pub wire: Vec<Wired>,
     pub keys: Vec<Span>,
     /// What values must satisfy, by node. A node that has rules is validated; one that has none is decoded strictly.
     pub rules: AHashMap<u32, Rules>,
@@ -129,6 +185,24 @@ pub(crate) struct Form {
 }
 
 impl Form {
+    /// Works out `wire` once all fields are there.
+    pub(crate) fn wire_up(&mut self) {
+        let fields = self.fields.iter().enumerate().map(|(at, field)| {
+            let (numbers, length) = field.numbers();
+            Wired {
+                field: at as u32,
+                numbers,
+                length: length as u8,
+            }
+        });
+        self.wire = fields.collect();
+        for node in &self.nodes {
+            if let Node::Struct(s) = node {
+                self.wire[s.first as usize..(s.first + s.count) as usize].sort_unstable_by_key(|w| w.numbers);
+            }
+        }
+    }
+
     pub(crate) fn str(&self, span: Span) -> &str {
         &self.text[span.at as usize..(span.at + span.length) as usize]
     }
@@ -181,10 +255,6 @@ impl<'f> Type<'f> {
         }
     }
 
-    pub fn is_any(self) -> bool {
-        matches!(self.node(), Node::Any)
-    }
-
     pub fn is_struct(self) -> bool {
         matches!(self.node(), Node::Struct(_))
     }
@@ -204,6 +274,23 @@ impl<'f> Type<'f> {
             _ => &[],
         };
         fields.iter().map(move |field| Member { form: self.form, field })
+    }
+
+    /// A struct's members in protobuf, in the order of their numbers.
+    pub(crate) fn wired(self) -> &'f [Wired] {
+        let Node::Struct(s) = self.node() else {
+            return &[];
+        };
+        let all = self.form.wire.get(s.first as usize..(s.first + s.count) as usize);
+        let all = all.unwrap_or_default();
+        &all[all.partition_point(|w| w.length == 0)..]
+    }
+
+    pub(crate) fn wired_member(self, wired: &Wired) -> Member<'f> {
+        Member {
+            form: self.form,
+            field: &self.form.fields[wired.field as usize],
+        }
     }
 
     /// A struct's member.
@@ -258,7 +345,7 @@ impl<'f> Type<'f> {
             Node::Map { atomic, .. } => *atomic,
             Node::List(list) => list.relation == Relation::Atomic,
             Node::Scalar(_) => true,
-            Node::Any => false,
+            Node::Any | Node::Union { .. } => false,
         }
     }
 
@@ -269,11 +356,6 @@ impl<'f> Type<'f> {
             _ => &[],
         };
         keys.iter().map(move |key| self.form.str(*key))
-    }
-
-    /// In protobuf this list is a message with the items as field 1.
-    pub fn is_message_list(self) -> bool {
-        matches!(self.node(), Node::List(list) if list.message)
     }
 
     /// The key by which strategic merge brings two lists together (`x-kubernetes-patch-merge-key`).

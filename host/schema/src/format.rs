@@ -54,7 +54,9 @@ fn is_cidr(text: &str) -> bool {
 fn is_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split([':', '-']).collect();
     matches!(parts.len(), 6 | 8 | 20)
-        && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+        && parts
+            .iter()
+            .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// With dashes or without; `version`: the digit that tells how it was made.
@@ -76,7 +78,9 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
 
 fn has_variant(text: &str) -> bool {
     let digits: Vec<char> = text.chars().filter(|c| *c != '-').collect();
-    digits.get(16).is_some_and(|c| matches!(c, '8' | '9' | 'a' | 'b' | 'A' | 'B'))
+    digits
+        .get(16)
+        .is_some_and(|c| matches!(c, '8' | '9' | 'a' | 'b' | 'A' | 'B'))
 }
 
 /// An absolute URI or path.
@@ -90,7 +94,9 @@ fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else {
         return false;
     };
-    let letters = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    let letters = scheme
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && letters && !rest.is_empty()
 }
 
@@ -117,7 +123,9 @@ fn is_hostname(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let top = labels.last().is_some_and(|top| top.len() >= 2 && top.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let top = labels
+        .last()
+        .is_some_and(|top| top.len() >= 2 && top.starts_with(|c: char| c.is_ascii_alphabetic()));
     text.len() <= 255 && labels.iter().all(label) && (labels.len() == 1 || top)
 }
 
@@ -178,7 +186,11 @@ mod tests {
             ("mac", "00:11:22:aa:bb:cc", "00:11"),
             ("rgbcolor", "rgb(1,2,255)", "rgb(1,2,256)"),
             ("uri", "https://a/b", "a b"),
-            ("uuid5", "123e4567-e89b-52d3-a456-426614174000", "123e4567-e89b-12d3-a456-426614174000"),
+            (
+                "uuid5",
+                "123e4567-e89b-52d3-a456-426614174000",
+                "123e4567-e89b-12d3-a456-426614174000",
+            ),
         ] {
             assert!(fits(format, good), "{format} {good}");
             assert!(!fits(format, bad), "{format} {bad}");

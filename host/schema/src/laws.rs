@@ -126,18 +126,18 @@ impl Law {
 }
 
 /// Reads the rules of a node. `field_path` normalises a rule's `fieldPath`.
-pub(crate) fn read(
-    schema: &Value,
-    root: bool,
-    field_path: impl Fn(&str) -> Option<String>,
-) -> Option<Laws> {
+pub(crate) fn read(schema: &Value, root: bool, field_path: impl Fn(&str) -> Option<String>) -> Option<Laws> {
     let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array)?;
     if rules.is_empty() {
         return None;
     }
     let list = rules
         .iter()
-        .filter(|rule| rule.get("rule").and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty()))
+        .filter(|rule| {
+            rule.get("rule")
+                .and_then(Value::as_str)
+                .is_some_and(|text| !text.trim().is_empty())
+        })
         .map(|rule| {
             let path = rule.get("fieldPath").and_then(Value::as_str).unwrap_or_default();
             let field = if path.is_empty() { None } else { field_path(path) };
@@ -145,7 +145,11 @@ pub(crate) fn read(
         })
         .collect();
     Some(Laws {
-        kind: schema.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        kind: schema
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
         shape: shape::of(schema, root, "selfType"),
         list,
     })
@@ -179,7 +183,7 @@ fn has_below(form: &Form, id: u32, seen: &mut AHashMap<u32, bool>) -> bool {
         }
         Node::Map { value, .. } => has |= has_below(form, value, seen),
         Node::List(list) => has |= has_below(form, list.item, seen),
-        Node::Any | Node::Scalar(_) => {}
+        Node::Any | Node::Scalar(_) | Node::Union { .. } => {}
     }
     seen.insert(id, has);
     has
@@ -226,7 +230,11 @@ impl<'c> Court<'c> {
                 let keyed = matches!(of.node(), Node::Map { .. });
                 for (key, value) in members {
                     let Some(below) = of.under(key) else { continue };
-                    let path = if keyed { format!("{path}[{key}]") } else { child(path, key) };
+                    let path = if keyed {
+                        format!("{path}[{key}]")
+                    } else {
+                        child(path, key)
+                    };
                     let old = before.value.and_then(|old| old.get(key));
                     self.check(below, value, Before { value: old, held }, &path);
                 }
@@ -281,7 +289,8 @@ impl<'c> Court<'c> {
             let (result, cost) = compiled.rule.run(&variables, None, CALL_LIMIT);
             let spent = i64::try_from(cost).unwrap_or(i64::MAX);
             if spent > self.budget {
-                let says = "validation failed due to running out of cost budget, no further validation rules will be run";
+                let says =
+                    "validation failed due to running out of cost budget, no further validation rules will be run";
                 self.causes.push(Cause::invalid(place, &kind, says));
                 self.budget = -1;
                 return;
@@ -291,7 +300,8 @@ impl<'c> Court<'c> {
                 Ok(Val::Bool(true)) => continue,
                 Ok(_) => {}
                 Err(fault) => {
-                    self.causes.push(Cause::invalid(place, &kind, &failed(&fault, law.shown())));
+                    self.causes
+                        .push(Cause::invalid(place, &kind, &failed(&fault, law.shown())));
                     if fault.over {
                         self.budget = -1;
                         return;
@@ -320,7 +330,10 @@ impl<'c> Court<'c> {
     fn message(&mut self, compiled: &Compiled, variables: &[(&str, Val<'_>)]) -> Option<String> {
         const LONGEST: usize = 5 * 1024;
         let (result, cost) = compiled.message.as_ref()?.run(
-            &variables.iter().map(|(name, val)| (*name, val.clone())).collect::<Vec<_>>(),
+            &variables
+                .iter()
+                .map(|(name, val)| (*name, val.clone()))
+                .collect::<Vec<_>>(),
             None,
             CALL_LIMIT,
         );
@@ -334,7 +347,9 @@ impl<'c> Court<'c> {
 fn failed(fault: &Fault, shown: &str) -> String {
     let message = &fault.message;
     if fault.over {
-        return format!("'{message}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}");
+        return format!(
+            "'{message}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}"
+        );
     }
     if message.starts_with("no such overload") {
         return format!(

@@ -17,6 +17,7 @@ mod laws;
 mod merge;
 mod patch;
 mod place;
+pub mod protobuf;
 mod rules;
 mod schema;
 mod shape;

@@ -218,7 +218,11 @@ impl Rules {
     }
 
     fn wanted(&self) -> &'static str {
-        if self.int_or_string { "integer,string" } else { self.kind }
+        if self.int_or_string {
+            "integer,string"
+        } else {
+            self.kind
+        }
     }
 }
 
@@ -423,7 +427,11 @@ pub(crate) fn check_lists(of: Type<'_>, value: &Value, path: &str, causes: &mut 
             let keyed = matches!(of.node(), Node::Map { .. });
             for (key, value) in members {
                 if let Some(below) = of.under(key) {
-                    let path = if keyed { format!("{path}[{key}]") } else { child(path, key) };
+                    let path = if keyed {
+                        format!("{path}[{key}]")
+                    } else {
+                        child(path, key)
+                    };
                     check_lists(below, value, &path, causes);
                 }
             }

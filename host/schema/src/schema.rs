@@ -70,7 +70,7 @@ impl Schema {
         self.refused(format!("strict decoding error: {}", problems.join(", ")))
     }
 
-    fn refused(&self, why: String) -> Failure {
+    pub(crate) fn refused(&self, why: String) -> Failure {
         let Gvk { version, kind, .. } = &self.gvk;
         Failure::BadRequest(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
@@ -152,7 +152,7 @@ pub(crate) fn prune(of: Type<'_>, value: &mut Value) {
 
 /// Places without a type hold null like anything else.
 fn takes_null(of: Type<'_>) -> bool {
-    rules::nullable(of) || of.is_any()
+    rules::nullable(of) || matches!(of.node(), Node::Any)
 }
 
 pub(crate) fn default(of: Type<'_>, value: &mut Value) {

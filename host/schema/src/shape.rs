@@ -23,7 +23,11 @@ pub(crate) fn of(schema: &Value, root: bool, name: &str) -> Option<Arc<Shape>> {
     };
     let longest = LARGEST_REQUEST - 2;
     if flag(schema, "x-kubernetes-int-or-string") {
-        return made(ShapeKind::IntOrString, number("maxLength").map_or(longest, |n| n * 4), 1);
+        return made(
+            ShapeKind::IntOrString,
+            number("maxLength").map_or(longest, |n| n * 4),
+            1,
+        );
     }
     match text("type") {
         "boolean" => made(ShapeKind::Bool, 0, 4),
@@ -46,7 +50,11 @@ pub(crate) fn of(schema: &Value, root: bool, name: &str) -> Option<Arc<Shape>> {
         },
         "array" => {
             let items = schema.get("items")?;
-            let item = of(items, flag(items, "x-kubernetes-embedded-resource"), &format!("{name}.@idx"))?;
+            let item = of(
+                items,
+                flag(items, "x-kubernetes-embedded-resource"),
+                &format!("{name}.@idx"),
+            )?;
             let most = number("maxItems").unwrap_or(longest / (item.least_bytes + 1));
             let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
             let order = match text("x-kubernetes-list-type") {

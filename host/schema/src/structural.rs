@@ -67,7 +67,10 @@ impl Definition<'_> {
             self.root_of_status(path, &mut causes);
         }
         if is(self.schema, "nullable") {
-            causes.push(Cause::forbidden(format!("{path}.nullable"), "nullable cannot be true at the root"));
+            causes.push(Cause::forbidden(
+                format!("{path}.nullable"),
+                "nullable cannot be true at the root",
+            ));
         }
         let mut structure = Vec::new();
         invariants(self.schema, Level::Root, path, &mut structure);
@@ -155,7 +158,11 @@ fn list<'s>(schema: &'s Value, key: &str) -> &'s [Value] {
 }
 
 fn members(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
 }
 
 fn sub<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
@@ -190,7 +197,10 @@ fn invariants(schema: &Value, level: Level, path: &str, causes: &mut Vec<Cause>)
         .filter(|of| of.is_object() || of.as_bool() == Some(true));
     if let Some(values) = additional {
         if level == Level::Root {
-            causes.push(Cause::forbidden(at("additionalProperties"), "must not be used at the root"));
+            causes.push(Cause::forbidden(
+                at("additionalProperties"),
+                "must not be used at the root",
+            ));
         }
         if values.is_object() {
             invariants(values, Level::Field, &at("additionalProperties"), causes);
@@ -226,7 +236,11 @@ fn invariants(schema: &Value, level: Level, path: &str, causes: &mut Vec<Cause>)
         causes.push(Cause::forbidden(at("additionalProperties"), says));
     }
     if level == Level::Root && !kind.is_empty() && kind != "object" {
-        causes.push(Cause::invalid(at("type"), format!("{kind:?}"), "must be object at the root"));
+        causes.push(Cause::invalid(
+            at("type"),
+            format!("{kind:?}"),
+            "must be object at the root",
+        ));
     }
     let resource = level == Level::Root || embedded;
     let property = |name: &str| schema.get("properties").and_then(|properties| properties.get(name));
@@ -241,23 +255,36 @@ fn invariants(schema: &Value, level: Level, path: &str, causes: &mut Vec<Cause>)
         let place = format!("{path}.properties[metadata]");
         let kind = text(metadata, "type");
         if resource && kind != "object" {
-            causes.push(Cause::invalid(format!("{place}.type"), format!("{kind:?}"), "must be object"));
+            causes.push(Cause::invalid(
+                format!("{place}.type"),
+                format!("{kind:?}"),
+                "must be object",
+            ));
         }
         if level == Level::Root && !says_only_names(metadata) {
-            let says = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            let says =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             causes.push(Cause::forbidden(place, says));
         }
     }
     if embedded && !preserves && members(schema).next().is_none() {
-        let says = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let says =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         causes.push(Cause::required(at("properties"), says));
     }
 }
 
 fn says_only_names(metadata: &Value) -> bool {
     let names = members(metadata).all(|(name, _)| matches!(name.as_str(), "name" | "generateName"));
-    let others = metadata.as_object().into_iter().flatten().filter(|(_, value)| !is_zero(value));
-    names && others.into_iter().all(|(key, _)| matches!(key.as_str(), "type" | "properties" | "default"))
+    let others = metadata
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !is_zero(value));
+    names
+        && others
+            .into_iter()
+            .all(|(key, _)| matches!(key.as_str(), "type" | "properties" | "default"))
 }
 
 /// The value validations of a node: what stands in its junctions, and its pattern.
@@ -481,8 +508,17 @@ impl Walk {
         {
             wrong.push(Cause::forbidden(at("default"), &format!("must not be set {why}")));
         }
-        for key in ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"] {
-            let set = schema.get(key).is_some_and(|value| !is_zero(value) && *value != json!({}));
+        for key in [
+            "id",
+            "additionalItems",
+            "patternProperties",
+            "definitions",
+            "dependencies",
+            "$ref",
+        ] {
+            let set = schema
+                .get(key)
+                .is_some_and(|value| !is_zero(value) && *value != json!({}));
             if set {
                 wrong.push(Cause::forbidden(at(key), &format!("{key} is not supported")));
             }
@@ -492,7 +528,10 @@ impl Walk {
             wrong.push(Cause::forbidden(at("type"), says));
         }
         if schema.get("items").is_some_and(Value::is_array) {
-            wrong.push(Cause::forbidden(at("items"), "items must be a schema object and not an array"));
+            wrong.push(Cause::forbidden(
+                at("items"),
+                "items must be a schema object and not an array",
+            ));
         }
         if place.in_meta && is(schema, "x-kubernetes-embedded-resource") {
             let says = "must not be used inside of resource meta";
@@ -520,7 +559,13 @@ impl Walk {
             return;
         };
         for (i, rule) in rules.iter().enumerate() {
-            self.rule(rule, &format!("{path}.x-kubernetes-validations[{i}]"), &shape, place, wrong);
+            self.rule(
+                rule,
+                &format!("{path}.x-kubernetes-validations[{i}]"),
+                &shape,
+                place,
+                wrong,
+            );
         }
     }
 
@@ -531,7 +576,10 @@ impl Walk {
         let times = place.count.flatten().unwrap_or(judged.most);
         let cost = cost.saturating_mul(times);
         if !self.unchanged && cost > RULE_LIMIT {
-            wrong.push(Cause::forbidden(&at_rule, &too_dear("estimated rule cost", cost, RULE_LIMIT)));
+            wrong.push(Cause::forbidden(
+                &at_rule,
+                &too_dear("estimated rule cost", cost, RULE_LIMIT),
+            ));
         }
         self.spend(&at_rule, cost);
         let uses_old = match &judged.rule {
@@ -607,7 +655,11 @@ fn extensions(schema: &Value, path: &str, wrong: &mut Vec<Cause>) {
     let map_type = text(schema, "x-kubernetes-map-type");
     if !matches!(map_type, "" | "atomic" | "granular") {
         let supported = ["atomic", "granular"];
-        wrong.push(Cause::not_supported(at("x-kubernetes-map-type"), format!("{map_type:?}"), &supported));
+        wrong.push(Cause::not_supported(
+            at("x-kubernetes-map-type"),
+            format!("{map_type:?}"),
+            &supported,
+        ));
     }
     let list_type = text(schema, "x-kubernetes-list-type");
     let items = sub(schema, "items");
@@ -628,7 +680,11 @@ fn extensions(schema: &Value, path: &str, wrong: &mut Vec<Cause>) {
     }
     if !matches!(list_type, "" | "atomic" | "set" | "map") {
         let supported = ["atomic", "set", "map"];
-        wrong.push(Cause::not_supported(at("x-kubernetes-list-type"), format!("{list_type:?}"), &supported));
+        wrong.push(Cause::not_supported(
+            at("x-kubernetes-list-type"),
+            format!("{list_type:?}"),
+            &supported,
+        ));
     }
     map_list(schema, path, list_type, items, wrong);
 }
@@ -655,7 +711,11 @@ fn map_list(schema: &Value, path: &str, list_type: &str, items: Option<&Value>, 
             }
             Some(items) if text(items, "type") != "object" => {
                 let says = "must be object if parent array's x-kubernetes-list-type is map";
-                wrong.push(Cause::invalid(at("items.type"), format!("{:?}", text(items, "type")), says));
+                wrong.push(Cause::invalid(
+                    at("items.type"),
+                    format!("{:?}", text(items, "type")),
+                    says,
+                ));
             }
             Some(items) => {
                 let shown = Value::Array(keys.to_vec());
@@ -695,7 +755,8 @@ fn map_list(schema: &Value, path: &str, list_type: &str, items: Option<&Value>, 
         let place = format!("{path}.items.properties[{key}]");
         let required = list(items, "required").iter().any(|name| name == key);
         if !required && property.get("default").is_none_or(Value::is_null) {
-            let says = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            let says =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             wrong.push(Cause::required(format!("{place}.default"), says));
         }
         if is(property, "nullable") {
@@ -715,27 +776,49 @@ fn rule_texts(schema: &Value, path: &str, wrong: &mut Vec<Cause>) {
         if source.is_empty() {
             wrong.push(Cause::required(at("rule"), "rule is not specified"));
         } else if !message.is_empty() && message.trim().is_empty() {
-            wrong.push(Cause::invalid(at("message"), shown(message), "must be non-empty if specified"));
+            wrong.push(Cause::invalid(
+                at("message"),
+                shown(message),
+                "must be non-empty if specified",
+            ));
         } else if breaks(message.trim()) {
-            wrong.push(Cause::invalid(at("message"), shown(message), "must not contain line breaks"));
+            wrong.push(Cause::invalid(
+                at("message"),
+                shown(message),
+                "must not contain line breaks",
+            ));
         } else if breaks(source) && message.trim().is_empty() {
-            wrong.push(Cause::required(at("message"), "message must be specified if rule contains line breaks"));
+            wrong.push(Cause::required(
+                at("message"),
+                "message must be specified if rule contains line breaks",
+            ));
         }
         let expression = text(rule, "messageExpression");
         if !expression.is_empty() && expression.trim().is_empty() {
             let says = "messageExpression must be non-empty if specified";
             wrong.push(Cause::required(at("messageExpression"), says));
         }
-        if let Some(reason) = rule.get("reason").filter(|r| !r.is_null() && !REASONS.iter().any(|known| r == known)) {
+        if let Some(reason) = rule
+            .get("reason")
+            .filter(|r| !r.is_null() && !REASONS.iter().any(|known| r == known))
+        {
             wrong.push(Cause::not_supported(at("reason"), reason, &REASONS));
         }
         let field = text(rule, "fieldPath");
         if !field.is_empty() {
             if field.trim().is_empty() {
-                wrong.push(Cause::invalid(at("fieldPath"), shown(field), "must be non-empty if specified"));
+                wrong.push(Cause::invalid(
+                    at("fieldPath"),
+                    shown(field),
+                    "must be non-empty if specified",
+                ));
             }
             if breaks(field) {
-                wrong.push(Cause::invalid(at("fieldPath"), shown(field), "must not contain line breaks"));
+                wrong.push(Cause::invalid(
+                    at("fieldPath"),
+                    shown(field),
+                    "must not contain line breaks",
+                ));
             }
             if field_path(schema, field, true).is_err() {
                 wrong.push(Cause::invalid(at("fieldPath"), shown(field), "must be a valid path"));
@@ -748,7 +831,9 @@ fn rule_texts(schema: &Value, path: &str, wrong: &mut Vec<Cause>) {
 fn shown(rule: &Value) -> String {
     let quoted = |key: &str| {
         let text = Value::from(text(rule, key)).to_string();
-        text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        text.replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026")
     };
     let or_null = |key: &str| rule.get(key).unwrap_or(&Value::Null).to_string();
     format!(

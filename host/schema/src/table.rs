@@ -8,13 +8,14 @@ use model::Gvk;
 
 use crate::Schema;
 use crate::form::{
-    Field, Form, List, Node, OMIT_EMPTY, OMIT_ZERO, POINTER, REPLACE, RETAIN_KEYS, Relation, Scalar, Span, Struct,
+    Field, Form, List, Node, OMIT_EMPTY, OMIT_ZERO, Or, POINTER, REPLACE, RETAIN_KEYS, Relation, Scalar, Span, Struct,
 };
 
 /// Lines: `@kind GROUP/VERSION KIND TYPE`, `@type NAME [atomic]` and then its fields, `NAME NUMBERS SHAPE[FLAGS] FACTS…`.
 ///
 /// Numbers are protobuf's, those of inlined messages first. A shape is a letter (see `scalar`), `[` or `(` or `{` and the
-/// shape of the elements (list, list that is a message, map), or a type's name, `.X` in the package of the type at hand.
+/// shape of the elements (list, list that is a message, map), `A` or `B` or `C` and a schema's type (that, or a list of
+/// such, or a flag, or a list of texts), or a type's name, `.X` in the package of the type at hand.
 /// Flags: `*` pointer, `?` omitempty, `0` omitzero.
 const TEXT: &str = include_str!("table.txt");
 
@@ -128,6 +129,7 @@ impl Table {
                     .sort_unstable_by(|a, b| name(a).cmp(name(b)));
             }
         }
+        form.wire_up();
         form.fields.shrink_to_fit();
         form.nodes.shrink_to_fit();
         Table {
@@ -239,6 +241,14 @@ impl Reader {
             (Some(b'{'), value) => Node::Map {
                 value: self.shape(value, package),
                 atomic: false,
+            },
+            (Some(or @ b'A'..=b'C'), schema) => Node::Union {
+                schema: self.shape(schema, package),
+                or: match or {
+                    b'A' => Or::Schemas,
+                    b'B' => Or::Flag,
+                    _ => Or::Texts,
+                },
             },
             (Some(b'.'), name) => return self.types[format!("{package}.{name}").as_str()],
             (Some(letter), "") => scalar(*letter),

@@ -23,8 +23,8 @@ type Of<'f> = Option<Type<'f>>;
 
 fn part(of: Of<'_>, value: &Value) -> Part {
     match of.map(Type::node) {
-        None | Some(Node::Any) if value.is_object() => Part::Members,
-        None | Some(Node::Any | Node::Scalar(_)) => Part::Leaf,
+        None | Some(Node::Any | Node::Union { .. }) if value.is_object() => Part::Members,
+        None | Some(Node::Any | Node::Union { .. } | Node::Scalar(_)) => Part::Leaf,
         Some(_) if of.is_some_and(Type::is_atomic) => Part::Leaf,
         Some(Node::Struct(_) | Node::Map { .. }) => Part::Members,
         Some(Node::List(_)) => Part::Elements,
@@ -110,7 +110,7 @@ fn addressed<'v>(list: Type<'_>, value: Option<&'v Value>) -> Vec<(Element, &'v 
 pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String> {
     let Some(form) = of else { return Ok(()) };
     match (form.node(), value) {
-        (_, Value::Null) | (Node::Any, _) => Ok(()),
+        (_, Value::Null) | (Node::Any | Node::Union { .. }, _) => Ok(()),
         (Node::Struct(shape), Value::Object(members)) => members.iter().try_for_each(|(key, value)| {
             let path = format!("{path}.{key}");
             match form.member(key) {
@@ -464,4 +464,32 @@ pub(crate) fn reconcile(of: Of<'_>, set: &Set) -> Set {
         }
     }
     now
+}
+
+/// Where a value sets an atomic list, map or struct: `.spec.selector`.
+pub(crate) fn atomics(of: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    let whole = !matches!(of.node(), Node::Scalar(_)) && of.is_atomic();
+    match value {
+        Value::Object(members) => {
+            if whole {
+                found.push(path.to_owned());
+            }
+            for (key, value) in members {
+                if let Some(below) = of.under(key) {
+                    atomics(below, value, &format!("{path}.{key}"), found);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if whole {
+                found.push(path.to_owned());
+            }
+            if let Some(item) = of.item() {
+                for (at, value) in list.iter().enumerate() {
+                    atomics(item, value, &format!("{path}[{at}]"), found);
+                }
+            }
+        }
+        _ => {}
+    }
 }

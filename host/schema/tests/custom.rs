@@ -33,13 +33,25 @@ fn compare(name: &str, causes: &[Cause], case: &Value, only: impl Fn(&str) -> bo
             _ => text.to_owned(),
         },
     };
-    let mut ours: Vec<String> = causes.iter().map(|cause| blur(&shown(cause))).filter(|c| only(c)).collect();
-    let theirs = case["causes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut ours: Vec<String> = causes
+        .iter()
+        .map(|cause| blur(&shown(cause)))
+        .filter(|c| only(c))
+        .collect();
+    let theirs = case["causes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let mut theirs: Vec<String> = theirs.map(blur).filter(|c| only(c)).collect();
     ours.sort();
     theirs.sort();
     if ours != theirs {
-        wrong.push(format!("{name}\n  ours\n    {}\n  theirs\n    {}", ours.join("\n    "), theirs.join("\n    ")));
+        wrong.push(format!(
+            "{name}\n  ours\n    {}\n  theirs\n    {}",
+            ours.join("\n    "),
+            theirs.join("\n    ")
+        ));
     }
 }
 
@@ -51,14 +63,19 @@ fn objects_become_and_fail_as_in_kubernetes() {
         let name = case["name"].as_str().unwrap_or_default();
         let schema = Schema::from_crd(&case["schema"], Gvk::new("a", "v1", "K")).expect("the schema compiles");
         let ready = |object: &Value| {
-            let decoded = schema.decode(object.to_string().as_bytes()).expect("the object decodes");
+            let decoded = schema
+                .decode(object.to_string().as_bytes())
+                .expect("the object decodes");
             let mut value = decoded.value;
             schema.default(&mut value);
             value
         };
         let object = ready(&case["object"]);
         if object["spec"] != case["result"]["spec"] {
-            wrong.push(format!("{name}: became {} and not {}", object["spec"], case["result"]["spec"]));
+            wrong.push(format!(
+                "{name}: became {} and not {}",
+                object["spec"], case["result"]["spec"]
+            ));
         }
         let causes = match &case["old"] {
             Value::Null => schema.validate(&object),
@@ -66,7 +83,13 @@ fn objects_become_and_fail_as_in_kubernetes() {
         };
         compare(name, &causes, case, |_| true, &mut wrong);
     }
-    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} differ:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -75,7 +98,10 @@ fn schemas_are_refused_as_in_kubernetes() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for case in &cases {
-        let versions = case["crd"]["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let versions = case["crd"]["spec"]["versions"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let [version] = versions else { continue };
         let schema = &version["schema"]["openAPIV3Schema"];
         if !schema.is_object() {
@@ -93,5 +119,10 @@ fn schemas_are_refused_as_in_kubernetes() {
         compare(name, &causes, case, |c| c.contains("openAPIV3Schema"), &mut wrong);
     }
     assert!(seen > 60);
-    assert!(wrong.is_empty(), "{} of {seen} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {seen} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

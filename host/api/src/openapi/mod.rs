@@ -131,7 +131,7 @@ pub(crate) async fn v3_index(State(app): State<Arc<App>>) -> Result<Response, Re
 
 /// `/openapi/v3/apis/apps/v1`: one group and version.
 pub(crate) async fn v3(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Reject> {
-    negotiate::accepted(&headers)?;
+    negotiate::accepted(&headers, false)?;
     let path = uri
         .path()
         .trim_start_matches("/openapi/v3/")
@@ -165,7 +165,7 @@ pub(crate) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap) -> Resul
     let accept = negotiate::text(&headers, header::ACCEPT);
     let protobuf = proto::MEDIA.into_iter().any(|media| accept.contains(media));
     if !protobuf {
-        negotiate::accepted(&headers)?;
+        negotiate::accepted(&headers, false)?;
     }
     let custom = custom::read(&app).await?;
     let served = app.served();

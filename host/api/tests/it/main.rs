@@ -2,5 +2,6 @@
 
 mod http;
 mod kubectl;
+mod protobuf;
 mod streams;
 mod support;

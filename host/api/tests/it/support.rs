@@ -154,7 +154,7 @@ impl TestCluster {
     pub(crate) async fn open(
         &self,
         user: &str,
-        request: http::Request<String>,
+        request: http::Request<impl Into<bytes::Bytes>>,
     ) -> http::Response<hyper::body::Incoming> {
         let mut roots = rustls::RootCertStore::empty();
         roots
@@ -185,7 +185,7 @@ impl TestCluster {
         let (mut parts, body) = request.into_parts();
         parts.headers.insert(http::header::HOST, "localhost".parse().unwrap());
         sender
-            .send_request(http::Request::from_parts(parts, Full::new(bytes::Bytes::from(body))))
+            .send_request(http::Request::from_parts(parts, Full::new(body.into())))
             .await
             .unwrap()
     }

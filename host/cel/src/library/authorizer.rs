@@ -66,9 +66,9 @@ pub(super) fn step(name: &str) -> Run {
             let path = text(args, 1)?;
             match args.first() {
                 Some(Val::Kube(Kube::Authorizer(_))) if path.is_empty() => Err(Fault::new("path must not be empty")),
-                Some(Val::Kube(Kube::Authorizer(from))) => {
-                    Ok(Val::Kube(Kube::PathCheck(narrowed(from, |check| check.path = Some(path)))))
-                }
+                Some(Val::Kube(Kube::Authorizer(from))) => Ok(Val::Kube(Kube::PathCheck(narrowed(from, |check| {
+                    check.path = Some(path)
+                })))),
                 _ => Err(Fault::no_overload()),
             }
         },
@@ -103,7 +103,9 @@ pub(super) fn step(name: &str) -> Run {
                     Err(Fault::new("resource must not be empty"))
                 }
                 Some(Val::Kube(Kube::GroupCheck(from))) => {
-                    Ok(Val::Kube(Kube::ResourceCheck(narrowed(from, |check| check.resource = resource))))
+                    Ok(Val::Kube(Kube::ResourceCheck(narrowed(from, |check| {
+                        check.resource = resource
+                    }))))
                 }
                 _ => Err(Fault::no_overload()),
             }
@@ -135,9 +137,7 @@ fn within<'a>(args: &[Val<'a>], set: fn(&mut Check, String)) -> Answer<'a> {
 fn check<'a>(machine: &Machine<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
     let verb = text(args, 1)?;
     let asked = match args.first() {
-        Some(Val::Kube(Kube::PathCheck(from) | Kube::ResourceCheck(from))) => {
-            narrowed(from, |check| check.verb = verb)
-        }
+        Some(Val::Kube(Kube::PathCheck(from) | Kube::ResourceCheck(from))) => narrowed(from, |check| check.verb = verb),
         _ => return Err(Fault::no_overload()),
     };
     let ruling = match machine.authorizer {

@@ -202,7 +202,10 @@ fn prefix(text: &str, check: fn(&str) -> Vec<String>) -> Vec<String> {
 
 const FORMATS: [(&str, Format); 13] = [
     ("dns1123Label", named_as("DNS1123Label", text::dns1123_label)),
-    ("dns1123Subdomain", named_as("DNS1123Subdomain", text::dns1123_subdomain)),
+    (
+        "dns1123Subdomain",
+        named_as("DNS1123Subdomain", text::dns1123_subdomain),
+    ),
     ("dns1035Label", named_as("DNS1035Label", text::dns1035_label)),
     ("qualifiedName", named_as("QualifiedName", text::qualified_name)),
     (
@@ -218,19 +221,14 @@ const FORMATS: [(&str, Format); 13] = [
         named_as("DNS1035LabelPrefix", |t| prefix(t, text::dns1035_label)),
     ),
     ("labelValue", named_as("LabelValue", text::label_value)),
-    (
-        "uri",
-        named_as("URI", |t| Url::parse(t).err().into_iter().collect()),
-    ),
+    ("uri", named_as("URI", |t| Url::parse(t).err().into_iter().collect())),
     (
         "uuid",
         named_as("uuid", |t| one(is_uuid(t), "does not match the UUID format")),
     ),
     (
         "byte",
-        named_as("byte", |t| {
-            one(super::standard::base64(t).is_some(), "invalid base64")
-        }),
+        named_as("byte", |t| one(super::standard::base64(t).is_some(), "invalid base64")),
     ),
     (
         "date",

@@ -110,9 +110,12 @@ pub(crate) fn run_of(name: &str) -> Run {
         "ip" => net::ip,
         "isIP" => net::is_ip,
         "ip.isCanonical" => net::is_canonical,
-        "family" | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast" | "isLinkLocalUnicast" | "isGlobalUnicast" => {
-            net::about(name)
-        }
+        "family"
+        | "isUnspecified"
+        | "isLoopback"
+        | "isLinkLocalMulticast"
+        | "isLinkLocalUnicast"
+        | "isGlobalUnicast" => net::about(name),
         "cidr" => net::cidr,
         "isCIDR" => net::is_cidr,
         "containsIP" => net::contains_ip,

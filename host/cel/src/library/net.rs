@@ -20,7 +20,9 @@ fn parse(text: &str) -> Result<IpAddr, Fault> {
     if let Some((_, zone)) = text.split_once('%')
         && !zone.is_empty()
     {
-        return Err(Fault::new(format!("IP address {text:?} with zone value is not allowed")));
+        return Err(Fault::new(format!(
+            "IP address {text:?} with zone value is not allowed"
+        )));
     }
     let ip: IpAddr = text.parse().map_err(|_| {
         Fault::new(format!(

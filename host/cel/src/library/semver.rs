@@ -26,7 +26,9 @@ impl Semver {
         };
         let number = |part: &str, what: &str| {
             if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(Fault::new(format!("Invalid character(s) found in {what} number {part:?}")));
+                return Err(Fault::new(format!(
+                    "Invalid character(s) found in {what} number {part:?}"
+                )));
             }
             if part.len() > 1 && part.starts_with('0') {
                 return Err(Fault::new(format!(
@@ -37,7 +39,11 @@ impl Semver {
             }
             part.parse::<u64>().map_err(|error| Fault::new(error.to_string()))
         };
-        let numbers = [number(major, "major")?, number(minor, "minor")?, number(patch, "patch")?];
+        let numbers = [
+            number(major, "major")?,
+            number(minor, "minor")?,
+            number(patch, "patch")?,
+        ];
         let words = |text: Option<&str>, numeric_zero: bool| {
             let Some(text) = text else { return Ok(Vec::new()) };
             text.split('.')
@@ -93,16 +99,18 @@ impl Semver {
     }
 
     pub(super) fn compare(&self, other: &Semver) -> Ordering {
-        self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            (false, false) => {
-                let pairs = self.pre.iter().zip(&other.pre);
-                let first = pairs.map(|(a, b)| compare_words(a, b)).find(|order| order.is_ne());
-                first.unwrap_or_else(|| self.pre.len().cmp(&other.pre.len()))
-            }
-        })
+        self.numbers
+            .cmp(&other.numbers)
+            .then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
+                (true, true) => Ordering::Equal,
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                (false, false) => {
+                    let pairs = self.pre.iter().zip(&other.pre);
+                    let first = pairs.map(|(a, b)| compare_words(a, b)).find(|order| order.is_ne());
+                    first.unwrap_or_else(|| self.pre.len().cmp(&other.pre.len()))
+                }
+            })
     }
 }
 

@@ -54,9 +54,7 @@ pub(crate) fn subtract<'a>(_: &M<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
         (Val::Uint(a), Val::Uint(b)) => uint(a.checked_sub(*b)),
         (Val::Double(a), Val::Double(b)) => Ok(Val::Double(a - b)),
         (Val::Duration(a), Val::Duration(b)) => span(a.checked_sub(*b)),
-        (Val::Timestamp(a), Val::Timestamp(b)) => {
-            span(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok())
-        }
+        (Val::Timestamp(a), Val::Timestamp(b)) => span(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok()),
         (Val::Timestamp(at), Val::Duration(nanos)) => {
             time::later(*at, nanos.checked_neg().ok_or_else(|| overflow("duration"))?).map(Val::Timestamp)
         }
@@ -241,7 +239,10 @@ pub(crate) fn show_double(number: f64) -> String {
         return if number > 0.0 { "+Inf" } else { "-Inf" }.into();
     }
     let plain = format!("{number:e}");
-    let exponent = plain.split_once('e').and_then(|(_, e)| e.parse::<i32>().ok()).unwrap_or_default();
+    let exponent = plain
+        .split_once('e')
+        .and_then(|(_, e)| e.parse::<i32>().ok())
+        .unwrap_or_default();
     if !(-4..21).contains(&exponent) && number != 0.0 {
         let (digits, _) = plain.split_once('e').unwrap_or((&plain, ""));
         let sign = if exponent < 0 { '-' } else { '+' };

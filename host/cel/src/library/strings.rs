@@ -62,16 +62,16 @@ pub(super) fn char_at<'a>(_: &M<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
     let letters: Vec<char> = text(args.first())?.chars().collect();
     let at = number(args.get(1), 0)?;
     match usize::try_from(at).ok().filter(|at| *at <= letters.len()) {
-        Some(index) => Ok(Val::text(
-            letters.get(index).map(char::to_string).unwrap_or_default(),
-        )),
+        Some(index) => Ok(Val::text(letters.get(index).map(char::to_string).unwrap_or_default())),
         None => Err(out_of_range(at)),
     }
 }
 
 pub(super) fn index_of<'a>(_: &M<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
     if let Some(Val::List(list)) = args.first() {
-        let at = list.iter().position(|item| item.is_ok_and(|item| item.equals(&args[1])));
+        let at = list
+            .iter()
+            .position(|item| item.is_ok_and(|item| item.equals(&args[1])));
         return Ok(Val::Int(at.map_or(-1, |at| at as i64)));
     }
     let letters: Vec<char> = text(args.first())?.chars().collect();
@@ -174,7 +174,9 @@ pub(super) fn substring<'a>(_: &M<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
     if end < 0 || end > length {
         return Err(out_of_range(end));
     }
-    Ok(Val::text(letters[start as usize..end as usize].iter().collect::<String>()))
+    Ok(Val::text(
+        letters[start as usize..end as usize].iter().collect::<String>(),
+    ))
 }
 
 pub(super) fn trim<'a>(_: &M<'a, '_>, args: &[Val<'a>]) -> Answer<'a> {
@@ -299,7 +301,10 @@ fn clause_of(clause: char, precision: Option<usize>, val: &Val<'_>) -> Result<St
         ('b', Val::Int(number)) => Ok(format!("{number:b}")),
         ('b', Val::Uint(number)) => Ok(format!("{number:b}")),
         ('b', Val::Bool(flag)) => Ok(u8::from(*flag).to_string()),
-        ('b', _) => wrong("only integers and bools can be formatted as binary; binary", "integers and bools"),
+        ('b', _) => wrong(
+            "only integers and bools can be formatted as binary; binary",
+            "integers and bools",
+        ),
         ('o', Val::Int(number)) if *number < 0 => Ok(format!("-{:o}", number.unsigned_abs())),
         ('o', Val::Int(number)) => Ok(format!("{number:o}")),
         ('o', Val::Uint(number)) => Ok(format!("{number:o}")),

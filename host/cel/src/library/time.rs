@@ -122,9 +122,7 @@ fn zone(text: &str) -> Option<TimeZone> {
 fn get<'a>(args: &[Val<'a>], of: fn(&Zoned) -> i64, span: Option<fn(i64) -> i64>) -> Answer<'a> {
     let zone = match args.get(1) {
         None => TimeZone::UTC,
-        Some(Val::Text(name)) => {
-            zone(name).ok_or_else(|| Fault::new(format!("unknown time zone {}", &**name)))?
-        }
+        Some(Val::Text(name)) => zone(name).ok_or_else(|| Fault::new(format!("unknown time zone {}", &**name)))?,
         Some(_) => return Err(Fault::no_overload()),
     };
     match (&args[0], span) {
@@ -145,6 +143,12 @@ pub(crate) fn getter(name: &str) -> Run {
         "getHours" => |_, args| get(args, |at| at.hour().into(), Some(|nanos| nanos / 3_600_000_000_000)),
         "getMinutes" => |_, args| get(args, |at| at.minute().into(), Some(|nanos| nanos / 60_000_000_000)),
         "getSeconds" => |_, args| get(args, |at| at.second().into(), Some(|nanos| nanos / 1_000_000_000)),
-        _ => |_, args| get(args, |at| at.millisecond().into(), Some(|nanos| nanos / 1_000_000 % 1000)),
+        _ => |_, args| {
+            get(
+                args,
+                |at| at.millisecond().into(),
+                Some(|nanos| nanos / 1_000_000 % 1000),
+            )
+        },
     }
 }

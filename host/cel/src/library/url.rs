@@ -37,7 +37,9 @@ impl Url {
             Some(_) if end == 0 => return wrong("missing protocol scheme"),
             Some(after) => {
                 let scheme = &rest[..end];
-                let letters = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+                let letters = scheme
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
                 if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !letters {
                     return wrong("first path segment in URL cannot contain colon");
                 }
@@ -90,7 +92,10 @@ impl Url {
     }
 
     fn port(&self) -> &str {
-        let after = self.host.rsplit_once(']').map_or(self.host.as_str(), |(_, after)| after);
+        let after = self
+            .host
+            .rsplit_once(']')
+            .map_or(self.host.as_str(), |(_, after)| after);
         after.rsplit_once(':').map_or("", |(_, port)| port)
     }
 }
@@ -180,9 +185,13 @@ pub(super) fn part(name: &str) -> Run {
             let mut map: BTreeMap<Key, Vec<Val<'_>>> = BTreeMap::new();
             for pair in url(args)?.query.split('&').filter(|pair| !pair.is_empty()) {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                map.entry(Key::Text(decode(key))).or_default().push(Val::text(decode(value)));
+                map.entry(Key::Text(decode(key)))
+                    .or_default()
+                    .push(Val::text(decode(value)));
             }
-            Ok(Val::map(map.into_iter().map(|(key, list)| (key, Val::list(list))).collect()))
+            Ok(Val::map(
+                map.into_iter().map(|(key, list)| (key, Val::list(list))).collect(),
+            ))
         },
     }
 }

@@ -33,7 +33,10 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     let spec = child(new, "spec");
     let conversion = child(spec, "conversion");
     default(conversion, "strategy", "None");
-    if let Some(service) = conversion.pointer_mut("/webhook/clientConfig/service").filter(|s| s.is_object()) {
+    if let Some(service) = conversion
+        .pointer_mut("/webhook/clientConfig/service")
+        .filter(|s| s.is_object())
+    {
         default(service, "port", 443);
     }
     let names = child(spec, "names");

@@ -17,7 +17,14 @@ const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
 const MOST_SELECTABLE: usize = 8;
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: [&str; 8] = [
-    "byte", "date", "date-time", "double", "float", "int32", "int64", "password",
+    "byte",
+    "date",
+    "date-time",
+    "double",
+    "float",
+    "int32",
+    "int64",
+    "password",
 ];
 
 /// The status door: names only.
@@ -63,7 +70,8 @@ pub(crate) fn all(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     stored_versions(new, wrong);
     approval(new, old, wrong);
     if spec["preserveUnknownFields"] == true && old.is_none_or(|old| old["spec"]["preserveUnknownFields"] != true) {
-        let says = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let says =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         wrong.push(Cause::invalid("spec.preserveUnknownFields", true, says));
     }
     if old.is_some_and(|old| is_true(old, "Established")) {
@@ -100,7 +108,11 @@ fn names(names: &Value, path: &str, wrong: &mut Vec<Cause>) {
         if text.is_empty() || complaints.is_empty() {
             continue;
         }
-        let lead = if mixed { "may have mixed case, but should otherwise match: " } else { "" };
+        let lead = if mixed {
+            "may have mixed case, but should otherwise match: "
+        } else {
+            ""
+        };
         let says = format!("{lead}{}", complaints.join(","));
         wrong.push(Cause::invalid(format!("{path}.{key}"), quoted(text), &says));
     }
@@ -112,7 +124,11 @@ fn names(names: &Value, path: &str, wrong: &mut Vec<Cause>) {
         for (i, text) in list_at(names, key).iter().map(plain).enumerate() {
             let complaints = model::text::dns1035_label(&text);
             if !complaints.is_empty() {
-                wrong.push(Cause::invalid(format!("{path}.{key}[{i}]"), quoted(&text), &complaints.join(",")));
+                wrong.push(Cause::invalid(
+                    format!("{path}.{key}[{i}]"),
+                    quoted(&text),
+                    &complaints.join(","),
+                ));
             }
         }
     }
@@ -139,7 +155,11 @@ fn versions(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         let name = text_at(version, "name");
         let complaints = model::text::dns1035_label(name).join(",");
         if !complaints.is_empty() {
-            wrong.push(Cause::invalid(format!("spec.versions[{i}].name"), quoted(name), &complaints));
+            wrong.push(Cause::invalid(
+                format!("spec.versions[{i}].name"),
+                quoted(name),
+                &complaints,
+            ));
             if i == 0 {
                 wrong.push(Cause::invalid("spec.version", quoted(name), &complaints));
             }
@@ -150,7 +170,10 @@ fn versions(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         let schema = &version["schema"]["openAPIV3Schema"];
         let first = i == 0;
         if schema.is_null() {
-            wrong.push(Cause::required(format!("spec.versions[{i}].schema.openAPIV3Schema"), ""));
+            wrong.push(Cause::required(
+                format!("spec.versions[{i}].schema.openAPIV3Schema"),
+                "",
+            ));
         } else if first || !shared(versions, "schema") {
             let before = old.map(|old| list_at(old, "spec.versions")).unwrap_or_default();
             let before = before.iter().find(|v| text_at(v, "name") == name);
@@ -166,7 +189,11 @@ fn versions(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
         }
         if first || !shared(versions, "subresources") {
-            scale(&version["subresources"]["scale"], &place("subresources", "subresources", i), wrong);
+            scale(
+                &version["subresources"]["scale"],
+                &place("subresources", "subresources", i),
+                wrong,
+            );
         }
         if first || !shared(versions, "additionalPrinterColumns") {
             let path = place("additionalPrinterColumns", "additionalPrinterColumns", i);
@@ -187,7 +214,11 @@ fn versions(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         Value::Array(versions)
     };
     if !unique {
-        wrong.push(Cause::invalid("spec.versions", shown(), "must contain unique version names"));
+        wrong.push(Cause::invalid(
+            "spec.versions",
+            shown(),
+            "must contain unique version names",
+        ));
     }
     if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
         let says = "must have exactly one version marked as storage version";
@@ -236,8 +267,18 @@ fn scale(scale: &Value, path: &str, wrong: &mut Vec<Cause>) {
             wrong.push(Cause::invalid(field, quoted(text), says));
         }
     };
-    check("specReplicasPath", &[".spec."], "should be a json path under .spec", true);
-    check("statusReplicasPath", &[".status."], "should be a json path under .status", true);
+    check(
+        "specReplicasPath",
+        &[".spec."],
+        "should be a json path under .spec",
+        true,
+    );
+    check(
+        "statusReplicasPath",
+        &[".status."],
+        "should be a json path under .status",
+        true,
+    );
     let either = "should be a json path under either .spec or .status";
     check("labelSelectorPath", &[".spec.", ".status."], either, false);
 }
@@ -280,12 +321,20 @@ fn selectable(fields: &[Value], schema: &Value, path: &str, wrong: &mut Vec<Caus
         let (found, of) = match field_path(schema, text, false) {
             Ok(found) => found,
             Err(why) => {
-                wrong.push(Cause::invalid(place, quoted(text), &format!("is an invalid path: {why}")));
+                wrong.push(Cause::invalid(
+                    place,
+                    quoted(text),
+                    &format!("is an invalid path: {why}"),
+                ));
                 continue;
             }
         };
         if found.split('.').next() == Some("metadata") {
-            wrong.push(Cause::invalid(&place, quoted(text), "must not point to fields in metadata"));
+            wrong.push(Cause::invalid(
+                &place,
+                quoted(text),
+                "must not point to fields in metadata",
+            ));
         }
         if !matches!(text_at(of, "type"), "string" | "boolean" | "integer") {
             let says = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
@@ -333,7 +382,10 @@ fn conversion(conversion: &Value, wrong: &mut Vec<Cause>) {
         }
         (Some(url), false) => webhook_url(url, &format!("{config_path}.url"), wrong),
         (None, true) => webhook_service(&config["service"], &format!("{config_path}.service"), wrong),
-        _ => wrong.push(Cause::required(config_path, "exactly one of url or service is required")),
+        _ => wrong.push(Cause::required(
+            config_path,
+            "exactly one of url or service is required",
+        )),
     }
     if reviews.is_empty() {
         wrong.push(Cause::required(reviews_path, ""));
@@ -341,7 +393,11 @@ fn conversion(conversion: &Value, wrong: &mut Vec<Cause>) {
     }
     for (i, review) in reviews.iter().enumerate() {
         if reviews[..i].contains(review) {
-            wrong.push(Cause::invalid(format!("{reviews_path}[{i}]"), review, "duplicate version"));
+            wrong.push(Cause::invalid(
+                format!("{reviews_path}[{i}]"),
+                review,
+                "duplicate version",
+            ));
             continue;
         }
         for complaint in model::text::dns1035_label(&plain(review)) {
@@ -350,7 +406,11 @@ fn conversion(conversion: &Value, wrong: &mut Vec<Cause>) {
     }
     if !reviews.iter().any(|review| review == "v1" || review == "v1beta1") {
         let shown = Value::Array(reviews.to_vec());
-        wrong.push(Cause::invalid(reviews_path, shown, "must include at least one of v1, v1beta1"));
+        wrong.push(Cause::invalid(
+            reviews_path,
+            shown,
+            "must include at least one of v1, v1beta1",
+        ));
     }
 }
 
@@ -366,7 +426,11 @@ fn webhook_url(url: &str, field: &str, wrong: &mut Vec<Cause>) {
         wrong.push(Cause::invalid(field, quoted(scheme), &says));
     }
     if host.is_empty() || scheme.is_empty() {
-        wrong.push(Cause::invalid(field, quoted(""), &format!("host must be specified{FORM}")));
+        wrong.push(Cause::invalid(
+            field,
+            quoted(""),
+            &format!("host must be specified{FORM}"),
+        ));
     }
     for (part, says) in [
         (user, "user information is not permitted in the URL"),
@@ -446,10 +510,12 @@ pub(crate) fn approval_of(definition: &Value) -> Approval {
     if !ours("k8s.io") && !ours("kubernetes.io") {
         return Approval::NotNeeded;
     }
-    let text = definition["metadata"]["annotations"][APPROVAL].as_str().unwrap_or_default();
-    let is_url = text.split_once("://").is_some_and(|(scheme, rest)| {
-        !scheme.is_empty() && !rest.split('/').next().unwrap_or_default().is_empty()
-    });
+    let text = definition["metadata"]["annotations"][APPROVAL]
+        .as_str()
+        .unwrap_or_default();
+    let is_url = text
+        .split_once("://")
+        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.split('/').next().unwrap_or_default().is_empty());
     match text {
         "" => Approval::Missing,
         text if text.starts_with("unapproved") => Approval::Bypassed(text.to_owned()),
@@ -511,11 +577,26 @@ mod tests {
                 None => text.to_owned(),
             };
             let mut found: Vec<String> = wrong.iter().map(|c| blur(&c.to_string())).filter(|c| ours(c)).collect();
-            let theirs = case["causes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let theirs = case["causes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
             // A cause begins with its kind there.
-            let kinds = ["Invalid value ", "Required value ", "Unsupported value ", "Forbidden ", "Duplicate value ", "Too many "];
+            let kinds = [
+                "Invalid value ",
+                "Required value ",
+                "Unsupported value ",
+                "Forbidden ",
+                "Duplicate value ",
+                "Too many ",
+            ];
             let bare = |text: &str| {
-                kinds.iter().find_map(|kind| text.strip_prefix(kind)).unwrap_or(text).to_owned()
+                kinds
+                    .iter()
+                    .find_map(|kind| text.strip_prefix(kind))
+                    .unwrap_or(text)
+                    .to_owned()
             };
             let mut wanted: Vec<String> = theirs.map(|c| blur(&bare(c))).filter(|c| ours(c)).collect();
             found.sort();
@@ -524,6 +605,12 @@ mod tests {
                 differing.push(format!("{}\n  ours   {found:#?}\n  theirs {wanted:#?}", case["name"]));
             }
         }
-        assert!(differing.is_empty(), "{} of {} differ:\n{}", differing.len(), cases.len(), differing.join("\n"));
+        assert!(
+            differing.is_empty(),
+            "{} of {} differ:\n{}",
+            differing.len(),
+            cases.len(),
+            differing.join("\n")
+        );
     }
 }

@@ -51,6 +51,7 @@ fn the_list_of_kinds_and_the_folder_agree() {
     let helpers = [
         "binding",
         "common",
+        "crd_check",
         "eviction",
         "mod",
         "pod_check",
