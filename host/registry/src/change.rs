@@ -105,7 +105,7 @@ impl Job<'_> {
         let charges = charge::take(self.registry, &notes.charges).await?;
         let stored = self.encode(settled.value).await?;
         let store_key = self.cache.store_key(&target.namespace, &target.name);
-        let mut txn = Txn::create(store_key, stored.clone());
+        let mut txn = Txn::create(store_key, stored.bytes.clone());
         if let Some(ttl) = self.resource.rules.ttl {
             txn = txn.ttl(ttl);
         }
@@ -273,7 +273,7 @@ impl Job<'_> {
                 (outcome, None)
             } else {
                 let stored = self.encode(settled.value).await?;
-                let mut txn = Txn::update(store_key, stored.clone(), old.object.version);
+                let mut txn = Txn::update(store_key, stored.bytes.clone(), old.object.version);
                 if let Some(ttl) = self.resource.rules.ttl {
                     txn = txn.ttl(ttl);
                 }

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use store::Txn;
 
 use crate::Registry;
-use crate::document;
 use crate::gates::Charge;
 use crate::read;
 use crate::table::{at, plain};
@@ -109,12 +108,12 @@ async fn change(registry: &Registry, charge: &Charge, way: Way) -> Result<(), Fa
                 ),
             });
         }
-        let bytes = document::encode(&mut value)?;
+        let stored = registry.encode(&resource.storage, &mut value)?;
         let key = cache.store_key(&charge.namespace, &charge.quota);
         match registry
             .inner
             .store
-            .txn(Txn::update(key, bytes, object.version))
+            .txn(Txn::update(key, stored.bytes, object.version))
             .await?
         {
             store::Outcome::Done { .. } => return Ok(()),

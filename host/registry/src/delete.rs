@@ -71,7 +71,10 @@ pub(crate) async fn delete(
             }
             Step::Mark(value) => {
                 let stored = job.encode(value).await?;
-                (Txn::update(store_key, stored.clone(), old.object.version), Some(stored))
+                (
+                    Txn::update(store_key, stored.bytes.clone(), old.object.version),
+                    Some(stored),
+                )
             }
             Step::Remove => (Txn::delete(store_key, old.object.version), None),
         };

@@ -2,6 +2,9 @@
 //!
 //! What is stored has no `metadata.resourceVersion`: the revision of the write is not known before the write. It is
 //! spliced into the bytes, always as the first member of `metadata`, without parsing the rest of the document.
+//!
+//! Stored bytes are JSON, or protobuf as a stock kube-apiserver keeps built-in kinds. Either is read wherever it is found
+//! ([`Media`] says only what is written), so that a store may be handed from one to the other.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,11 +14,38 @@ use std::sync::Arc;
 use bytes::Bytes;
 use compact_str::CompactString;
 use model::{Failure, FieldSet, FieldValue, Gvk, Object, ObjectKey, ResourceVersion, Uid};
+use schema::protobuf;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::legacy;
+
 const FIELD: &[u8] = b"\"resourceVersion\":\"";
+
+/// In which form built-in kinds are stored (kube-apiserver's `--storage-media-type`). Custom kinds are always JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Media {
+    #[default]
+    Json,
+    /// What a stock kube-apiserver writes.
+    Protobuf,
+}
+
+/// Kube-apiserver keeps the kinds of these groups as JSON whatever else it is told: its servers for them are apart.
+const ALWAYS_JSON: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+/// kube-apiserver's encryption at rest.
+const ENCRYPTED: &[u8] = b"k8s:enc:";
+
+/// A document on its way into the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoded {
+    /// What is stored.
+    pub(crate) bytes: Bytes,
+    /// The same as JSON, for [`stored`].
+    pub(crate) json: Bytes,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,8 +77,32 @@ pub(crate) fn stored(
     bytes: &[u8],
     version: ResourceVersion,
 ) -> Result<Object, Failure> {
-    let unreadable = |e: serde_json::Error| Failure::Internal(format!("what is stored for {key} cannot be read: {e}"));
-    let head: Head<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let from_protobuf;
+    let bytes = if protobuf::is_protobuf(bytes) {
+        from_protobuf = json_of(&key, bytes)?;
+        &from_protobuf[..]
+    } else {
+        bytes
+    };
+    let unreadable = |e: serde_json::Error| {
+        if bytes.starts_with(ENCRYPTED) {
+            return Failure::Internal(format!(
+                "{key} is encrypted at rest: have kube-apiserver write it anew with the `identity` provider first"
+            ));
+        }
+        Failure::Internal(format!("what is stored for {key} cannot be read: {e}"))
+    };
+    let mut head: Head<'_> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let upgraded;
+    let bytes = if legacy::is_old(&head.api_version) {
+        let mut value: Value = serde_json::from_slice(bytes).map_err(unreadable)?;
+        legacy::upgrade(&mut value);
+        upgraded = serde_json::to_vec(&value).map_err(Failure::internal)?;
+        head = serde_json::from_slice(&upgraded).map_err(unreadable)?;
+        &upgraded
+    } else {
+        bytes
+    };
     let meta: Meta<'_> = serde_json::from_str(head.metadata.get()).map_err(unreadable)?;
     let labels = meta
         .labels
@@ -74,6 +128,23 @@ pub(crate) fn stored(
         json,
         protobuf: Default::default(),
     })
+}
+
+/// The JSON of what a stock kube-apiserver stored.
+fn json_of(key: &ObjectKey, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let (gvk, mut value) = protobuf::decode(bytes)
+        .map_err(|failure| Failure::Internal(format!("what is stored for {key} cannot be read: {failure}")))?;
+    // Protobuf has no place for the kind of what is inside another object. Only here clients see it all the same.
+    if gvk.group == "apps" && gvk.kind == "StatefulSet" {
+        let claims = value
+            .pointer_mut("/spec/volumeClaimTemplates")
+            .and_then(Value::as_array_mut);
+        for claim in claims.into_iter().flatten() {
+            claim["apiVersion"] = "v1".into();
+            claim["kind"] = "PersistentVolumeClaim".into();
+        }
+    }
+    serde_json::to_vec(&value).map_err(Failure::internal)
 }
 
 /// The kind's own, unless the object was stored when another version was the stored one.
@@ -113,12 +184,29 @@ pub(crate) fn at_version(object: &Object, version: ResourceVersion) -> Object {
     object
 }
 
-/// The bytes to store for a document: without its version.
-pub(crate) fn encode(value: &mut Value) -> Result<Bytes, Failure> {
+/// What to store for a document of a kind: without its version.
+///
+/// # Errors
+/// `Internal` for a value that does not fit its kind.
+pub(crate) fn encode(media: Media, gvk: &Gvk, value: &mut Value) -> Result<Encoded, Failure> {
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("resourceVersion");
     }
-    serde_json::to_vec(value).map(Bytes::from).map_err(Failure::internal)
+    let json = Bytes::from(serde_json::to_vec(value).map_err(Failure::internal)?);
+    let bytes = match media {
+        Media::Protobuf if !ALWAYS_JSON.contains(&gvk.group.as_str()) => match protobuf::schema_of(gvk) {
+            Ok(schema) => {
+                let message = schema.encode_protobuf(value)?;
+                [&protobuf::head(gvk, message.len()), &message[..], protobuf::TAIL]
+                    .concat()
+                    .into()
+            }
+            // A custom kind.
+            Err(_) => json.clone(),
+        },
+        _ => json.clone(),
+    };
+    Ok(Encoded { bytes, json })
 }
 
 fn within(bytes: &[u8], raw: &RawValue) -> Range<usize> {
@@ -203,10 +291,32 @@ mod tests {
                 (later.value(), later.version),
                 (expected.clone(), ResourceVersion(1234))
             );
-            let again = stored(&gvk, key(), &encode(&mut later.value()).unwrap(), ResourceVersion(9)).unwrap();
-            assert_eq!((again.uid, again.labels), (object.uid, object.labels));
+            for media in [Media::Json, Media::Protobuf] {
+                let again = encode(media, &gvk, &mut later.value()).unwrap();
+                assert_eq!(protobuf::is_protobuf(&again.bytes), media == Media::Protobuf);
+                for bytes in [again.bytes, again.json] {
+                    let again = stored(&gvk, key(), &bytes, ResourceVersion(9)).unwrap();
+                    assert_eq!((&again.uid, &again.labels), (&object.uid, &object.labels));
+                    assert_eq!(again.value()["metadata"]["resourceVersion"], "9");
+                }
+            }
         }
-        assert!(stored(&gvk, key(), b"{}", ResourceVersion(1)).is_err());
+        for bad in [&b"{}"[..], b"k8s\0\x0a\x7f", b"k8s:enc:aescbc:v1:key1:..."] {
+            let failure = stored(&gvk, key(), bad, ResourceVersion(1)).unwrap_err().to_string();
+            assert!(failure.contains("pods \"a\""), "{failure}");
+        }
+    }
+
+    #[test]
+    fn custom_kinds_and_their_definitions_are_always_json() {
+        for gvk in [
+            Gvk::new("x.example.com", "v1", "Pet"),
+            Gvk::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+            Gvk::new("apiregistration.k8s.io", "v1", "APIService"),
+        ] {
+            let encoded = encode(Media::Protobuf, &gvk, &mut json!({"metadata": {"name": "a"}})).unwrap();
+            assert_eq!(encoded.bytes, encoded.json);
+        }
     }
 
     #[test]

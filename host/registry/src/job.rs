@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use client::{Preconditions, Target, WriteOptions};
 use model::{Caller, Cause, CauseReason, Failure, Object, ResourceVersion};
 use serde_json::{Map, Value, json};
@@ -11,7 +10,7 @@ use crate::Registry;
 use crate::body;
 use crate::cache::Cache;
 use crate::convert;
-use crate::document;
+use crate::document::{self, Encoded};
 use crate::gates::Notes;
 use crate::read;
 use crate::resource::Resource;
@@ -120,19 +119,24 @@ impl Job<'_> {
         })
     }
 
-    pub(crate) async fn encode(&self, value: Value) -> Result<Bytes, Failure> {
+    pub(crate) async fn encode(&self, value: Value) -> Result<Encoded, Failure> {
         let mut stored = convert::to_stored(self.registry, self.resource, value).await?;
-        document::encode(&mut stored)
+        self.registry.encode(&self.resource.storage, &mut stored)
     }
 
     /// The object that was just stored, made once and handed to the cache as well.
     pub(crate) fn written(
         &self,
         key: model::ObjectKey,
-        stored: &[u8],
+        stored: &Encoded,
         revision: ResourceVersion,
     ) -> Result<Arc<Object>, Failure> {
-        let object = Arc::new(document::stored(&self.resource.storage.gvk, key, stored, revision)?);
+        let object = Arc::new(document::stored(
+            &self.resource.storage.gvk,
+            key,
+            &stored.json,
+            revision,
+        )?);
         self.cache.offer(&object);
         Ok(object)
     }

@@ -20,6 +20,7 @@ mod document;
 pub mod gates;
 mod job;
 mod jsonpath;
+mod legacy;
 mod meta;
 mod names;
 mod read;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use bootstrap::NAMESPACES;
 pub use cache::Limits;
+pub use document::Media;
 pub use names::NameRule;
 pub use registry::{Network, Options, Registry, SYSTEM_USER};
 pub use resource::{Resource, ScalePaths, Selectable, Storage, Versions};

@@ -11,17 +11,19 @@ use async_trait::async_trait;
 use client::{Cluster, Collection, List, ListOptions, ReadVersion, Target, WatchOptions, WatchStream, Write, Written};
 use model::{Caller, Failure, GroupResource, Gvr, Kind, Object};
 use parking_lot::RwLock;
+use serde_json::Value;
 use store::Store;
 use tokio::sync::{OnceCell, watch};
 
 use crate::allocate::Allocator;
 use crate::cache::{Cache, Limits};
 use crate::catalog::Catalog;
+use crate::document::{self, Encoded, Media};
 use crate::gates::{
     Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures, Interest, Notes,
     Operation, Request, SignToken,
 };
-use crate::resource::Resource;
+use crate::resource::{Resource, Storage};
 use crate::system::{SystemClock, SystemDice};
 
 /// What a registry is wired with.
@@ -38,6 +40,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     pub dice: Arc<dyn Dice>,
     pub limits: Limits,
+    /// How built-in kinds are written. Either form is read.
+    pub media: Media,
     pub network: Network,
 }
 
@@ -74,6 +78,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             dice: Arc::new(SystemDice),
             limits: Limits::default(),
+            media: Media::default(),
             network: Network::default(),
         }
     }
@@ -149,7 +154,7 @@ impl Registry {
         caller: &Caller,
         verb: &str,
         target: &Target,
-        options: &serde_json::Value,
+        options: &Value,
     ) -> Result<Notes, Failure> {
         let resource = self.find(&target.gvr)?;
         self.authorize(caller, verb, target).await?;
@@ -221,6 +226,11 @@ impl Registry {
         if let Some(cache) = cell.as_ref().and_then(|c| c.get()) {
             cache.end(&Failure::Expired("the kind is no longer served as it was".into()));
         }
+    }
+
+    /// What to store for a document that is in its stored version.
+    pub(crate) fn encode(&self, storage: &Storage, value: &mut Value) -> Result<Encoded, Failure> {
+        document::encode(self.inner.options.media, &storage.gvk, value)
     }
 
     pub(crate) fn now(&self) -> jiff::Timestamp {

@@ -3,6 +3,7 @@
 mod support;
 
 mod definitions;
+mod etcd;
 mod gates;
 mod golden;
 mod kinds;

@@ -405,8 +405,7 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
         max_members: count("maxProperties"),
         junctions,
     };
-    // Every whole number is checked for being one.
-    let checks = (checks.any() || kind == "integer").then(|| Box::new(checks));
+    let checks = checks.any().then(|| Box::new(checks));
     let embedded = flag("x-kubernetes-embedded-resource");
     (
         Rules {

@@ -205,8 +205,10 @@ impl Rules {
         if !kind_fits(self, value) {
             causes.push(wrong_type(path, self.wanted(), value));
         }
-        if let Some(checks) = &self.checks {
-            checks.check(self.kind, value, path, causes);
+        match &self.checks {
+            Some(checks) => checks.check(self.kind, value, path, causes),
+            // A whole number is checked for being one, and that costs no more memory.
+            None => causes.extend(range(self.kind, "", value, path).map(without_field)),
         }
         if self.embedded {
             for name in ["apiVersion", "kind"] {
@@ -393,7 +395,7 @@ fn is_multiple(number: f64, factor: f64) -> bool {
 
 /// Numbers that do not fit into the type their schema names.
 fn range(kind: &str, format: &str, value: &Value, path: &str) -> Option<String> {
-    let number = value.as_f64()?;
+    let number = value.as_f64().filter(|_| value.is_number())?;
     let fits = match (kind, format) {
         ("integer", "int32") => number.fract() == 0.0 && i32::MIN as f64 <= number && number <= i32::MAX as f64,
         ("integer", _) => number.fract() == 0.0,

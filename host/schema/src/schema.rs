@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{Cause, Failure, Gvk};
+use model::{Cause, CauseReason, Failure, Gvk};
 use serde_json::Value;
 
 use crate::form::{AS_SENT, Form, Node, Type};
@@ -109,6 +109,15 @@ impl Schema {
         if doubled.is_empty() {
             rules::check_lists(root, value, "", &mut causes);
         }
+        if root.laws().is_none() {
+            return causes;
+        }
+        // Rules may rely on values being of their types and sizes.
+        if causes.iter().any(|cause| blocks(cause.reason)) {
+            let says = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            causes.push(Cause::invalid("<nil>", "null", says));
+            return causes;
+        }
         let before = Before {
             value: old,
             held: false,
@@ -116,6 +125,11 @@ impl Schema {
         Court::new(&mut causes).check(root, value, before, "");
         causes
     }
+}
+
+fn blocks(reason: CauseReason) -> bool {
+    use CauseReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
 }
 
 impl fmt::Debug for Schema {

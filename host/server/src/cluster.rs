@@ -21,7 +21,7 @@ use kubelet::runtime::cri::CriRuntime;
 use kubelet::runtime::fake::FakeRuntime;
 use kubelet::runtime::wasm::{ImageStore, ShimCommand, WasmRuntime};
 use policy::{Means, Policies, Webhooks};
-use registry::{Options as RegistryOptions, Registry};
+use registry::{Media, Options as RegistryOptions, Registry};
 use store::Store;
 use store::etcd::{Certificate, EtcdOptions, EtcdStore, EtcdTls, Identity};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::dir::{Dir, write_private};
 use crate::network::ProxyMode;
 use crate::plugins::Plugins;
-use crate::up::{Options, RuntimeKind};
+use crate::up::{Options, RuntimeKind, StorageMedia};
 
 const DOMAIN: &str = "cluster.local";
 /// Renewed in time while the server runs, and made anew at every start.
@@ -86,6 +86,7 @@ impl Cluster {
         wiring.sign_token = Some(Arc::new(TokenGate(tokens.clone())));
         wiring.figures = plugins.figures();
         wiring.convert = Some(webhooks.clone());
+        wiring.media = media(options);
         wiring.network.service_ranges = vec![proxy_mode.service_range().into()];
         wiring.network.api_port = address.port();
         let registry = Registry::open(store, wiring).await?;
@@ -213,6 +214,16 @@ async fn open_store(dir: &Dir, options: &Options) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(
         EtcdStore::connect(etcd).await.context("etcd cannot be reached")?,
     ))
+}
+
+/// On etcd the form that a stock kube-apiserver can take over.
+fn media(options: &Options) -> Media {
+    match options.storage_media_type {
+        Some(StorageMedia::Json) => Media::Json,
+        Some(StorageMedia::Protobuf) => Media::Protobuf,
+        None if options.etcd.is_empty() => Media::Json,
+        None => Media::Protobuf,
+    }
 }
 
 /// The address asked for, else that of the last time (kubeconfigs name it), else 6443, else any.

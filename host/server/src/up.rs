@@ -51,6 +51,9 @@ pub struct Options {
     pub etcd_cert: Option<PathBuf>,
     #[arg(long, requires = "etcd_cert")]
     pub etcd_key: Option<PathBuf>,
+    /// How built-in kinds are stored [default: protobuf with `--etcd`, as a stock kube-apiserver does; JSON otherwise]
+    #[arg(long, value_enum)]
+    pub storage_media_type: Option<StorageMedia>,
     /// How many nodes of the fake runtime to start, for `--runtime fake`
     #[arg(long, default_value_t = 1)]
     pub fake_nodes: u32,
@@ -67,6 +70,14 @@ pub enum RuntimeKind {
     Cri,
     /// Pods that are said to run, for scale tests
     Fake,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StorageMedia {
+    #[value(name = "application/json")]
+    Json,
+    #[value(name = "application/vnd.kubernetes.protobuf")]
+    Protobuf,
 }
 
 /// What a detached cluster says on its standard output once it is ready.

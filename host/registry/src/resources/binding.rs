@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use store::Txn;
 
 use crate::Registry;
-use crate::document;
 use crate::meta;
 use crate::resource::Acting;
 use crate::resources::common::child;
@@ -58,12 +57,12 @@ pub(crate) fn bind<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<
             if job.options.dry_run {
                 return Ok(done());
             }
-            let stored = document::encode(&mut pod)?;
+            let stored = registry.encode(&job.resource.storage, &mut pod)?;
             let key = job.cache.store_key(&target.namespace, &target.name);
             match registry
                 .inner
                 .store
-                .txn(Txn::update(key, stored.clone(), old.object.version))
+                .txn(Txn::update(key, stored.bytes.clone(), old.object.version))
                 .await?
             {
                 store::Outcome::Done { revision } => {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use store::Txn;
 
 use crate::Registry;
-use crate::document;
 use crate::meta;
 use crate::read;
 use crate::resource::Acting;
@@ -117,9 +116,14 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         status["disruptionsAllowed"] = (allowed - 1).into();
         // Until the controller sees the pod go, it counts as disrupted.
         child(status, "disruptedPods")[name] = json!(model::time::seconds(registry.now()));
-        let stored = document::encode(&mut value)?;
+        let stored = registry.encode(&resource.storage, &mut value)?;
         let key = cache.store_key(&now.key.namespace, &now.key.name);
-        match registry.inner.store.txn(Txn::update(key, stored, now.version)).await? {
+        match registry
+            .inner
+            .store
+            .txn(Txn::update(key, stored.bytes, now.version))
+            .await?
+        {
             store::Outcome::Done { .. } => return Ok(()),
             store::Outcome::Refused { .. } => {
                 let newest = read::newest(registry, &cache, &now.key.namespace, &now.key.name).await?;

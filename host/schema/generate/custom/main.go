@@ -105,20 +105,39 @@ func main() {
 		if old == nil {
 			found = append(found, apiservervalidation.ValidateCustomResource(nil, object, validator)...)
 			found = append(found, listtype.ValidateListSetsAndMaps(nil, shape, object)...)
-			rest, _ := rules.Validate(context.TODO(), nil, shape, object, nil, 10000000)
-			found = append(found, rest...)
+			if !blocked(&found, rules) {
+				rest, _ := rules.Validate(context.TODO(), nil, shape, object, nil, 10000000)
+				found = append(found, rest...)
+			}
 		} else {
 			correlation := common.NewCorrelatedObject(object, old, &model.Structural{Structural: shape})
 			found = append(found, apiservervalidation.ValidateCustomResourceUpdate(nil, object, old, validator, apiservervalidation.WithRatcheting(correlation))...)
 			if before := listtype.ValidateListSetsAndMaps(nil, shape, old); len(before) == 0 {
 				found = append(found, listtype.ValidateListSetsAndMaps(nil, shape, object)...)
 			}
-			rest, _ := rules.Validate(context.TODO(), nil, shape, object, old, 10000000, crdcel.WithRatcheting(correlation))
-			found = append(found, rest...)
+			if !blocked(&found, rules) {
+				rest, _ := rules.Validate(context.TODO(), nil, shape, object, old, 10000000, crdcel.WithRatcheting(correlation))
+				found = append(found, rest...)
+			}
 		}
 		c.Causes = tell(found)
 	}
 	write("customs.json", customs)
+}
+
+// blocked tells as the strategy of custom resources does whether rules can be held against the object.
+func blocked(found *field.ErrorList, rules *crdcel.Validator) bool {
+	for _, cause := range *found {
+		switch cause.Type {
+		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
+			if rules != nil {
+				says := "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
+				*found = append(*found, field.Invalid(nil, nil, says))
+			}
+			return true
+		}
+	}
+	return false
 }
 
 func parse(text json.RawMessage) *apiextensions.CustomResourceDefinition {
