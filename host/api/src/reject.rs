@@ -126,7 +126,7 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             (429, "TooManyRequests")
         }
         Failure::Timeout(_) => (504, "Timeout"),
-        Failure::Unavailable { .. } => (503, "ServiceUnavailable"),
+        Failure::Unavailable { .. } | Failure::Unreached(_) => (503, "ServiceUnavailable"),
         Failure::Plugin { .. } | Failure::Internal(_) => {
             details.insert("causes".into(), json!([{"message": message}]));
             (500, "InternalError")

@@ -80,6 +80,9 @@ pub enum Failure {
         #[source]
         source: BoxError,
     },
+    /// What a request was to be passed on to does not answer. (The words kube-apiserver's proxy has for it.)
+    #[error("error trying to reach service: {0}")]
+    Unreached(String),
     /// A plugin stopped while it was needed: trapped, ran out of time or budget, or is not loaded.
     #[error("plugin {name} stopped while {doing}: {reason}")]
     Plugin {
@@ -125,6 +128,7 @@ impl Failure {
             | Failure::TooManyRequests { .. }
             | Failure::Timeout(_)
             | Failure::Unavailable { .. }
+            | Failure::Unreached(_)
             | Failure::Plugin { .. }
             | Failure::Internal(_) => true,
             Failure::NotFound(_)

@@ -61,7 +61,7 @@ impl From<Failure> for Refused {
             Failure::Expired(_) | Failure::TooLargeVersion { .. } => "expired",
             Failure::TooManyRequests { .. } => "too-many-requests",
             Failure::Timeout(_) => "timeout",
-            Failure::Unavailable { .. } | Failure::Plugin { .. } => "unavailable",
+            Failure::Unavailable { .. } | Failure::Unreached(_) | Failure::Plugin { .. } => "unavailable",
             Failure::AlreadyExists(_) => "already-exists",
             Failure::Conflict { .. } => "conflict",
             Failure::Invalid { .. } => "invalid",

@@ -1,7 +1,12 @@
-//! Connections into pods: logs, exec, attach. The node does the work; here it becomes HTTP and WebSocket.
+//! Connections into pods: logs, exec, attach, port-forward. The node does the work; here it becomes HTTP, WebSocket and SPDY.
 
 mod exec;
+mod forward;
 mod log;
+mod proxy;
+mod spdy;
+mod tunnel;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -22,18 +27,21 @@ pub(crate) enum Stream {
     Exec,
     Attach,
     PortForward,
+    Proxy,
 }
 
-/// Whether a subresource is a stream.
+/// Whether a subresource is a stream. What follows the subresource's name is for the proxied program.
 pub(crate) fn of(gvr: &Gvr, subresource: &str) -> Option<Stream> {
-    if !(gvr.group.is_empty() && gvr.resource == "pods") {
+    if !gvr.group.is_empty() {
         return None;
     }
-    match subresource {
-        "log" => Some(Stream::Log),
-        "exec" => Some(Stream::Exec),
-        "attach" => Some(Stream::Attach),
-        "portforward" => Some(Stream::PortForward),
+    let door = subresource.split('/').next().unwrap_or_default();
+    match (gvr.resource.as_str(), door) {
+        ("pods", "log") => Some(Stream::Log),
+        ("pods", "exec") => Some(Stream::Exec),
+        ("pods", "attach") => Some(Stream::Attach),
+        ("pods", "portforward") => Some(Stream::PortForward),
+        ("pods" | "services", "proxy") => Some(Stream::Proxy),
         _ => None,
     }
 }
@@ -50,6 +58,12 @@ pub(crate) async fn answer(
     let verb = match (stream, &parts.method) {
         (Stream::Log, &Method::GET) => "get",
         (Stream::Exec | Stream::Attach | Stream::PortForward, &Method::GET | &Method::POST) => "create",
+        // What the method does is the proxied program's affair; the verb is that of the method.
+        (Stream::Proxy, &Method::GET | &Method::HEAD | &Method::OPTIONS) => "get",
+        (Stream::Proxy, &Method::POST) => "create",
+        (Stream::Proxy, &Method::PUT) => "update",
+        (Stream::Proxy, &Method::PATCH) => "patch",
+        (Stream::Proxy, &Method::DELETE) => "delete",
         (_, method) => {
             let resource = doing.at.gvr.group_resource();
             return Err(Failure::MethodNotAllowed {
@@ -61,27 +75,19 @@ pub(crate) async fn answer(
     let at = doing.at;
     let what = What::Resource {
         group: "",
-        resource: "pods",
-        subresource: &at.subresource,
+        resource: &at.gvr.resource,
+        subresource: at.subresource.split('/').next().unwrap_or_default(),
         namespace: &at.namespace,
         name: &at.name,
     };
     let user = doing.asked.caller.user();
     doing.app.rbac.check(&Ask { user, verb, what })?;
-    let target = Target::new(at.gvr.clone(), &at.namespace, &at.name);
-    let object = doing
-        .app
-        .cluster
-        .get(&users::api_server(), &target, ReadVersion::Latest)
-        .await?;
-    let pod = Pod::read(object)?;
+    let pod = Pod::get(doing, &at.name);
     match stream {
-        Stream::Log => log::answer(doing, &pod).await,
-        Stream::Exec | Stream::Attach => exec::answer(doing, stream, &pod, parts, body).await,
-        Stream::PortForward => Err(Failure::BadRequest(
-            "port-forward is not served by this release: kubectl carries it in SPDY frames; reach the pod through a Service instead"
-                .into(),
-        )),
+        Stream::Log => log::answer(doing, &pod.await?).await,
+        Stream::Exec | Stream::Attach => exec::answer(doing, stream, &pod.await?, parts).await,
+        Stream::PortForward => forward::answer(doing, &pod.await?, parts).await,
+        Stream::Proxy => proxy::answer(doing, parts, body).await,
     }
 }
 
@@ -103,6 +109,8 @@ struct Document {
 struct Status {
     #[serde(default)]
     phase: String,
+    #[serde(default, rename = "podIP")]
+    pod_ip: String,
 }
 
 #[derive(Deserialize)]
@@ -126,10 +134,24 @@ struct Spec {
 #[derive(Deserialize)]
 struct Named {
     name: String,
+    #[serde(default)]
+    ports: Vec<Port>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Port {
+    #[serde(default)]
+    name: String,
+    container_port: u16,
 }
 
 impl Pod {
-    fn read(object: Arc<Object>) -> Result<Self, Failure> {
+    /// A pod of the namespace that the URL names.
+    async fn get(doing: &Doing<'_>, name: &str) -> Result<Self, Failure> {
+        let target = Target::new(Gvr::new("", "v1", "pods"), &doing.at.namespace, name);
+        let as_server = users::api_server();
+        let object = doing.app.cluster.get(&as_server, &target, ReadVersion::Latest).await?;
         let document = object.parse()?;
         Ok(Self { object, document })
     }
@@ -199,5 +221,11 @@ impl Pod {
             what: "the pod's node",
             source: format!("no connection to the kubelet of node {node}").into(),
         })
+    }
+
+    /// As [`Pod::node`], for what needs a node.
+    fn running_on(&self, doing: &Doing<'_>) -> Result<Arc<dyn NodeStreams>, Failure> {
+        let unplaced = || Failure::BadRequest(format!("pod {} does not have a host assigned", self.name()));
+        self.node(doing)?.ok_or_else(unplaced)
     }
 }

@@ -8,9 +8,31 @@ use bytes::Bytes;
 use client::node::{ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, SESSION_BUFFER, Session};
 use futures::StreamExt;
 use model::Failure;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::support::{TestCluster, kubectl, kubectls};
+use crate::support::{TestCluster, kubectl, kubectl_running, kubectls};
+
+/// The pod's one port: it answers with all that it was sent, the last byte first.
+const ECHO: u16 = 80;
+
+/// The pod's page: it answers with the head of the request that it was sent.
+const PAGE: u16 = 8080;
+
+fn page() -> DuplexStream {
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(far.read_u8().await.unwrap());
+        }
+        let length = head.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        far.write_all(&[answer.as_bytes(), &head].concat()).await.unwrap();
+    });
+    near
+}
 
 /// Knows a few commands: `cat`, `fail CODE`, `both`; remembers what it was asked.
 #[derive(Default)]
@@ -84,7 +106,20 @@ impl NodeStreams for FakeNode {
     }
 
     async fn port_forward(&self, _: &ContainerRef, port: u16) -> Result<Box<dyn Duplex>, Failure> {
-        Err(Failure::BadRequest(format!("nobody listens on port {port}")))
+        if port == PAGE {
+            return Ok(Box::new(page()));
+        }
+        if port != ECHO {
+            return Err(Failure::BadRequest(format!("nobody listens on port {port}")));
+        }
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).await.unwrap();
+            all.reverse();
+            far.write_all(&all).await.unwrap();
+        });
+        Ok(Box::new(near))
     }
 }
 
@@ -134,16 +169,6 @@ async fn kubectl_reads_logs_and_runs_commands() {
         );
 
         let echoed = run("hello\nthere\n", "exec -i web -c side -- cat").await;
-        if version.as_str() < "1.30" {
-            // SPDY comes with the next issue; until then they are told what to do.
-            assert!(
-                !echoed.ok && echoed.err.contains("kubectl 1.30 or newer"),
-                "{version}: {}{}",
-                echoed.out,
-                echoed.err
-            );
-            continue;
-        }
         assert!(echoed.ok, "{version}: {}", echoed.err);
         assert_eq!(echoed.out, "hello\nthere\n", "{version}");
         assert_eq!(node.asked.lock().unwrap().pop().unwrap(), "exec side cat");
@@ -168,4 +193,133 @@ async fn kubectl_reads_logs_and_runs_commands() {
         let attached = run("", "attach web -c main").await;
         assert_eq!(attached.out, "to out", "{version}: {}", attached.err);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_forwards_ports() {
+    let found = kubectls();
+    if found.is_empty() {
+        eprintln!("skipped: no kubectl of a known version on this machine");
+        return;
+    }
+    let cluster = TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(Arc::default()))).await;
+    let admin = cluster.config_of("admin");
+    let newest = &found.last().unwrap().1;
+    let made = kubectl(newest, &admin, POD, &["create", "--validate=false", "-f", "-"]).await;
+    assert!(made.ok, "{}", made.err);
+    let running = r#"{"status":{"phase":"Running"}}"#;
+    let patch = [
+        "patch",
+        "pod",
+        "web",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        running,
+    ];
+    let patched = kubectl(newest, &admin, "", &patch).await;
+    assert!(patched.ok, "{}", patched.err);
+    // More than fits into any of the buffers between here and there.
+    let sent: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    let answer: Vec<u8> = sent.iter().rev().copied().collect();
+    for (version, program) in &found {
+        eprintln!("kubectl {version}");
+        let mut forwarding = kubectl_running(program, &admin, &["port-forward", "pod/web", ":80", ":81"]);
+        let mut said = BufReader::new(forwarding.stdout.take().unwrap()).lines();
+        let mut complaints = BufReader::new(forwarding.stderr.take().unwrap()).lines();
+        let mut port_to = async |to: &str| loop {
+            let line = tokio::time::timeout(crate::support::HOUR / 60, said.next_line()).await;
+            let line = line
+                .expect("kubectl says what it forwards")
+                .unwrap()
+                .expect("kubectl goes on");
+            let Some(rest) = line.strip_prefix("Forwarding from 127.0.0.1:") else {
+                continue;
+            };
+            let (port, target) = rest.split_once(" -> ").unwrap();
+            if target == to {
+                return port.parse::<u16>().unwrap();
+            }
+        };
+        let (open, closed) = (port_to("80").await, port_to("81").await);
+        // Two at once, on one connection of kubectl's.
+        let talk = async || {
+            let (mut read, mut write) = TcpStream::connect(("127.0.0.1", open)).await.unwrap().into_split();
+            let say = async {
+                write.write_all(&sent).await.unwrap();
+                drop(write);
+            };
+            let mut heard = Vec::new();
+            let (_, hear) = tokio::join!(say, read.read_to_end(&mut heard));
+            hear.unwrap();
+            assert!(heard == answer, "{version}: {} bytes came back", heard.len());
+        };
+        tokio::join!(talk(), talk());
+        let mut refused = TcpStream::connect(("127.0.0.1", closed)).await.unwrap();
+        refused.write_all(b"anyone?").await.unwrap();
+        loop {
+            let line = tokio::time::timeout(crate::support::HOUR / 60, complaints.next_line()).await;
+            let line = line
+                .expect("kubectl tells what failed")
+                .unwrap()
+                .expect("kubectl goes on");
+            if line.contains("nobody listens on port 81") {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_passed_on_to_pods_and_services() {
+    let node = Arc::new(FakeNode::default());
+    let cluster = TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(node.clone()))).await;
+    let post = async |path: &str, body: serde_json::Value| {
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+            .unwrap();
+        let answer = cluster.send("admin", request).await;
+        assert_eq!(answer.status(), 201, "{}", answer.body());
+    };
+    let pod: serde_json::Value = serde_yaml_ng::from_str(POD).unwrap();
+    post("/api/v1/namespaces/default/pods", pod).await;
+    let service = serde_json::json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"ports": [{"name": "http", "port": 8000, "targetPort": 8080}]}});
+    post("/api/v1/namespaces/default/services", service).await;
+    let slice = serde_json::json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "web"}}],
+        "ports": [{"name": "http", "port": 8080}]});
+    post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice).await;
+    for (path, code, expected) in [
+        ("pods/web:8080/proxy/a%2Fb?x=1", 200, "GET /a%2Fb?x=1"),
+        ("services/web:http/proxy/", 200, "GET / "),
+        ("services/http:web:8000/proxy/", 200, "GET / "),
+        ("pods/web:8080/proxy", 301, ""),
+        ("pods/web:81/proxy/", 503, "nobody listens on port 81"),
+        ("pods/web/proxy/", 400, "declares no port"),
+        ("services/web:other/proxy/", 400, "has no port"),
+        ("pods/nobody:80/proxy/", 404, "not found"),
+    ] {
+        let uri = format!("/api/v1/namespaces/default/{path}");
+        let request = http::Request::get(&uri)
+            .header("x-mine", "kept")
+            .body(String::new())
+            .unwrap();
+        let answer = cluster.send("admin", request).await;
+        assert_eq!(answer.status(), code, "{path}: {}", answer.body());
+        assert!(answer.body().contains(expected), "{path}: {}", answer.body());
+        if code == 200 {
+            assert!(answer.body().contains("x-mine: kept"), "{path}: {}", answer.body());
+        }
+        if code == 301 {
+            assert_eq!(answer.headers()["location"], format!("{uri}/"));
+        }
+    }
+    // Nobody without the right comes through.
+    let request = http::Request::get("/api/v1/namespaces/default/pods/web:8080/proxy/")
+        .body(String::new())
+        .unwrap();
+    assert_eq!(cluster.send("", request).await.status(), 403);
 }

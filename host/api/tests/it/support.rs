@@ -221,8 +221,24 @@ pub(crate) struct Ran {
 /// Runs kubectl to its end with something on its input.
 pub(crate) async fn kubectl(program: &Path, config: &Path, input: &str, arguments: &[&str]) -> Ran {
     use tokio::io::AsyncWriteExt;
+    let mut child = kubectl_running(program, config, arguments);
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let ran = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let ran = ran
+        .unwrap_or_else(|_| panic!("kubectl {arguments:?} did not end"))
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran {
+        ok: ran.status.success(),
+        out: text(ran.stdout),
+        err: text(ran.stderr),
+    }
+}
+
+/// Starts kubectl, which is killed when the child is dropped.
+pub(crate) fn kubectl_running(program: &Path, config: &Path, arguments: &[&str]) -> tokio::process::Child {
     let home = config.parent().unwrap();
-    let mut child = tokio::process::Command::new(program)
+    tokio::process::Command::new(program)
         .arg("--kubeconfig")
         .arg(config)
         // Discovery is kept on disk: each cluster its own, or a test would see the kinds of another.
@@ -235,16 +251,5 @@ pub(crate) async fn kubectl(program: &Path, config: &Path, input: &str, argument
         .stderr(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let ran = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
-    let ran = ran
-        .unwrap_or_else(|_| panic!("kubectl {arguments:?} did not end"))
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran {
-        ok: ran.status.success(),
-        out: text(ran.stdout),
-        err: text(ran.stderr),
-    }
+        .unwrap()
 }
