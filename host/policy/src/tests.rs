@@ -222,7 +222,7 @@ async fn mutations_apply_and_patch() {
     "variables": [{"name": "who", "expression": "request.userInfo.username"}],
     "mutations": [
         {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
-            "Object{metadata: Object.metadata{labels: {'by': variables.who}}, spec: Object.spec{replicas: object.spec.replicas + 2, template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: 'web', command: ['run']}, Object.spec.template.spec.containers{name: 'side', image: 'y'}]}}}}"}},
+            "Object{metadata: Object.metadata{labels: {'by': variables.who}}, spec: Object.spec{replicas: object.spec.replicas + 2, template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: 'web', workingDir: '/w'}, Object.spec.template.spec.containers{name: 'side', image: 'y'}]}}}}"}},
         {"patchType": "JSONPatch", "jsonPatch": {"expression":
             "[JSONPatch{op: 'test', path: '/spec/replicas', value: 3}, JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('x/y'), value: 'z'}]"}},
         {"patchType": "JSONPatch", "jsonPatch": {"expression":
