@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,7 +31,7 @@ const LARGEST: usize = 16 << 20;
 /// Converts by the webhooks that definitions name. Built before the registry, which asks it; connected after.
 #[derive(Default)]
 pub struct Webhooks {
-    cluster: OnceLock<Arc<dyn Cluster>>,
+    cluster: OnceLock<Weak<dyn Cluster>>,
     /// By the definition's name: where to ask, as of a version of it.
     known: Mutex<HashMap<String, (ResourceVersion, Arc<Webhook>)>>,
 }
@@ -56,9 +56,9 @@ impl Webhooks {
     }
 
     /// Where definitions and Services are read.
-    pub fn connect(&self, cluster: Arc<dyn Cluster>) {
+    pub fn connect(&self, cluster: &Arc<dyn Cluster>) {
         // A second cluster in one process has webhooks of its own.
-        let _ = self.cluster.set(cluster);
+        let _ = self.cluster.set(Arc::downgrade(cluster));
     }
 
     async fn webhook(&self, cluster: &dyn Cluster, kind: &Kind) -> Result<Arc<Webhook>, String> {
@@ -88,10 +88,10 @@ impl Convert for Webhooks {
                 kind.gvk.kind
             ))
         };
-        let Some(cluster) = self.cluster.get() else {
-            return Err(failed("the cluster is not up yet".into()));
+        let Some(cluster) = self.cluster.get().and_then(Weak::upgrade) else {
+            return Err(failed("the cluster is not up".into()));
         };
-        let webhook = self.webhook(&**cluster, kind).await.map_err(failed)?;
+        let webhook = self.webhook(&*cluster, kind).await.map_err(failed)?;
         let uid = uuid::Uuid::new_v4().to_string();
         let review = webhook
             .reviews
@@ -103,7 +103,7 @@ impl Convert for Webhooks {
             "kind": "ConversionReview",
             "request": {"uid": uid, "desiredAPIVersion": to, "objects": [object]},
         });
-        let asking = webhook.ask(&**cluster, asked.to_string().into());
+        let asking = webhook.ask(&*cluster, asked.to_string().into());
         let answer = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(answer) => answer.map_err(failed)?,
             Err(_) => return Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),

@@ -17,7 +17,7 @@ mod shapes;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -49,7 +49,8 @@ pub struct Means {
 pub struct Policies {
     inner: Arc<dyn Admit>,
     current: ArcSwap<Vec<Bound>>,
-    means: OnceLock<Means>,
+    /// Held by the task that follows: the registry owns this, and would otherwise own itself.
+    means: OnceLock<Weak<Means>>,
 }
 
 /// A policy with those bindings that name it.
@@ -82,35 +83,36 @@ impl Policies {
         })
     }
 
-    /// Starts to follow the policies. They count from the moment this returns on, those that are there already as well.
+    /// Starts to follow the policies. They count from the moment this returns on, those that are there already as well;
+    /// what it returns is to be run for as long as there are requests, and keeps them current.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn start(self: &Arc<Self>, means: Means) -> Result<(), Failure> {
-        let cluster = means.cluster.clone();
+    pub async fn start(self: &Arc<Self>, means: Means) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+        let means = Arc::new(means);
         // A second cluster in one process has policies of its own.
-        let _ = self.means.set(means);
+        let _ = self.means.set(Arc::downgrade(&means));
         let mut follower = Follower::default();
-        follower.read(&*cluster).await?;
+        follower.read(&*means.cluster).await?;
         self.current.store(Arc::new(follower.bound()));
         let weak = Arc::downgrade(self);
-        tokio::spawn(async move {
+        Ok(async move {
+            let cluster = &means.cluster;
             loop {
-                if let Err(error) = follower.wait(&*cluster).await {
+                if let Err(error) = follower.wait(&**cluster).await {
                     tracing::debug!(%error, "the admission policies are read again");
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 let Some(policies) = weak.upgrade() else { return };
-                if let Err(error) = follower.read(&*cluster).await {
+                if let Err(error) = follower.read(&**cluster).await {
                     tracing::warn!(%error, "the admission policies cannot be read");
                     continue;
                 }
                 policies.current.store(Arc::new(follower.bound()));
                 drop(policies);
-                follower.tell(&*cluster).await;
+                follower.tell(&**cluster).await;
             }
-        });
-        Ok(())
+        })
     }
 
     /// Whether a policy may care about the write. Cheap: no document exists yet.

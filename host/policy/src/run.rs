@@ -27,7 +27,7 @@ struct Invocation {
 
 /// What is the same for every policy of one request.
 struct Case<'c> {
-    means: &'c Means,
+    means: Arc<Means>,
     request: &'c Request<'c>,
     document: Value,
     namespace: Option<Value>,
@@ -103,6 +103,10 @@ impl Policies {
         let Some(means) = self.means.get().filter(|_| self.concerns(&of)) else {
             return Ok(None);
         };
+        // Nothing passes unasked while the process goes down.
+        let means = means
+            .upgrade()
+            .ok_or_else(|| Failure::Timeout("the server is stopping".into()))?;
         let bound: Vec<&Bound> = current
             .iter()
             .filter(|b| b.policy.effect == effect && !b.bindings.is_empty() && b.policy.constraints.may_match(&of))
@@ -114,7 +118,7 @@ impl Policies {
         let namespace = match request.target.namespace.as_str() {
             "" => None,
             _ if is_namespace => None,
-            name => namespace_of(means, name).await?,
+            name => namespace_of(&means, name).await?,
         };
         let own = [object.map(labels_of), request.old.map(labels_of)];
         // A namespace is chosen by its own labels.
@@ -162,7 +166,7 @@ impl Policies {
                         continue;
                     }
                 }
-                match params(means, policy, binding, &request.target.namespace).await {
+                match params(&case.means, policy, binding, &request.target.namespace).await {
                     Ok(params) => invocations.extend(params.into_iter().map(|param| Invocation {
                         policy: policy.clone(),
                         binding: binding.clone(),
@@ -400,7 +404,7 @@ impl cel::Authorizer for Judge<'_> {
 impl Case<'_> {
     fn judge(&self) -> Judge<'_> {
         Judge {
-            means: self.means,
+            means: &self.means,
             caller: self.request.caller,
         }
     }
@@ -637,15 +641,16 @@ impl Case<'_> {
                     patch.push(step.to_json().map_err(|fault| fault.message)?);
                 }
                 let mut changed = object.clone();
-                // A test that does not hold leaves the object as it is.
-                let tests = |patch: &[Value]| patch.iter().any(|step| step["op"] == "test");
-                match schema::json_patch(&mut changed, &Value::Array(patch.clone()), self.request.gvk, "") {
-                    Ok(()) => Ok(Some(changed)),
-                    Err(failure) if tests(&patch) && failure.to_string().contains("test failed") => {
-                        Ok(Some(object.clone()))
+                for step in patch {
+                    // A test that does not hold leaves the object as it is.
+                    let test = step["op"] == "test";
+                    match schema::json_patch(&mut changed, &json!([step]), self.request.gvk, "") {
+                        Ok(()) => {}
+                        Err(_) if test => return Ok(Some(object.clone())),
+                        Err(failure) => return Err(format!("JSON Patch: {failure}")),
                     }
-                    Err(failure) => Err(format!("JSON Patch: {failure}")),
                 }
+                Ok(Some(changed))
             }
         }
     }

@@ -98,14 +98,15 @@ impl Cluster {
         door.1
             .spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
         rbac.wait_until_synced().await;
-        webhooks.connect(cluster.clone());
+        webhooks.connect(&cluster);
         let kinds = registry.clone();
         let means = Means {
             cluster: cluster.clone(),
             authorize: gate,
             schema_of: Box::new(move |gvr| kinds.resource(gvr).map(|resource| resource.schema.clone())),
         };
-        policies.start(means).await?;
+        let following = policies.start(means).await?;
+        door.1.spawn(stoppable(door.0.clone(), following));
 
         step("opening the door");
         let nodes = node_configs(dir, options, node_ip, proxy_mode);
