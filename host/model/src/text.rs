@@ -12,7 +12,9 @@ const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 /// `web-1`: what namespaces and services are called. At most 63 bytes.
 pub fn dns1123_label(text: &str) -> Vec<String> {
     let mut wrong = too_long(text, 63, "");
-    if !is_dns_label(text) {
+    if text.contains('.') {
+        wrong.push("must not contain dots".into());
+    } else if !is_dns_label(text) {
         let says = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
         wrong.push(regex_says(says, DNS1123_LABEL, &["my-name", "123-abc"]));
     }

@@ -64,6 +64,13 @@ impl Cidr {
         }
     }
 
+    /// Is all of it in `other`?
+    pub(crate) fn is_within(self, other: &Self) -> bool {
+        let host = if self.v6 { 128 } else { 32 } - u32::from(other.bits);
+        let network = |base: u128| if host == 128 { 0 } else { base >> host };
+        self.v6 == other.v6 && self.bits >= other.bits && network(self.base) == network(other.base)
+    }
+
     pub(crate) fn is_v6(self) -> bool {
         self.v6
     }

@@ -1,6 +1,9 @@
-//! What every cluster has from its first second: four namespaces and the Service that leads to the API.
+//! What every cluster has from its first second: four namespaces, the ranges of Services, and the Service that leads to
+//! the API.
 
-use client::{Action, Cluster, Target, Write, WriteOptions};
+use std::net::IpAddr;
+
+use client::{Action, Cluster, PatchKind, Preconditions, Target, Write, WriteOptions};
 use model::{Caller, Failure, Gvr};
 use serde_json::{Value, json};
 
@@ -28,7 +31,85 @@ pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
             "clusterIP": registry.api_service_ip(),
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": registry.inner.options.network.api_port}]},
     });
-    registry.ensure(&system(), "default", &service).await
+    registry.ensure(&system(), "default", &service).await?;
+    ranges(registry).await?;
+    let network = &registry.inner.options.network;
+    match network.api_address {
+        Some(address) => way_in(registry, address, network.api_port).await,
+        None => Ok(()),
+    }
+}
+
+/// The ranges of Services as an object.
+async fn ranges(registry: &Registry) -> Result<(), Failure> {
+    let all: Vec<String> = registry
+        .inner
+        .allocator
+        .ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let gvr = Gvr::new("networking.k8s.io", "v1", "servicecidrs");
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": all},
+    });
+    registry.ensure(&system(), "", &range).await?;
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": model::time::seconds(registry.now())}]}});
+    let target = Target::new(gvr, "", "kubernetes");
+    let found = registry
+        .get(&system(), &target, client::ReadVersion::Latest)
+        .await?
+        .value();
+    if found["status"]["conditions"].as_array().is_none_or(Vec::is_empty) {
+        patch(registry, target.subresource("status"), PatchKind::Merge, &ready).await?;
+    }
+    Ok(())
+}
+
+/// Where the `kubernetes` Service leads, in both forms. It has no selector, so nobody else keeps them; the address may be
+/// another one after each start.
+async fn way_in(registry: &Registry, address: IpAddr, port: u16) -> Result<(), Failure> {
+    let meta = |labels: Value| json!({"name": "kubernetes", "namespace": "default", "labels": labels});
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": meta(json!({"endpointslice.kubernetes.io/skip-mirror": "true"})),
+        "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": meta(json!({"kubernetes.io/service-name": "kubernetes"})),
+        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": ports,
+    });
+    for (group, plural, document) in [
+        ("", "endpoints", endpoints),
+        ("discovery.k8s.io", "endpointslices", slice),
+    ] {
+        let target = Target::new(Gvr::new(group, "v1", plural), "default", "kubernetes");
+        patch(registry, target, PatchKind::Apply { force: true }, &document).await?;
+    }
+    Ok(())
+}
+
+async fn patch(registry: &Registry, target: Target, kind: PatchKind, document: &Value) -> Result<(), Failure> {
+    let write = Write {
+        target,
+        action: Action::Patch {
+            kind,
+            body: document.to_string().into(),
+            preconditions: Preconditions::default(),
+        },
+        options: WriteOptions {
+            field_manager: "pilotis-apiserver".into(),
+            ..WriteOptions::default()
+        },
+    };
+    registry.write(&system(), write).await.map(drop)
 }
 
 impl Registry {

@@ -114,6 +114,9 @@ impl Job<'_> {
                 settled.claims.keep();
                 charges.keep();
                 let object = self.written(key, &stored, revision)?;
+                if self.resource.rules.claim.is_some() {
+                    self.registry.follow_addresses(&object, None).await;
+                }
                 Ok(Outcome::Created(self.answer(object).await?))
             }
             store::Outcome::Refused { .. } => {
@@ -289,6 +292,9 @@ impl Job<'_> {
                         return Ok(Outcome::Changed(self.gone(gone.into()).await?));
                     };
                     let object = self.written(key, &stored, revision)?;
+                    if self.resource.rules.claim.is_some() {
+                        self.registry.follow_addresses(&object, Some(&old.value)).await;
+                    }
                     return Ok(Outcome::Changed(self.answer(object).await?));
                 }
                 (store::Outcome::Refused { now, .. }, _) => {

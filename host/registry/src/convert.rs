@@ -34,6 +34,7 @@ pub(crate) async fn to_served(registry: &Registry, resource: &Resource, mut valu
     match resource.storage.versions {
         Versions::Alike => {}
         Versions::Renamed(names) => rename(&mut value, names.iter().copied()),
+        Versions::Translated(translation) => (translation.to_served)(&mut value),
         Versions::Asked => return asked(registry, resource, value, &to).await,
     }
     value["apiVersion"] = to.into();
@@ -49,6 +50,7 @@ pub(crate) async fn to_stored(registry: &Registry, resource: &Resource, mut valu
     match resource.storage.versions {
         Versions::Alike => {}
         Versions::Renamed(names) => rename(&mut value, names.iter().map(|&(stored, served)| (served, stored))),
+        Versions::Translated(translation) => (translation.to_stored)(&mut value),
         Versions::Asked => return asked(registry, resource, value, &to).await,
     }
     value["apiVersion"] = to.into();

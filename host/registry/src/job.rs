@@ -148,6 +148,10 @@ impl Job<'_> {
 
     /// The last state of an object that has just left the store.
     pub(crate) async fn gone(&self, object: Arc<Object>) -> Result<Arc<Object>, Failure> {
+        // Before anybody else can have the address, and an object for it.
+        if self.resource.rules.claim.is_some() {
+            self.registry.drop_addresses(&object).await;
+        }
         self.registry.inner.allocator.release(self.resource, &object);
         self.answer(object).await
     }

@@ -5,6 +5,7 @@
 //!
 //! Does not know: HTTP, tokens and certificates, wasmtime, what a controller or scheduler wants.
 
+mod addresses;
 mod allocate;
 mod body;
 mod bootstrap;

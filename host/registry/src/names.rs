@@ -14,6 +14,8 @@ pub enum NameRule {
     Label1035,
     /// Anything that can stand in a URL path: RBAC kinds (`system:node`).
     PathSegment,
+    /// An IP address as it is usually written: IPAddresses.
+    Address,
 }
 
 impl NameRule {
@@ -24,11 +26,21 @@ impl NameRule {
             NameRule::Label => text::dns1123_label(name),
             NameRule::Label1035 => text::dns1035_label(name),
             NameRule::PathSegment => path_segment(name),
+            NameRule::Address => address(name),
         }
     }
 }
 
-fn path_segment(name: &str) -> Vec<String> {
+fn address(name: &str) -> Vec<String> {
+    match name.parse::<std::net::IpAddr>() {
+        Ok(address) if address.to_string() == name => Vec::new(),
+        Ok(address) => vec![format!("must be in canonical form (\"{address}\")")],
+        Err(_) => vec![crate::resources::common::NOT_IP.into()],
+    }
+}
+
+/// The complaints about a name that is to stand in a URL path.
+pub(crate) fn path_segment(name: &str) -> Vec<String> {
     match name {
         "." => vec!["may not be '.'".into()],
         ".." => vec!["may not be '..'".into()],

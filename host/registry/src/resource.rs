@@ -10,7 +10,7 @@ use client::{Outcome, Target};
 use compact_str::CompactString;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use model::{Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, Verb};
+use model::{Cause, Failure, GroupResource, Gvk, Kind, Object, Scope, Subresource, UserInfo, Verb};
 use schema::Schema;
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ pub struct Resource {
 }
 
 /// Where and as what the objects are kept. Two resources that serve the same objects share one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Storage {
     /// Names the watch cache; the same for every version of a kind.
     pub resource: GroupResource,
@@ -63,14 +63,23 @@ pub struct Storage {
 }
 
 /// How a served version becomes the stored one and back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Versions {
     /// Served as stored, or differing in `apiVersion` alone.
     Alike,
     /// Fields are renamed: stored name to served name.
     Renamed(&'static [(&'static str, &'static str)]),
+    /// The versions differ in more than names.
+    Translated(Translation),
     /// Asks [`crate::gates::Convert`] (CRDs with a conversion).
     Asked,
+}
+
+/// What makes one version of the other. Both ways lose nothing, and `apiVersion` is not theirs to change.
+#[derive(Debug, Clone, Copy)]
+pub struct Translation {
+    pub to_served: fn(&mut Value),
+    pub to_stored: fn(&mut Value),
 }
 
 /// A field that field selectors may name.
@@ -89,6 +98,10 @@ pub(crate) struct Rules {
     /// Fills in defaults of the kind that are not in the schema's table, and resets what clients may not set.
     /// Called with the old object for updates.
     pub prepare: fn(&mut Value, Option<&Value>),
+    /// Writes into a new object who makes it.
+    pub author: Option<fn(&mut Value, &UserInfo)>,
+    /// Writes the times that the system sets, through whichever door the object changes.
+    pub stamp: Option<fn(&mut Value, Option<&Value>, Timestamp)>,
     /// Marks an object that is asked to go for the first time (a phase, a finalizer of the system's own).
     pub dying: fn(&mut Value, Timestamp),
     /// Everything wrong with a new object, or with a change.
@@ -275,6 +288,13 @@ impl Resource {
         self
     }
 
+    /// Serves the objects of another resource under this one's version.
+    pub(crate) fn translated_from(mut self, other: &Resource, translation: Translation) -> Self {
+        self.storage = other.storage.clone();
+        self.storage.versions = Versions::Translated(translation);
+        self
+    }
+
     /// Serves the objects of another resource under this one's version, with some top-level fields renamed
     /// (stored name, served name).
     pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
@@ -299,6 +319,16 @@ impl Resource {
 
     pub(crate) fn validate(mut self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
         self.rules.validate = validate;
+        self
+    }
+
+    pub(crate) fn author(mut self, author: fn(&mut Value, &UserInfo)) -> Self {
+        self.rules.author = Some(author);
+        self
+    }
+
+    pub(crate) fn stamp(mut self, stamp: fn(&mut Value, Option<&Value>, Timestamp)) -> Self {
+        self.rules.stamp = Some(stamp);
         self
     }
 
@@ -339,16 +369,27 @@ impl Resource {
         self
     }
 
-    /// The `status` subresource: `status` changes there and nowhere else, and nothing else changes there.
-    pub(crate) fn status(mut self) -> Self {
-        self.rules.status = true;
+    /// The `status` subresource: `status` changes there and nowhere else, and little else changes there.
+    pub(crate) fn status(self) -> Self {
         let validate = self.rules.validate;
-        self.door(
-            "status",
-            None,
-            &[Verb::Get, Verb::Patch, Verb::Update],
-            Door::Part(only_status, validate),
-        )
+        self.status_checked(validate)
+    }
+
+    /// The same with rules of its own for what is written there.
+    pub(crate) fn status_checked(self, validate: fn(&Value, Option<&Value>, &mut Vec<Cause>)) -> Self {
+        let part = if self.custom { only_status } else { status_and_metadata };
+        self.status_door(part, validate)
+    }
+
+    /// The same, for a kind whose status has parts that do not change there.
+    pub(crate) fn status_door(
+        mut self,
+        part: fn(&mut Value, &Value),
+        validate: fn(&Value, Option<&Value>, &mut Vec<Cause>),
+    ) -> Self {
+        self.rules.status = true;
+        let verbs = &[Verb::Get, Verb::Patch, Verb::Update];
+        self.door("status", None, verbs, Door::Part(part, validate))
     }
 
     pub(crate) fn scale(self, paths: ScalePaths) -> Self {
@@ -405,6 +446,8 @@ impl Default for Rules {
         Self {
             name: NameRule::Subdomain,
             prepare: |_, _| {},
+            author: None,
+            stamp: None,
             dying: |_, _| {},
             validate: |_, _, _| {},
             claim: None,
@@ -418,8 +461,27 @@ impl Default for Rules {
     }
 }
 
+/// Puts back everything but `status` and what the caller may say of `metadata`: built-in kinds take labels and
+/// annotations through this door too, and owners they do not.
+pub(crate) fn status_and_metadata(new: &mut Value, old: &Value) {
+    let (Some(fields), Some(before)) = (new.as_object_mut(), old.as_object()) else {
+        return;
+    };
+    fields.retain(|key, _| matches!(key.as_str(), "metadata" | "status"));
+    for (key, value) in before
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+    {
+        fields.insert(key.clone(), value.clone());
+    }
+    let owners = old.pointer("/metadata/ownerReferences").cloned();
+    if let Some(meta) = new.get_mut("metadata") {
+        crate::meta::put(meta, "ownerReferences", owners);
+    }
+}
+
 /// Puts back everything but `status`. Labels and annotations stay as they were too; `managedFields` may follow the change.
-fn only_status(new: &mut Value, old: &Value) {
+pub(crate) fn only_status(new: &mut Value, old: &Value) {
     let status = new.get_mut("status").map(Value::take);
     let managed = new.pointer_mut("/metadata/managedFields").map(Value::take);
     let version = new.pointer_mut("/metadata/resourceVersion").map(Value::take);

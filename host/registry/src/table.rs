@@ -93,6 +93,17 @@ impl Column {
         column
     }
 
+    /// When the object was made, as it is.
+    pub fn created_at() -> Self {
+        Self::text_or("Created At", "metadata.creationTimestamp", "").date()
+    }
+
+    /// A column that shows the object's name.
+    pub(crate) fn named(mut self) -> Self {
+        self.format = "name".into();
+        self
+    }
+
     /// A timestamp shown as it is.
     pub fn date(mut self) -> Self {
         self.kind = "date".into();

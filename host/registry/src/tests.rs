@@ -2,11 +2,13 @@
 
 mod support;
 
+mod cases;
 mod definitions;
 mod etcd;
 mod gates;
 mod golden;
 mod kinds;
+mod network;
 mod speed;
 mod verbs;
 mod watches;

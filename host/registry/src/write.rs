@@ -272,6 +272,9 @@ impl Job<'_> {
                     meta::put(new, "status", None);
                 }
                 (rules.prepare)(new, None);
+                if let Some(author) = rules.author {
+                    author(new, self.caller.user());
+                }
             }
             Some(old) => {
                 meta::kept(new, old);
@@ -288,6 +291,9 @@ impl Job<'_> {
                     meta::count_generation(new, old, rules.status);
                 }
             }
+        }
+        if let Some(stamp) = rules.stamp {
+            stamp(new, old, now);
         }
     }
 

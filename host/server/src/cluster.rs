@@ -10,6 +10,7 @@ use api::escalation::NoEscalation;
 use api::gates::{AuditGate, RbacGate, TokenGate};
 use api::tls::ServingCertificate;
 use api::{ApiConfig, Nodes};
+use auth::audit::{FileLog, NoLog};
 use auth::kubeconfig::Kubeconfig;
 use auth::pki::{Authority, Purpose};
 use auth::token::{ServiceAccounts, Tokens};
@@ -70,7 +71,12 @@ impl Cluster {
             &dir.signing_key()?,
         )?);
         let rbac = Arc::new(Rbac::new(auth::defaults::policy()));
-        let sink: Arc<dyn auth::audit::Sink> = Arc::new(auth::audit::NoLog);
+        let sink: Arc<dyn auth::audit::Sink> = match &options.audit_log {
+            Some(path) => {
+                Arc::new(FileLog::open(path).with_context(|| format!("{} cannot be written", path.display()))?)
+            }
+            None => Arc::new(NoLog),
+        };
         let plugins = Plugins::new(dir, authority.certificate_pem())?;
         let gate = Arc::new(RbacGate(rbac.clone()));
         let policies = Policies::around(plugins.admission());
@@ -89,6 +95,11 @@ impl Cluster {
         wiring.media = media(options);
         wiring.network.service_ranges = vec![proxy_mode.service_range().into()];
         wiring.network.api_port = address.port();
+        wiring.network.api_address = Some(if address.ip().is_unspecified() {
+            own_address()
+        } else {
+            address.ip()
+        });
         let registry = Registry::open(store, wiring).await?;
         let cluster: Arc<dyn client::Cluster> = Arc::new(registry.clone());
         auth::defaults::ensure(&*cluster, &users::api_server()).await?;

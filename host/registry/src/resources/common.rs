@@ -1,7 +1,7 @@
 //! Rules that several kinds share.
 
-use model::Cause;
-use serde_json::Value;
+use model::{Cause, text};
+use serde_json::{Value, json};
 
 use crate::names::config_map_key;
 
@@ -56,16 +56,6 @@ pub(crate) fn immutable(new: &Value, old: Option<&Value>, path: &str, wrong: &mu
     }
 }
 
-/// A number at `path` that may not be below zero.
-pub(crate) fn not_negative(object: &Value, path: &str, wrong: &mut Vec<Cause>) {
-    if let Some(number) = crate::table::at(object, path)
-        .and_then(Value::as_i64)
-        .filter(|n| *n < 0)
-    {
-        wrong.push(Cause::invalid(path, number, "must be greater than or equal to 0"));
-    }
-}
-
 /// Sets a member of an object where there is none.
 pub(crate) fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = object.as_object_mut()
@@ -79,4 +69,85 @@ pub(crate) fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
 pub(crate) fn child<'a>(object: &'a mut Value, key: &str) -> &'a mut Value {
     default(object, key, Value::Object(Default::default()));
     &mut object[key]
+}
+
+/// The elements of the list at a key, to be changed.
+pub(crate) fn each_mut<'a>(object: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> + use<'a> {
+    let list = object.get_mut(key).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
+/// A new object begins with an empty status.
+pub(crate) fn born_with_status(new: &mut Value, old: Option<&Value>) {
+    if old.is_none() {
+        new["status"] = json!({});
+    }
+}
+
+/// The first `most`, and how many more there are.
+pub(crate) fn some<T: AsRef<str>>(all: &[T], most: usize) -> String {
+    let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
+    match all.len() {
+        n if n > most => format!("{} + {} more...", shown.join(","), n - most),
+        _ => shown.join(","),
+    }
+}
+
+/// What upstream says of an address that cannot be read.
+pub(crate) const NOT_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+/// A path behind a domain: `acme.io/foo`.
+pub(crate) fn domain_path(value: &Value, field: &str, wrong: &mut Vec<Cause>) {
+    let whole = value.as_str().unwrap_or_default();
+    if whole.is_empty() {
+        return wrong.push(Cause::required(field, ""));
+    }
+    let Some((domain, path)) = whole.split_once('/').filter(|(d, p)| !d.is_empty() && !p.is_empty()) else {
+        let says = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return wrong.push(Cause::invalid(field, value, says));
+    };
+    for complaint in text::dns1123_subdomain(domain) {
+        wrong.push(Cause::invalid(field, format!("{domain:?}"), &complaint));
+    }
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(fits) {
+        let says = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        wrong.push(Cause::invalid(field, format!("{path:?}"), says));
+    }
+}
+
+/// `metav1.Condition`s: each complete, each type once.
+pub(crate) fn conditions(list: &Value, field: &str, wrong: &mut Vec<Cause>) {
+    let mut seen: Vec<&Value> = Vec::new();
+    for (i, condition) in list.as_array().into_iter().flatten().enumerate() {
+        let mut at = crate::resources::check::At::new(condition, format!("{field}[{i}]"), wrong);
+        if seen.contains(&&condition["type"]) {
+            at.under("type").duplicate();
+        }
+        seen.push(&condition["type"]);
+        if at.need("type", "") {
+            at.under("type").fits(text::qualified_name);
+        }
+        if !matches!(at.text("status"), "True" | "False" | "Unknown") {
+            at.under("status").not_supported(&["False", "True", "Unknown"]);
+        }
+        at.at_least("observedGeneration", 0);
+        if !at.has("lastTransitionTime") {
+            at.under("lastTransitionTime").required("");
+        }
+        at.need("reason", "");
+    }
+}
+
+/// Conditions of an object's status, of each type one.
+pub(crate) fn unique_conditions(object: &Value, wrong: &mut Vec<Cause>) {
+    let mut seen: Vec<&Value> = Vec::new();
+    crate::resources::check::At::new(object, "", wrong).each("status.conditions", |mut condition| {
+        let kind = &condition.value["type"];
+        if seen.contains(&kind) {
+            condition.under("type").duplicate();
+        }
+        seen.push(kind);
+        condition.need("type", "");
+    });
 }

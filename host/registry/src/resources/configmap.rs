@@ -27,6 +27,6 @@ pub(crate) fn resource() -> Resource {
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    data_keys(new, &["data", "binaryData"], wrong);
+    data_keys(new, &["binaryData", "data"], wrong);
     immutable_data(new, old, &["data", "binaryData"], wrong);
 }

@@ -4,7 +4,8 @@ use model::Cause;
 use serde_json::{Value, json};
 
 use crate::resource::{Resource, ScalePaths};
-use crate::resources::common::{child, default, not_negative};
+use crate::resources::check::At;
+use crate::resources::common::{child, default};
 use crate::resources::workload;
 use crate::table::{Column, int_at};
 
@@ -23,7 +24,15 @@ pub(crate) fn resource() -> Resource {
         .columns(columns)
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_checked(|new, _, wrong| {
+            let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+            workload::validate_counts(
+                new,
+                &["observedGeneration", "unavailableReplicas", "terminatingReplicas"],
+                wrong,
+            );
+            workload::validate_replicas(new, &parts, wrong);
+        })
         .scale(ScalePaths::usual())
 }
 
@@ -47,68 +56,35 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
 }
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    workload::validate(new, old, &["Always"], wrong);
-    for path in ["spec.revisionHistoryLimit", "spec.progressDeadlineSeconds"] {
-        not_negative(new, path, wrong);
-    }
-    let strategy = &new["spec"]["strategy"];
-    match strategy["type"].as_str() {
-        Some("RollingUpdate") => {
-            let (unavailable, surge) = (
-                &strategy["rollingUpdate"]["maxUnavailable"],
-                &strategy["rollingUpdate"]["maxSurge"],
-            );
-            for (key, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
-                int_or_percent(value, &format!("spec.strategy.rollingUpdate.{key}"), wrong);
-            }
-            if is_zero(unavailable) && is_zero(surge) {
-                let says = "may not be 0 when `maxSurge` is 0";
-                wrong.push(Cause::invalid(
-                    "spec.strategy.rollingUpdate.maxUnavailable",
-                    unavailable,
-                    says,
-                ));
-            }
-        }
-        Some("Recreate") => {
-            if !strategy["rollingUpdate"].is_null() {
+    workload::validate(new, old, "deployment", wrong);
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    spec.at_least("revisionHistoryLimit", 0);
+    match spec.text("strategy.type") {
+        "RollingUpdate" => rolling(spec.under("strategy.rollingUpdate")),
+        "Recreate" => {
+            if spec.has("strategy.rollingUpdate") {
                 let says = "may not be specified when strategy `type` is 'Recreate'";
-                wrong.push(Cause::forbidden("spec.strategy.rollingUpdate", says));
+                spec.under("strategy.rollingUpdate").forbidden(says);
             }
         }
-        _ => wrong.push(Cause::not_supported(
-            "spec.strategy.type",
-            &strategy["type"],
-            &["Recreate", "RollingUpdate"],
-        )),
+        _ => spec.under("strategy").not_supported(&["Recreate", "RollingUpdate"]),
     }
-    let (deadline, ready) = (
-        new["spec"]["progressDeadlineSeconds"].as_i64(),
-        int_at(new, "spec.minReadySeconds"),
-    );
-    if let Some(deadline) = deadline.filter(|d| *d <= ready) {
-        wrong.push(Cause::invalid(
-            "spec.progressDeadlineSeconds",
-            deadline,
-            "must be greater than minReadySeconds",
-        ));
+    if let Some(deadline) = spec.int("progressDeadlineSeconds") {
+        spec.at_least("progressDeadlineSeconds", 0);
+        if deadline <= spec.int("minReadySeconds").unwrap_or(0) {
+            spec.under("progressDeadlineSeconds")
+                .invalid("must be greater than minReadySeconds");
+        }
     }
 }
 
-/// `3` or `25%`.
-pub(crate) fn int_or_percent(value: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    match value {
-        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            wrong.push(Cause::invalid(field, n, "must be greater than or equal to 0"));
-        }
-        Value::String(text) => {
-            let digits = text.strip_suffix('%');
-            if !digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit())) {
-                let says = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
-                wrong.push(Cause::invalid(field, format!("{text:?}"), says));
-            }
-        }
-        _ => {}
+fn rolling(mut rolling: At<'_, '_>) {
+    rolling.count_or_share("maxUnavailable");
+    rolling.count_or_percent("maxSurge");
+    if is_zero(&rolling.value["maxUnavailable"]) && is_zero(&rolling.value["maxSurge"]) {
+        rolling
+            .under("maxUnavailable")
+            .invalid("may not be 0 when `maxSurge` is 0");
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn resource() -> Resource {
             "source.component",
             "type",
         ])
+        .create_on_update()
         .validate(|new, _, wrong| validate(new, "involvedObject", wrong))
 }
 
@@ -45,6 +46,7 @@ pub(crate) fn new_face() -> Resource {
     let stored = resource();
     let mut face = with_columns(Resource::namespaced("events.k8s.io", "v1", "Event", "events"))
         .served_from(&stored, RENAMED)
+        .create_on_update()
         .validate(|new, _, wrong| {
             validate(new, "regarding", wrong);
             validate_new(new, wrong);
@@ -130,7 +132,11 @@ fn source(event: &Value) -> String {
         "" => either(event, "reportingComponent", "reportingController"),
         component => component,
     };
-    match either(event, "source.host", "deprecatedSource.host") {
+    let host = match either(event, "source.host", "deprecatedSource.host") {
+        "" => text_at(event, "reportingInstance"),
+        host => host,
+    };
+    match host {
         "" => component.to_owned(),
         host => format!("{component}, {host}"),
     }
@@ -178,10 +184,7 @@ fn validate_new(new: &Value, wrong: &mut Vec<Cause>) {
     }
     let kind = text_at(new, "type");
     if !matches!(kind, "Normal" | "Warning") {
-        wrong.push(Cause::invalid(
-            "type",
-            format!("{kind:?}"),
-            "has invalid value: must be Normal or Warning",
-        ));
+        let says = format!("has invalid value: {kind}");
+        wrong.push(Cause::invalid("type", "\"\"", &says));
     }
 }

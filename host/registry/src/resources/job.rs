@@ -1,12 +1,13 @@
 //! Job: pods that run to completion, a number of times.
 
-use model::Cause;
+use model::{Cause, Selector};
 use serde_json::{Value, json};
 
 use crate::meta;
 use crate::resource::Resource;
-use crate::resources::common::{child, default, immutable, not_negative};
-use crate::resources::{pod_check, workload};
+use crate::resources::check::At;
+use crate::resources::common::{child, default, each_mut};
+use crate::resources::{pod_check, pod_spec, workload};
 use crate::table::{Column, duration, int_at, list_at, text_at};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -26,74 +27,240 @@ pub(crate) fn resource() -> Resource {
         .selectable_or("status.successful", "0")
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_checked(|new, _, wrong| workload::validate_counts(new, &["active", "succeeded", "failed"], wrong))
 }
 
 fn prepare(new: &mut Value, old: Option<&Value>) {
-    workload::prepare(
-        new,
-        old,
-        &[
-            ("backoffLimit", 6.into()),
-            ("completionMode", "NonIndexed".into()),
-            ("suspend", false.into()),
-            ("podReplacementPolicy", "TerminatingOrFailed".into()),
-            ("manualSelector", false.into()),
-        ],
-    );
+    let whole = [
+        ("completionMode", "NonIndexed".into()),
+        ("suspend", false.into()),
+        ("podReplacementPolicy", "TerminatingOrFailed".into()),
+        ("manualSelector", false.into()),
+    ];
+    workload::prepare(new, old, &whole);
     let spec = &mut new["spec"];
-    if spec["completions"].is_null() && spec["parallelism"].is_null() {
-        spec["completions"] = 1.into();
+    if spec["podFailurePolicy"].is_object() {
+        // With a policy for failures, pods that are on their way out are waited for.
+        if old.is_none() && spec["podReplacementPolicy"] == "TerminatingOrFailed" {
+            spec["podReplacementPolicy"] = "Failed".into();
+        }
     }
-    default(spec, "parallelism", 1);
+    default_job(spec);
     if old.is_none() && new["spec"]["manualSelector"] != true {
         generate_selector(new);
     }
 }
 
+/// What a Job's spec says when it does not say it.
+fn default_job(spec: &mut Value) {
+    // Where every index has a limit of its own, all together have none.
+    let limit = if spec["backoffLimitPerIndex"].is_null() {
+        6
+    } else {
+        i32::MAX
+    };
+    if spec["completions"].is_null() && spec["parallelism"].is_null() {
+        spec["completions"] = 1.into();
+        spec["parallelism"] = 1.into();
+    }
+    default(spec, "parallelism", 1);
+    default(spec, "backoffLimit", limit);
+    for rule in spec
+        .pointer_mut("/podFailurePolicy/rules")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        for pattern in each_mut(rule, "onPodConditions") {
+            default(pattern, "status", "True");
+        }
+    }
+    let template = child(spec, "template");
+    pod_spec::default_spec(child(template, "spec"));
+}
+
 /// A label that no other Job's pods have: this Job's uid.
 fn generate_selector(job: &mut Value) {
     let (uid, name) = (meta::text(job, "uid").to_owned(), meta::text(job, "name").to_owned());
-    let labels = child(child(child(child(job, "spec"), "template"), "metadata"), "labels");
-    for (key, value) in [
+    let all = [
         ("controller-uid", &uid),
         (UID_LABEL, &uid),
         ("job-name", &name),
         ("batch.kubernetes.io/job-name", &name),
-    ] {
-        labels[key] = value.clone().into();
+    ];
+    for (key, value) in all {
+        child(child(job, "metadata"), "labels")[key] = value.clone().into();
+        let template = child(child(job, "spec"), "template");
+        child(child(template, "metadata"), "labels")[key] = value.clone().into();
     }
     job["spec"]["selector"] = json!({"matchLabels": {UID_LABEL: uid}});
 }
 
-pub(crate) fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+const MOST_INDEXES: i64 = 100_000;
+
+fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    if !spec.has("selector") {
+        spec.under("selector").required("");
+    }
+    spec.selector("selector");
+    let selector = Selector::from_json(&spec.value["selector"]);
+    if let Ok(selector) = selector {
+        workload::template_matches(&mut spec, &selector);
+    }
+    validate_template(At::new(&new["spec"], "spec", wrong));
+    if let Some(old) = old {
+        validate_change(At::new(&new["spec"], "spec", wrong), old);
+    }
+}
+
+/// Everything about a Job's spec but its selector.
+pub(crate) fn validate_template(mut spec: At<'_, '_>) {
     for key in [
         "parallelism",
         "completions",
         "activeDeadlineSeconds",
         "backoffLimit",
         "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
     ] {
-        not_negative(new, &format!("spec.{key}"), wrong);
+        spec.at_least(key, 0);
     }
-    let template = &new["spec"]["template"];
-    pod_check::validate_template(template, "spec.template", &["OnFailure", "Never"], wrong);
-    if new["spec"]["selector"].is_null() && new["kind"] == "Job" {
-        wrong.push(Cause::required("spec.selector", ""));
+    spec.may_be_one_of("completionMode", &["NonIndexed", "Indexed"]);
+    let completions = spec.int("completions");
+    if spec.text("completionMode") == "Indexed" {
+        match completions {
+            None => spec.under("completions").required("when completion mode is Indexed"),
+            Some(count) if count > MOST_INDEXES && spec.int("parallelism").is_some_and(|p| p > MOST_INDEXES) => {
+                spec.under("parallelism")
+                    .invalid("must be less than or equal to 100000 when completion mode is Indexed");
+            }
+            Some(_) => {}
+        }
+        if let (Some(failed), Some(count)) = (spec.int("maxFailedIndexes"), completions)
+            && failed > count
+        {
+            spec.under("maxFailedIndexes")
+                .invalid("must be less than or equal to completions");
+        }
+        if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+            spec.under("backoffLimitPerIndex")
+                .required("when maxFailedIndexes is specified");
+        }
+    } else {
+        for key in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+            if spec.has(key) {
+                spec.under(key).invalid("requires indexed completion mode");
+            }
+        }
     }
-    for path in [
-        "spec.selector",
-        "spec.completionMode",
-        "spec.podFailurePolicy",
-        "spec.backoffLimitPerIndex",
+    failure_policy(&mut spec);
+    let policies: &[&str] = if spec.has("podFailurePolicy") {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    spec.may_be_one_of("podReplacementPolicy", policies);
+    spec.with("template", |template, field, wrong| {
+        let any = &["Always", "OnFailure", "Never"];
+        pod_check::validate_template(template, field, any, wrong);
+    });
+    let mut restart = spec.under("template.spec.restartPolicy");
+    match restart.value.as_str().unwrap_or_default() {
+        "OnFailure" | "Never" => {}
+        "" | "Always" => restart.required("valid values: \"OnFailure\", \"Never\""),
+        _ => {}
+    }
+    if spec.has("podFailurePolicy") && spec.text("template.spec.restartPolicy") != "Never" {
+        let says = "only \"Never\" is supported when podFailurePolicy is specified";
+        spec.under("template.spec.restartPolicy").invalid(says);
+    }
+}
+
+fn failure_policy(spec: &mut At<'_, '_>) {
+    let per_index = spec.has("backoffLimitPerIndex");
+    spec.each("podFailurePolicy.rules", |mut rule| {
+        let action = rule.text("action");
+        if action == "FailIndex" && !per_index {
+            rule.under("action")
+                .invalid("requires the backoffLimitPerIndex to be set");
+        }
+        if !matches!(action, "Count" | "FailIndex" | "FailJob" | "Ignore") {
+            rule.under("action")
+                .not_supported(&["Count", "FailIndex", "FailJob", "Ignore"]);
+        }
+        match (rule.has("onExitCodes"), !rule.list("onPodConditions").is_empty()) {
+            (false, false) => rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"),
+            (true, true) => rule.invalid("specifying both OnExitCodes and OnPodConditions is not supported"),
+            (true, false) => exit_codes(rule.under("onExitCodes")),
+            (false, true) => rule.each("onPodConditions", |mut pattern| {
+                pattern.under("type").fits(model::text::qualified_name);
+                if !matches!(pattern.text("status"), "True" | "False" | "Unknown") {
+                    pattern.under("status").not_supported(&["False", "True", "Unknown"]);
+                }
+            }),
+        }
+    });
+}
+
+fn exit_codes(mut codes: At<'_, '_>) {
+    let operator = codes.text("operator");
+    codes.one_of("operator", &["In", "NotIn"]);
+    if codes.list("values").is_empty() {
+        codes.under("values").invalid("at least one value is required");
+    }
+    let mut last = None;
+    let mut seen: Vec<i64> = Vec::new();
+    codes.each("values", |mut code| {
+        let number = code.value.as_i64().unwrap_or_default();
+        if operator == "In" && number == 0 {
+            code.invalid("must not be 0 for the In operator");
+        }
+        if seen.contains(&number) {
+            code.duplicate();
+        }
+        if last.is_some_and(|last| last > number) {
+            code.invalid("must be ordered");
+        }
+        last = Some(number);
+        seen.push(number);
+    });
+}
+
+/// A Job is what it was made as, but for how much of it runs at once; an indexed one may grow and shrink with that, and
+/// the template of one that has never run may still change where its pods go.
+fn validate_change(mut spec: At<'_, '_>, old: &Value) {
+    let was = &old["spec"];
+    let elastic = spec.text("completionMode") == "Indexed" && spec.value["completions"] == spec.value["parallelism"];
+    if spec.value["completions"] != was["completions"] && !elastic {
+        let shown = &spec.value["completions"];
+        let cause = Cause::invalid("spec.completions", shown, "field is immutable");
+        spec.push(cause);
+    }
+    for key in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
     ] {
-        immutable(new, old, path, wrong);
+        spec.immutable(key, was);
     }
-    if old.is_some_and(|o| o["spec"]["suspend"] != true) {
-        immutable(new, old, "spec.template", wrong);
+    let never_ran = was["suspend"] == true && old["status"]["startTime"].is_null();
+    let mut rest = spec.value["template"].clone();
+    if never_ran {
+        for key in ["nodeSelector", "tolerations", "schedulingGates", "affinity"] {
+            meta::put(child(&mut rest, "spec"), key, was["template"]["spec"].get(key).cloned());
+        }
+        for key in ["labels", "annotations"] {
+            let before = was["template"]["metadata"].get(key).cloned();
+            meta::put(child(&mut rest, "metadata"), key, before);
+        }
     }
-    if new["spec"]["completionMode"] != "Indexed" {
-        immutable(new, old, "spec.completions", wrong);
+    if rest != was["template"] {
+        spec.under("template").invalid("field is immutable");
     }
 }
 

@@ -1,7 +1,6 @@
 //! Lease: who leads, or that a node lives. Written often, so it is small and has no status.
 
 use model::Cause;
-use serde_json::Value;
 
 use crate::resource::Resource;
 use crate::table::Column;
@@ -31,12 +30,10 @@ pub(crate) fn resource() -> Resource {
                     "must be greater than or equal to 0",
                 ));
             }
-            if spec["holderIdentity"].as_str().is_some_and(str::is_empty) {
-                wrong.push(Cause::invalid(
-                    "spec.holderIdentity",
-                    Value::from(""),
-                    "must not be empty",
-                ));
+            let strategy = spec["strategy"].as_str().unwrap_or_default();
+            if spec["preferredHolder"].as_str().is_some_and(|h| !h.is_empty()) && strategy.is_empty() {
+                let says = "may only be specified if `strategy` is defined";
+                wrong.push(Cause::forbidden("spec.preferredHolder", says));
             }
         })
 }

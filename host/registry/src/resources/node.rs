@@ -4,7 +4,8 @@ use model::{Cause, Gvk, Verb};
 use serde_json::{Value, json};
 
 use crate::meta;
-use crate::resource::Resource;
+use crate::resource::{Resource, status_and_metadata};
+use crate::resources::common::default;
 use crate::table::{Column, list_at, text_at};
 
 pub(crate) fn resource() -> Resource {
@@ -32,7 +33,7 @@ pub(crate) fn resource() -> Resource {
         .selectable_or("spec.unschedulable", "false")
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_door(status_part, validate)
         .stream(
             "proxy",
             Some(Gvk::new("", "v1", "NodeProxyOptions")),
@@ -45,6 +46,7 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() && !new["status"].is_object() {
         new["status"] = json!({});
     }
+    allocatable(new);
     if let Some(old) = old {
         // Addresses of pods are given once.
         for key in ["podCIDR", "podCIDRs"] {
@@ -56,10 +58,23 @@ fn prepare(new: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// All that a node has may be used, unless its kubelet says otherwise.
+fn allocatable(node: &mut Value) {
+    let capacity = node["status"].get("capacity").filter(|c| c.is_object()).cloned();
+    if let (Some(capacity), Some(status)) = (capacity, node.get_mut("status")) {
+        default(status, "allocatable", capacity);
+    }
+}
+
+fn status_part(new: &mut Value, old: &Value) {
+    status_and_metadata(new, old);
+    allocatable(new);
+}
+
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (i, taint) in list_at(new, "spec.taints").iter().enumerate() {
-        let field = |key: &str| format!("spec.taints[{i}].{key}");
+        let field = |key: &str| format!("metadata.taints[{i}].{key}");
         let (key, effect) = (text_at(taint, "key"), text_at(taint, "effect"));
         for complaint in model::text::qualified_name(key) {
             wrong.push(Cause::invalid(field("key"), format!("{key:?}"), &complaint));
@@ -71,12 +86,17 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
             "" => wrong.push(Cause::required(field("effect"), "")),
             _ => {
-                let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+                let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
                 wrong.push(Cause::not_supported(field("effect"), format!("{effect:?}"), &effects));
             }
         }
         if seen.contains(&(key, effect)) {
-            wrong.push(Cause::duplicate(format!("spec.taints[{i}]"), taint));
+            let says = format!("Duplicate value: {taint}: taints must be unique by key and effect pair");
+            wrong.push(Cause {
+                reason: model::CauseReason::Duplicate,
+                field: format!("metadata.taints[{i}]"),
+                message: says,
+            });
         }
         seen.push((key, effect));
     }
@@ -84,8 +104,8 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     for key in ["podCIDR", "podCIDRs", "providerID"] {
         let (now, before) = (&new["spec"][key], &old["spec"][key]);
         if !before.is_null() && before != "" && now != before {
-            let says = "node updates may not change this field once set";
-            wrong.push(Cause::forbidden(format!("spec.{key}"), says));
+            let says = format!("node updates may not change {key} except from \"\" to valid");
+            wrong.push(Cause::forbidden(format!("spec.{key}"), &says));
         }
     }
 }

@@ -144,11 +144,14 @@ fn validate_change(new: &Value, old: &Value, wrong: &mut Vec<Cause>) {
         }
     }
     let gates = list_at(old, "spec.schedulingGates");
-    if list_at(new, "spec.schedulingGates").iter().any(|g| !gates.contains(g)) {
-        wrong.push(Cause::forbidden(
-            "spec.schedulingGates",
-            "only deletion is allowed, but found new scheduling gates",
-        ));
+    for (i, gate) in list_at(new, "spec.schedulingGates").iter().enumerate() {
+        if !gates.contains(gate) {
+            let says = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                text_at(gate, "name")
+            );
+            wrong.push(Cause::forbidden(format!("spec.schedulingGates[{i}].name"), &says));
+        }
     }
     // Put everything back that may change; what still differs may not.
     let mut rest = new["spec"].clone();

@@ -6,8 +6,9 @@ use model::{Cause, CauseReason, Quantity, text};
 use serde_json::Value;
 
 use crate::names::{validate_annotations, validate_labels};
-use crate::resources::pod_spec;
-use crate::table::{at, list_at, plain, text_at};
+use crate::resources::check::At;
+use crate::resources::{pod_affinity, pod_security, pod_volumes};
+use crate::table::{at, plain, text_at};
 
 /// `spec.template` of a workload: its metadata and its spec.
 pub(crate) fn validate_template(template: &Value, field: &str, restart: &[&str], wrong: &mut Vec<Cause>) {
@@ -30,76 +31,411 @@ pub(crate) fn validate_template(template: &Value, field: &str, restart: &[&str],
 
 /// Everything wrong with a pod spec at `field`.
 pub(crate) fn validate_spec(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    let volumes = validate_volumes(spec, field, wrong);
-    if list_at(spec, "containers").is_empty() {
-        wrong.push(Cause::required(format!("{field}.containers"), ""));
+    let mut spec = At::new(spec, field, wrong);
+    let volumes = pod_volumes::validate(&mut spec);
+    let claims: Vec<&str> = spec.list("resourceClaims").iter().map(|c| text_at(c, "name")).collect();
+    resource_claims(&mut spec);
+    if spec.list("containers").is_empty() {
+        spec.under("containers").required("");
     }
+    let around = Around {
+        volumes: &volumes,
+        claims: &claims,
+        host_network: spec.value["hostNetwork"] == true,
+        grace: spec.int("terminationGracePeriodSeconds").unwrap_or(0),
+    };
     let mut names: Vec<&str> = Vec::new();
-    for list in pod_spec::CONTAINERS {
-        for (i, container) in list_at(spec, list).iter().enumerate() {
-            let at = format!("{field}.{list}[{i}]");
-            let name = text_at(container, "name");
+    let mut host_ports: Vec<(String, String, i64)> = Vec::new();
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        spec.each(list, |mut container| {
+            let name = container.text("name");
             if names.contains(&name) && !name.is_empty() {
-                wrong.push(Cause::duplicate(format!("{at}.name"), format!("{name:?}")));
+                container.under("name").duplicate();
             }
             names.push(name);
-            validate_container(container, &at, &volumes, wrong);
-        }
+            validate_container(&mut container, &around);
+            probes(&mut container, list, around.grace);
+            if list == "containers" {
+                conflicts(&mut container, &mut host_ports);
+            }
+        });
     }
-    one_of(spec, field, "restartPolicy", &["Always", "OnFailure", "Never"], wrong);
-    one_of(
-        spec,
-        field,
+    spec.one_of("restartPolicy", &["Always", "OnFailure", "Never"]);
+    spec.one_of(
         "dnsPolicy",
         &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
-        wrong,
     );
-    for key in ["terminationGracePeriodSeconds", "activeDeadlineSeconds"] {
-        let least = i64::from(key == "activeDeadlineSeconds");
-        if let Some(value) = spec[key].as_i64().filter(|v| *v < least) {
-            let says = match least {
-                0 => "must be greater than or equal to 0",
-                _ => "must be between 1 and 2147483647, inclusive",
-            };
-            wrong.push(Cause::invalid(format!("{field}.{key}"), value, says));
-        }
+    pod_security::validate_pod(&mut spec);
+    pod_affinity::validate(&mut spec);
+    pod_security::validate_names(&mut spec);
+    pod_security::validate_gates(&mut spec);
+    spec.may_fit("serviceAccountName", text::dns1123_subdomain);
+    spec.may_fit("nodeName", text::dns1123_subdomain);
+    spec.at_least("terminationGracePeriodSeconds", 0);
+    spec.in_range("activeDeadlineSeconds", 1..=i64::from(i32::MAX));
+    spec.may_fit("hostname", text::dns1123_label);
+    spec.may_fit("subdomain", text::dns1123_label);
+    spec.may_fit("priorityClassName", text::dns1123_subdomain);
+    spec.may_fit("runtimeClassName", text::dns1123_subdomain);
+    spec.may_be_one_of("preemptionPolicy", &["PreemptLowerPriority", "Never"]);
+    spec.entries("overhead", |name, mut amount| {
+        resource_name(name, &mut amount);
+        amount.quantity_not_negative();
+    });
+    if spec.has("os") {
+        spec.one_of("os.name", &["linux", "windows"]);
     }
-    validate_labels(spec.get("nodeSelector"), &format!("{field}.nodeSelector"), wrong);
-    let account = text_at(spec, "serviceAccountName");
-    for complaint in text::dns1123_subdomain(account)
-        .into_iter()
-        .filter(|_| !account.is_empty())
-    {
-        wrong.push(Cause::invalid(
-            format!("{field}.serviceAccountName"),
-            format!("{account:?}"),
-            &complaint,
-        ));
+    if spec.has("resources") {
+        requirements(spec.under("resources"), &claims);
     }
-    let hostname = text_at(spec, "hostname");
-    for complaint in text::dns1123_label(hostname)
-        .into_iter()
-        .filter(|_| !hostname.is_empty())
-    {
-        wrong.push(Cause::invalid(
-            format!("{field}.hostname"),
-            format!("{hostname:?}"),
-            &complaint,
-        ));
-    }
-    validate_tolerations(spec, field, wrong);
-    validate_spread(spec, field, wrong);
 }
 
-fn one_of(object: &Value, field: &str, key: &str, allowed: &[&str], wrong: &mut Vec<Cause>) {
-    let value = text_at(object, key);
-    let at = format!("{field}.{key}");
-    if value.is_empty() {
-        wrong.push(Cause::required(at, ""));
-    } else if !allowed.contains(&value) {
-        let mut sorted = allowed.to_vec();
-        sorted.sort_unstable();
-        wrong.push(Cause::not_supported(at, format!("{value:?}"), &sorted));
+/// What of the pod its containers may refer to.
+struct Around<'a> {
+    volumes: &'a [&'a str],
+    claims: &'a [&'a str],
+    host_network: bool,
+    grace: i64,
+}
+
+fn resource_claims(spec: &mut At<'_, '_>) {
+    let mut seen: Vec<&str> = Vec::new();
+    spec.each("resourceClaims", |mut claim| {
+        let name = claim.text("name");
+        claim.need_fit("name", text::dns1123_label);
+        if seen.contains(&name) {
+            claim.under("name").duplicate();
+        }
+        seen.push(name);
+        let one = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+        match (claim.has("resourceClaimName"), claim.has("resourceClaimTemplateName")) {
+            (true, true) => {
+                claim.invalid("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
+            }
+            (false, false) => claim.invalid(one),
+            _ => {}
+        }
+        claim.may_fit("resourceClaimName", text::dns1123_subdomain);
+        claim.may_fit("resourceClaimTemplateName", text::dns1123_subdomain);
+    });
+}
+
+fn validate_container(container: &mut At<'_, '_>, around: &Around<'_>) {
+    container.need_fit("name", text::dns1123_label);
+    let image = container.text("image");
+    if container.need("image", "") && image.trim() != image {
+        container
+            .under("image")
+            .invalid("must not have leading or trailing whitespace");
+    }
+    container.one_of("terminationMessagePolicy", &["FallbackToLogsOnError", "File"]);
+    ports(container, around.host_network);
+    container.each("env", env);
+    container.each("envFrom", |mut from| {
+        from.may_fit("prefix", env_name);
+        match (from.has("configMapRef"), from.has("secretRef")) {
+            (false, false) => {
+                let says = "must specify one of: `configMapRef` or `secretRef`";
+                let cause = Cause::invalid(from.path(), "\"\"", says);
+                from.push(cause);
+            }
+            (true, true) => {
+                let says = "may not have more than one field specified at a time";
+                let cause = Cause::invalid(from.path(), "\"\"", says);
+                from.push(cause);
+            }
+            (true, false) => from.must("configMapRef.name"),
+            (false, true) => from.must("secretRef.name"),
+        }
+    });
+    mounts(container, around.volumes);
+    if !image.is_empty() {
+        container.one_of("imagePullPolicy", &["Always", "IfNotPresent", "Never"]);
+    }
+    requirements(container.under("resources"), around.claims);
+    let mut seen: Vec<&str> = Vec::new();
+    container.each("resizePolicy", |mut policy| {
+        let resource = policy.text("resourceName");
+        policy.one_of("resourceName", &["cpu", "memory"]);
+        policy.one_of("restartPolicy", &["NotRequired", "RestartContainer"]);
+        if seen.contains(&resource) {
+            policy.under("resourceName").duplicate();
+        }
+        seen.push(resource);
+    });
+    if container.has("securityContext") {
+        pod_security::validate_container(container.under("securityContext"));
+    }
+}
+
+fn ports(container: &mut At<'_, '_>, host_network: bool) {
+    let mut names: Vec<&str> = Vec::new();
+    container.each("ports", |mut port| {
+        let name = port.text("name");
+        if !name.is_empty() {
+            let complaints = port_name(name);
+            let fits = complaints.is_empty();
+            port.under("name").fits(|_| complaints);
+            if fits && names.contains(&name) {
+                port.under("name").duplicate();
+            }
+            names.push(name);
+        }
+        match port.int("containerPort").unwrap_or(0) {
+            0 => port.under("containerPort").required(""),
+            _ => port.port("containerPort"),
+        }
+        let on_host = port.int("hostPort").unwrap_or(0);
+        if on_host != 0 {
+            port.port("hostPort");
+        }
+        if host_network && on_host != port.int("containerPort").unwrap_or(0) {
+            let says = "must match `containerPort` when `hostNetwork` is true";
+            port.under("hostPort").invalid(says);
+        }
+        port.one_of("protocol", &["SCTP", "TCP", "UDP"]);
+        if !port.text("hostIP").is_empty() && port.text("hostIP").parse::<std::net::IpAddr>().is_err() {
+            port.under("hostIP").invalid(super::common::NOT_IP);
+        }
+    });
+}
+
+/// No two containers of a pod take the same port of the node.
+fn conflicts(container: &mut At<'_, '_>, taken: &mut Vec<(String, String, i64)>) {
+    container.each("ports", |mut port| {
+        let number = port.int("hostPort").unwrap_or(0);
+        if number == 0 {
+            return;
+        }
+        let (protocol, ip) = (port.text("protocol"), port.text("hostIP"));
+        let this = (protocol.to_owned(), ip.to_owned(), number);
+        if taken.contains(&this) {
+            let shown = format!("\"{protocol}/{ip}/{number}\"");
+            let cause = Cause::duplicate(port.path_of("hostPort"), shown);
+            port.push(cause);
+        }
+        taken.push(this);
+    });
+}
+
+fn env_name(name: &str) -> Vec<String> {
+    if name.contains('=') || !name.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return vec![
+            "a valid environment variable name must consist only of printable ASCII characters other than '='".into(),
+        ];
+    }
+    Vec::new()
+}
+
+fn env(mut env: At<'_, '_>) {
+    env.need_fit("name", env_name);
+    if !env.has("valueFrom") {
+        return;
+    }
+    let value = !env.text("value").is_empty();
+    let mut from = env.under("valueFrom");
+    let mut count = 0;
+    for kind in [
+        "fieldRef",
+        "resourceFieldRef",
+        "configMapKeyRef",
+        "secretKeyRef",
+        "fileKeyRef",
+    ] {
+        if !from.has(kind) {
+            continue;
+        }
+        count += 1;
+        let of = from.under(kind);
+        match kind {
+            "fieldRef" => pod_volumes::field_ref(of, &pod_volumes::ENV_FIELDS),
+            "resourceFieldRef" => pod_volumes::resource_ref(of, false),
+            "configMapKeyRef" | "secretKeyRef" => pod_volumes::key_ref(of),
+            _ => {}
+        }
+    }
+    let says = match count {
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        _ if value => "may not be specified when `value` is not empty",
+        1 => return,
+        _ => "may not have more than one field specified at a time",
+    };
+    let cause = Cause::invalid(from.path(), "\"\"", says);
+    from.push(cause);
+}
+
+fn mounts(container: &mut At<'_, '_>, volumes: &[&str]) {
+    let devices = container.list("volumeDevices");
+    let privileged = container.value["securityContext"]["privileged"] == true;
+    let mut paths: Vec<&str> = Vec::new();
+    container.each("volumeMounts", |mut mount| {
+        let (name, path) = (mount.text("name"), mount.text("mountPath"));
+        mount.need("name", "");
+        if !volumes.contains(&name) {
+            let cause = not_found(mount.path_of("name"), name);
+            mount.push(cause);
+        }
+        mount.need("mountPath", "");
+        if paths.contains(&path) {
+            mount.under("mountPath").invalid("must be unique");
+        }
+        paths.push(path);
+        if devices.iter().any(|d| d["name"] == name) {
+            mount.under("name").invalid("must not already exist in volumeDevices");
+        }
+        if devices.iter().any(|d| d["devicePath"] == path) {
+            mount
+                .under("mountPath")
+                .invalid("must not already exist as a path in volumeDevices");
+        }
+        let sub = !mount.text("subPath").is_empty();
+        if sub {
+            pod_volumes::local(mount.under("subPath"));
+        }
+        if !mount.text("subPathExpr").is_empty() {
+            if sub {
+                mount
+                    .under("subPathExpr")
+                    .invalid("subPathExpr and subPath are mutually exclusive");
+            }
+            pod_volumes::local(mount.under("subPathExpr"));
+        }
+        mount.may_be_one_of("mountPropagation", &["Bidirectional", "HostToContainer", "None"]);
+        if mount.text("mountPropagation") == "Bidirectional" && !privileged {
+            mount
+                .under("mountPropagation")
+                .forbidden("Bidirectional mount propagation is available only to privileged containers");
+        }
+    });
+    container.each("volumeDevices", |mut device| {
+        device.need("name", "");
+        let name = device.text("name");
+        if !volumes.contains(&name) {
+            let cause = not_found(device.path_of("name"), name);
+            device.push(cause);
+        }
+        if device.text("devicePath").is_empty() {
+            device.under("devicePath").required("");
+        }
+    });
+}
+
+/// What probes and hooks a container may have depends on which list it is in.
+fn probes(container: &mut At<'_, '_>, list: &str, grace: i64) {
+    let sidecar = container.value["restartPolicy"] == "Always";
+    let parts = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
+    let says = match list {
+        "ephemeralContainers" => Some("cannot be set for an Ephemeral Container"),
+        "initContainers" if !sidecar => Some("may not be set for init containers without restartPolicy=Always"),
+        _ => None,
+    };
+    if let Some(says) = says {
+        for part in parts
+            .into_iter()
+            .filter(|p| container.value.get(*p).is_some_and(|v| !v.is_null()))
+        {
+            container.under(part).forbidden(says);
+        }
+        if list == "ephemeralContainers" {
+            for part in ["ports", "resources"] {
+                let given = container.value[part].as_array().is_some_and(|a| !a.is_empty())
+                    || container.value[part].as_object().is_some_and(|o| !o.is_empty());
+                if given {
+                    container.under(part).forbidden(says);
+                }
+            }
+        }
+        return;
+    }
+    for hook in ["lifecycle.postStart", "lifecycle.preStop"] {
+        if container.has(hook) {
+            handler(&mut container.under(hook), grace);
+        }
+    }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if container.has(probe) {
+            validate_probe(container.under(probe), probe, grace);
+        }
+    }
+}
+
+fn validate_probe(mut probe: At<'_, '_>, kind: &str, grace: i64) {
+    handler(&mut probe, grace);
+    for key in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
+        probe.at_least(key, 0);
+    }
+    if probe.int("terminationGracePeriodSeconds").is_some_and(|s| s <= 0) {
+        probe
+            .under("terminationGracePeriodSeconds")
+            .invalid("must be greater than 0");
+    }
+    if kind == "readinessProbe" {
+        if probe.has("terminationGracePeriodSeconds") {
+            probe
+                .under("terminationGracePeriodSeconds")
+                .invalid("must not be set for readinessProbes");
+        }
+    } else if probe.int("successThreshold").is_some_and(|n| n != 1) {
+        probe.under("successThreshold").invalid("must be 1");
+    }
+}
+
+/// Exactly one thing to do.
+fn handler(of: &mut At<'_, '_>, grace: i64) {
+    let kinds = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
+    let given: Vec<&str> = kinds.into_iter().filter(|k| of.has(k)).collect();
+    for more in given.iter().skip(1) {
+        of.under(more).forbidden("may not specify more than 1 handler type");
+    }
+    let Some(kind) = given.first() else {
+        return of.required("must specify a handler type");
+    };
+    let mut action = of.under(kind);
+    match *kind {
+        "exec" if action.list("command").is_empty() => action.under("command").required(""),
+        "httpGet" => {
+            action.need("path", "");
+            number_or_name(&mut action, "port");
+            if !matches!(action.text("scheme"), "HTTP" | "HTTPS") {
+                action.under("scheme").not_supported(&["HTTP", "HTTPS"]);
+            }
+            let field = action.path_of("httpHeaders");
+            action.each("httpHeaders", |mut header| {
+                let name = header.text("name");
+                if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                    let says = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+                    header.push(Cause::invalid(field.clone(), format!("{name:?}"), says));
+                }
+            });
+        }
+        "tcpSocket" => number_or_name(&mut action, "port"),
+        "grpc" => action.port("port"),
+        "sleep" => {
+            let seconds = action.int("seconds").unwrap_or(0);
+            if seconds < 0 || seconds > grace {
+                let says = format!(
+                    "must be non-negative and less than terminationGracePeriodSeconds ({grace}). Enable AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep."
+                );
+                action.invalid(&says);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn number_or_name(action: &mut At<'_, '_>, key: &str) {
+    match action.value.get(key) {
+        Some(Value::String(name)) => {
+            let complaints = port_name(name);
+            action.under(key).fits(|_| complaints);
+        }
+        _ => action.port(key),
     }
 }
 
@@ -108,157 +444,6 @@ fn not_found(field: String, name: &str) -> Cause {
         reason: CauseReason::NotFound,
         field,
         message: format!("Not found: {name:?}"),
-    }
-}
-
-fn validate_volumes<'a>(spec: &'a Value, field: &str, wrong: &mut Vec<Cause>) -> Vec<&'a str> {
-    let mut names = Vec::new();
-    for (i, volume) in list_at(spec, "volumes").iter().enumerate() {
-        let name = text_at(volume, "name");
-        let at = format!("{field}.volumes[{i}]");
-        if name.is_empty() {
-            wrong.push(Cause::required(format!("{at}.name"), ""));
-        } else {
-            for complaint in text::dns1123_label(name) {
-                wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), &complaint));
-            }
-        }
-        if names.contains(&name) {
-            wrong.push(Cause::duplicate(format!("{at}.name"), format!("{name:?}")));
-        }
-        names.push(name);
-        let sources: Vec<&String> = volume
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(k, _)| k)
-            .filter(|k| *k != "name")
-            .collect();
-        for more in sources.iter().skip(1) {
-            wrong.push(Cause::forbidden(
-                format!("{at}.{more}"),
-                "may not specify more than 1 volume type",
-            ));
-        }
-        for (source, key) in [
-            ("configMap", "name"),
-            ("persistentVolumeClaim", "claimName"),
-            ("secret", "secretName"),
-            ("hostPath", "path"),
-        ] {
-            if volume.get(source).is_some_and(|s| text_at(s, key).is_empty()) {
-                wrong.push(Cause::required(format!("{at}.{source}.{key}"), ""));
-            }
-        }
-    }
-    names
-}
-
-fn validate_container(container: &Value, field: &str, volumes: &[&str], wrong: &mut Vec<Cause>) {
-    let name = text_at(container, "name");
-    if name.is_empty() {
-        wrong.push(Cause::required(format!("{field}.name"), ""));
-    } else {
-        for complaint in text::dns1123_label(name) {
-            wrong.push(Cause::invalid(format!("{field}.name"), format!("{name:?}"), &complaint));
-        }
-    }
-    let image = text_at(container, "image");
-    if image.is_empty() {
-        wrong.push(Cause::required(format!("{field}.image"), ""));
-    } else if image.trim() != image {
-        wrong.push(Cause::invalid(
-            format!("{field}.image"),
-            format!("{image:?}"),
-            "must not have leading or trailing whitespace",
-        ));
-    }
-    if !image.is_empty() {
-        one_of(
-            container,
-            field,
-            "imagePullPolicy",
-            &["Always", "IfNotPresent", "Never"],
-            wrong,
-        );
-    }
-    let mut ports: Vec<&str> = Vec::new();
-    for (i, port) in list_at(container, "ports").iter().enumerate() {
-        let at = format!("{field}.ports[{i}]");
-        match port["containerPort"].as_i64() {
-            None | Some(0) => wrong.push(Cause::required(format!("{at}.containerPort"), "")),
-            Some(number) => port_number(number, format!("{at}.containerPort"), wrong),
-        }
-        if let Some(number) = port["hostPort"].as_i64().filter(|n| *n != 0) {
-            port_number(number, format!("{at}.hostPort"), wrong);
-        }
-        one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], wrong);
-        let name = text_at(port, "name");
-        if !name.is_empty() {
-            for complaint in port_name(name) {
-                wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), &complaint));
-            }
-            if ports.contains(&name) {
-                wrong.push(Cause::duplicate(format!("{at}.name"), format!("{name:?}")));
-            }
-            ports.push(name);
-        }
-    }
-    for (i, env) in list_at(container, "env").iter().enumerate() {
-        let at = format!("{field}.env[{i}]");
-        let name = text_at(env, "name");
-        if name.is_empty() {
-            wrong.push(Cause::required(format!("{at}.name"), ""));
-        } else if name.contains('=') || !name.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            let says =
-                "a valid environment variable name must consist only of printable ASCII characters other than '='";
-            wrong.push(Cause::invalid(format!("{at}.name"), format!("{name:?}"), says));
-        }
-        if env.get("valueFrom").is_some_and(|v| !v.is_null()) && !text_at(env, "value").is_empty() {
-            wrong.push(Cause::invalid(
-                format!("{at}.valueFrom"),
-                "\"\"",
-                "may not be specified when `value` is not empty",
-            ));
-        }
-    }
-    let mut paths: Vec<&str> = Vec::new();
-    for (i, mount) in list_at(container, "volumeMounts").iter().enumerate() {
-        let at = format!("{field}.volumeMounts[{i}]");
-        let (name, path) = (text_at(mount, "name"), text_at(mount, "mountPath"));
-        match name {
-            "" => wrong.push(Cause::required(format!("{at}.name"), "")),
-            name if !volumes.contains(&name) => wrong.push(not_found(format!("{at}.name"), name)),
-            _ => {}
-        }
-        match path {
-            "" => wrong.push(Cause::required(format!("{at}.mountPath"), "")),
-            path if paths.contains(&path) => {
-                wrong.push(Cause::invalid(
-                    format!("{at}.mountPath"),
-                    format!("{path:?}"),
-                    "must be unique",
-                ));
-            }
-            path => paths.push(path),
-        }
-    }
-    validate_resources(container, field, wrong);
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe_value) = container.get(probe).filter(|p| p.is_object()) {
-            validate_probe(
-                probe_value,
-                &format!("{field}.{probe}"),
-                probe != "readinessProbe",
-                wrong,
-            );
-        }
-    }
-}
-
-fn port_number(number: i64, field: String, wrong: &mut Vec<Cause>) {
-    if !(1..=65535).contains(&number) {
-        wrong.push(Cause::invalid(field, number, "must be between 1 and 65535, inclusive"));
     }
 }
 
@@ -286,129 +471,91 @@ pub(crate) fn port_name(name: &str) -> Vec<String> {
     wrong
 }
 
-fn validate_resources(container: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    let quantity = |value: &Value| Quantity::parse(&plain(value)).ok();
+/// Resources that a container may ask for without a domain.
+fn is_standard(name: &str) -> bool {
+    matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")
+}
+
+fn resource_name(name: &str, amount: &mut At<'_, '_>) {
+    let mut complaints = text::qualified_name(name);
+    if complaints.is_empty() && !name.contains('/') && !is_standard(name) {
+        complaints.push("must be a standard resource type or fully qualified".into());
+        complaints.push("must be a standard resource for containers".into());
+    }
+    for complaint in complaints {
+        let cause = Cause::invalid(amount.path(), format!("{name:?}"), &complaint);
+        amount.push(cause);
+    }
+}
+
+/// Requests and limits: each an amount, and no request above its limit.
+fn requirements(mut resources: At<'_, '_>, claims: &[&str]) {
+    let amount = |value: &Value| Quantity::parse(&plain(value)).ok();
     for part in ["limits", "requests"] {
-        for (name, value) in at(container, &format!("resources.{part}"))
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
-            let at = format!("{field}.resources.{part}[{name}]");
-            match quantity(value) {
-                Some(amount) if amount < Quantity::default() => {
-                    wrong.push(Cause::invalid(at, value, "must be greater than or equal to 0"));
-                }
-                Some(_) => {}
-                None => wrong.push(Cause::invalid(at, value, "must be a quantity")),
+        resources.entries(part, |name, mut value| {
+            resource_name(name, &mut value);
+            value.quantity_not_negative();
+            let whole = name.contains('/') && amount(value.value).is_some_and(|q| q.milli() % 1000 != 0);
+            if whole {
+                value.invalid("must be an integer");
             }
+        });
+    }
+    let limits = resources.value["limits"].as_object();
+    let mut found = Vec::new();
+    for (name, request) in resources.value["requests"].as_object().into_iter().flatten() {
+        let limit = limits.and_then(|l| l.get(name));
+        // What cannot be shared cannot be overcommitted either.
+        let fixed = name.contains('/') || name.starts_with("hugepages-");
+        let field = resources.path_of("requests");
+        match (amount(request), limit.and_then(amount), limit) {
+            (Some(asked), Some(most), Some(limit)) if fixed && asked != most => {
+                let says = format!("must be equal to {name} limit of {}", plain(limit));
+                found.push(Cause::invalid(field, format!("{:?}", plain(request)), &says));
+            }
+            (Some(asked), Some(most), Some(limit)) if asked > most => {
+                let says = format!("must be less than or equal to {name} limit of {}", plain(limit));
+                found.push(Cause::invalid(field, format!("{:?}", plain(request)), &says));
+            }
+            (Some(_), None, None) if fixed => {
+                let says = "Limit must be set for non overcommitable resources";
+                found.push(Cause::required(resources.path_of("limits"), says));
+            }
+            _ => {}
         }
     }
-    let requests = at(container, "resources.requests").and_then(Value::as_object);
-    for (name, request) in requests.into_iter().flatten() {
-        let limit = at(container, "resources.limits")
-            .and_then(|l| l.get(name))
-            .and_then(quantity);
-        if let (Some(asked), Some(limit)) = (quantity(request), limit)
-            && asked > limit
-        {
-            let says = format!("must be less than or equal to {name} limit of {limit}");
-            wrong.push(Cause::invalid(format!("{field}.resources.requests"), request, &says));
-        }
+    found.into_iter().for_each(|cause| resources.push(cause));
+    let names = |part: &str| {
+        let map = resources.value[part].as_object();
+        map.into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect::<Vec<_>>()
+    };
+    let all = [names("limits"), names("requests")].concat();
+    let (huge, usual) = (
+        all.iter().any(|n| n.starts_with("hugepages-")),
+        all.iter().any(|n| n == "cpu" || n == "memory"),
+    );
+    if huge && !usual {
+        resources.forbidden("HugePages require cpu or memory");
     }
+    let mut seen: Vec<&str> = Vec::new();
+    resources.each("claims", |mut claim| {
+        let name = claim.text("name");
+        if claim.need("name", "") && !claims.contains(&name) {
+            claim.under("name").not_found();
+        }
+        if seen.contains(&name) {
+            claim.under("name").duplicate();
+        }
+        seen.push(name);
+    });
 }
 
-fn validate_probe(probe: &Value, field: &str, once: bool, wrong: &mut Vec<Cause>) {
-    let handlers = ["exec", "httpGet", "tcpSocket", "grpc"];
-    match handlers
-        .iter()
-        .filter(|h| probe.get(**h).is_some_and(|v| !v.is_null()))
-        .count()
-    {
-        0 => wrong.push(Cause::required(field, "must specify a handler type")),
-        1 => {}
-        _ => wrong.push(Cause::forbidden(field, "may not specify more than 1 handler type")),
-    }
-    for key in [
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-    ] {
-        if let Some(value) = probe[key].as_i64().filter(|v| *v < 0) {
-            wrong.push(Cause::invalid(
-                format!("{field}.{key}"),
-                value,
-                "must be greater than or equal to 0",
-            ));
-        }
-    }
-    if once && probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
-        wrong.push(Cause::invalid(
-            format!("{field}.successThreshold"),
-            &probe["successThreshold"],
-            "must be 1",
-        ));
-    }
-}
-
-fn validate_tolerations(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    for (i, toleration) in list_at(spec, "tolerations").iter().enumerate() {
-        let at = format!("{field}.tolerations[{i}]");
-        let (key, operator, value) = (
-            text_at(toleration, "key"),
-            text_at(toleration, "operator"),
-            text_at(toleration, "value"),
-        );
-        if key.is_empty() && operator != "Exists" {
-            let says = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-            wrong.push(Cause::invalid(format!("{at}.operator"), format!("{operator:?}"), says));
-        }
-        if operator == "Exists" && !value.is_empty() {
-            let says = "value must be empty when `operator` is 'Exists'";
-            wrong.push(Cause::invalid(format!("{at}.operator"), format!("{value:?}"), says));
-        }
-        if !matches!(operator, "" | "Equal" | "Exists" | "Lt" | "Gt") {
-            wrong.push(Cause::not_supported(
-                format!("{at}.operator"),
-                format!("{operator:?}"),
-                &["Equal", "Exists"],
-            ));
-        }
-        let effect = text_at(toleration, "effect");
-        if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-            let allowed = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-            wrong.push(Cause::not_supported(
-                format!("{at}.effect"),
-                format!("{effect:?}"),
-                &allowed,
-            ));
-        }
-    }
-}
-
-fn validate_spread(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
-    for (i, spread) in list_at(spec, "topologySpreadConstraints").iter().enumerate() {
-        let at = format!("{field}.topologySpreadConstraints[{i}]");
-        if spread["maxSkew"].as_i64().unwrap_or_default() <= 0 {
-            wrong.push(Cause::invalid(
-                format!("{at}.maxSkew"),
-                &spread["maxSkew"],
-                "must be greater than 0",
-            ));
-        }
-        if text_at(spread, "topologyKey").is_empty() {
-            wrong.push(Cause::required(format!("{at}.topologyKey"), "can not be empty"));
-        }
-        one_of(
-            spread,
-            &at,
-            "whenUnsatisfiable",
-            &["DoNotSchedule", "ScheduleAnyway"],
-            wrong,
-        );
-    }
+/// `tolerations` below `of`.
+pub(crate) fn validate_tolerations(of: &Value, field: &str, wrong: &mut Vec<Cause>) {
+    At::new(of, field, wrong).each("tolerations", pod_affinity::toleration);
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Roles and bindings (`rbac.authorization.k8s.io/v1`). Only their shape is judged here: that nobody grants more than they
 //! have is not checked yet, so the right to write roles is the right to everything.
 
-use model::Cause;
+use model::{Cause, text};
 use serde_json::Value;
 
-use crate::names::NameRule;
+use crate::names::{NameRule, path_segment};
 use crate::resource::Resource;
+use crate::resources::check::At;
 use crate::resources::common::default;
 use crate::table::{Column, list_at, text_at};
 
@@ -39,6 +40,7 @@ fn a_role(resource: Resource) -> Resource {
         .columns(vec![
             Column::text_or("Created At", "metadata.creationTimestamp", "").date(),
         ])
+        .create_on_update()
         .validate(validate_role)
 }
 
@@ -57,6 +59,9 @@ fn a_binding(resource: Resource) -> Resource {
         ])
         .prepare(|new, _| {
             default(&mut new["roleRef"], "apiGroup", GROUP);
+            if let Some(role) = new.get_mut("roleRef").filter(|r| r.is_object()) {
+                default(role, "apiGroup", GROUP);
+            }
             for subject in new
                 .get_mut("subjects")
                 .and_then(Value::as_array_mut)
@@ -68,6 +73,7 @@ fn a_binding(resource: Resource) -> Resource {
                 }
             }
         })
+        .create_on_update()
         .validate(validate_binding)
 }
 
@@ -81,6 +87,14 @@ fn subjects_of(binding: &Value, kind: &str) -> String {
 }
 
 fn validate_role(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    let aggregation = &new["aggregationRule"];
+    if aggregation.is_object() && list_at(aggregation, "clusterRoleSelectors").is_empty() {
+        let says = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        wrong.push(Cause::required("aggregationRule.clusterRoleSelectors", says));
+    }
+    At::new(new, "", wrong).each("aggregationRule.clusterRoleSelectors", |mut selector| {
+        selector.selector("")
+    });
     let namespaced = new["kind"] == "Role";
     for (i, rule) in list_at(new, "rules").iter().enumerate() {
         let field = |key: &str| format!("rules[{i}].{key}");
@@ -131,20 +145,32 @@ fn validate_binding(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     if !kinds.contains(&text_at(role, "kind")) {
         wrong.push(Cause::not_supported("roleRef.kind", &role["kind"], kinds));
     }
-    if text_at(role, "name").is_empty() {
+    let name = text_at(role, "name");
+    if name.is_empty() {
         wrong.push(Cause::required("roleRef.name", ""));
+    }
+    for complaint in path_segment(name) {
+        wrong.push(Cause::invalid("roleRef.name", &role["name"], &complaint));
     }
     if old.is_some_and(|old| old["roleRef"] != *role) {
         wrong.push(Cause::invalid("roleRef", role, "cannot change roleRef"));
     }
     for (i, subject) in list_at(new, "subjects").iter().enumerate() {
         let field = |key: &str| format!("subjects[{i}].{key}");
-        if text_at(subject, "name").is_empty() {
+        let name = text_at(subject, "name");
+        if name.is_empty() {
             wrong.push(Cause::required(field("name"), ""));
         }
         match text_at(subject, "kind") {
             "ServiceAccount" => {
-                if text_at(subject, "namespace").is_empty() {
+                for complaint in text::dns1123_subdomain(name).into_iter().filter(|_| !name.is_empty()) {
+                    wrong.push(Cause::invalid(field("name"), &subject["name"], &complaint));
+                }
+                if !text_at(subject, "apiGroup").is_empty() {
+                    wrong.push(Cause::not_supported(field("apiGroup"), &subject["apiGroup"], &[""]));
+                }
+                // In a binding of a namespace, an account without one is of that namespace.
+                if text_at(subject, "namespace").is_empty() && new["kind"] != "RoleBinding" {
                     wrong.push(Cause::required(field("namespace"), ""));
                 }
             }

@@ -1,6 +1,7 @@
 //! ReplicaSet: as many pods of one template as it asks for.
 
 use crate::resource::{Resource, ScalePaths};
+use crate::resources::replicationcontroller::PARTS;
 use crate::resources::workload;
 use crate::table::Column;
 
@@ -23,7 +24,7 @@ pub(crate) fn resource() -> Resource {
                 new["status"]["replicas"] = 0.into();
             }
         })
-        .validate(|new, old, wrong| workload::validate(new, old, &["Always"], wrong))
-        .status()
+        .validate(|new, old, wrong| workload::validate(new, old, "deployment", wrong))
+        .status_checked(|new, _, wrong| workload::validate_replicas(new, PARTS, wrong))
         .scale(ScalePaths::usual())
 }

@@ -85,4 +85,18 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         }
         _ => {}
     }
+    // What is inside is never shown.
+    for key in [".dockercfg", ".dockerconfigjson"]
+        .into_iter()
+        .filter(|_| kind.starts_with("kubernetes.io/docker"))
+    {
+        let Some(text) = new["data"].get(key).and_then(Value::as_str) else {
+            continue;
+        };
+        let bytes = BASE64.decode(text).unwrap_or_default();
+        if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+            let shown = "\"<secret contents redacted>\"";
+            wrong.push(Cause::invalid(format!("data[{key}]"), shown, &error.to_string()));
+        }
+    }
 }

@@ -5,15 +5,17 @@
 
 use std::net::IpAddr;
 
-use model::{Cause, Failure, Verb};
+use model::{Cause, Failure, Verb, text};
 use serde_json::{Value, json};
 
-use crate::allocate::{Claims, Good, Protocol, goods};
+use crate::allocate::{Cidr, Claims, Good, Protocol, goods};
 use crate::meta;
 use crate::names::NameRule;
 use crate::names::validate_labels;
-use crate::resource::Resource;
-use crate::resources::common::default;
+use crate::resource::{Resource, status_and_metadata};
+use crate::resources::check::At;
+use crate::resources::common::{NOT_IP, default};
+use crate::resources::networkpolicy::NOT_CIDR;
 use crate::resources::pod_check::port_name;
 use crate::table::{Column, list_at, pairs, plain, text_at};
 
@@ -22,14 +24,14 @@ pub(crate) fn resource() -> Resource {
         .short(&["svc"])
         .categories(&["all"])
         .stored_under("/registry/services/specs/")
-        .names(NameRule::Label1035)
+        .names(NameRule::Label)
         .no_generation()
         .columns(vec![
             Column::text_or("Type", "spec.type", "").about("How the service is exposed."),
             Column::text("Cluster-IP", "spec.clusterIP").about("The address of the service inside the cluster."),
             Column::computed("External-IP", |service, _| external(service).into())
                 .about("Addresses that lead here from outside."),
-            Column::computed("Port(s)", |service, _| ports(service).into())
+            Column::computed("Port(s)", |service, _| shown_ports(service).into())
                 .about("The ports that are exposed by this service."),
             Column::age(),
             Column::computed("Selector", |service, _| pairs(service["spec"].get("selector")).into())
@@ -39,8 +41,9 @@ pub(crate) fn resource() -> Resource {
         .selectable(&["spec.clusterIP", "spec.type"])
         .prepare(prepare)
         .claim(claim)
+        .create_on_update()
         .validate(validate)
-        .status()
+        .status_door(status_part, validate_status)
         .stream(
             "proxy",
             Some(model::Gvk::new("", "v1", "ServiceProxyOptions")),
@@ -168,6 +171,9 @@ fn claim(claims: &mut Claims<'_>, new: &mut Value, old: Option<&Value>) -> Resul
     let owner = format!("{}/{}", meta::text(new, "namespace"), meta::text(new, "name"));
     let mut wrong = Vec::new();
     if new["spec"].is_object() {
+        wrong = validate_families(&new["spec"]);
+    }
+    if new["spec"].is_object() && wrong.is_empty() {
         claim_addresses(claims, &mut new["spec"], &owner, &mut wrong)?;
         claim_ports(claims, &mut new["spec"], &owner, &mut wrong)?;
     }
@@ -213,7 +219,15 @@ fn claim_addresses(
     let ranges = claims.ranges().to_vec();
     let family = |v6: bool| if v6 { "IPv6" } else { "IPv4" };
     if asked.first().is_some_and(|a| a == "None") {
+        // Without a selector nobody knows the families of what is behind the name: any will do.
+        let open = spec["selector"].as_object().is_none_or(|s| s.is_empty());
         let families: Vec<Value> = match list_at(spec, "ipFamilies") {
+            [] if open => {
+                let other = ranges.first().is_some_and(|r| !r.is_v6());
+                let first = ranges.first().map(|r| family(r.is_v6()));
+                spec["ipFamilyPolicy"] = "RequireDualStack".into();
+                first.into_iter().chain([family(other)]).map(Value::from).collect()
+            }
             [] => ranges.iter().take(1).map(|r| family(r.is_v6()).into()).collect(),
             given => given.to_vec(),
         };
@@ -257,16 +271,12 @@ fn claim_addresses(
         match asked.get(i) {
             Some(text) => {
                 let Ok(address) = text.parse::<IpAddr>() else {
-                    wrong.push(Cause::invalid(
-                        field,
-                        format!("{text:?}"),
-                        "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                    ));
+                    wrong.push(Cause::invalid(field, format!("{text:?}"), NOT_IP));
                     continue;
                 };
                 if claims.range_of(address).is_none() {
                     let says = format!(
-                        "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+                        "failed to allocate IP {address}: the provided network does not match the current range"
                     );
                     wrong.push(Cause::invalid("spec.clusterIPs", format!("[{text:?}]"), &says));
                 } else if !claims.take(Good::Address(address), owner) {
@@ -354,116 +364,267 @@ fn claim_ports(claims: &mut Claims<'_>, spec: &mut Value, owner: &str, wrong: &m
     Ok(())
 }
 
+const LONGEST_AFFINITY: i64 = 86_400;
+
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    let spec = &new["spec"];
-    let kind = text_at(spec, "type");
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        wrong.push(Cause::not_supported("spec.type", format!("{kind:?}"), &types));
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    let kind = spec.text("type");
+    let headless = spec.text("clusterIP") == "None";
+    let outside = matches!(kind, "NodePort" | "LoadBalancer");
+    if spec.list("ports").is_empty() && !headless && kind != "ExternalName" {
+        spec.under("ports").required("");
     }
-    let headless = spec["clusterIP"] == "None";
-    let ports = list_at(spec, "ports");
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        wrong.push(Cause::required("spec.ports", ""));
-    }
-    if kind == "ExternalName" {
-        let name = text_at(spec, "externalName").trim_end_matches('.');
-        if name.is_empty() {
-            wrong.push(Cause::required("spec.externalName", ""));
-        } else {
-            for complaint in model::text::dns1123_subdomain(name) {
-                wrong.push(Cause::invalid("spec.externalName", format!("{name:?}"), &complaint));
+    match kind {
+        "LoadBalancer" => spec.each("ports", |mut port| {
+            if !matches!(port.text("protocol"), "TCP" | "UDP" | "SCTP") {
+                port.under("protocol").not_supported(&["SCTP", "TCP", "UDP"]);
+            }
+        }),
+        "ExternalName" => {
+            if !spec.text("clusterIP").is_empty() || !spec.list("clusterIPs").is_empty() {
+                spec.under("clusterIPs")
+                    .forbidden("may not be set for ExternalName services");
+            }
+            for key in ["ipFamilies", "ipFamilyPolicy"] {
+                if spec.has(key) && !spec.list(key).is_empty() || !spec.text(key).is_empty() {
+                    spec.under(key).forbidden("may not be set for ExternalName services");
+                }
+            }
+            match spec.text("externalName").trim_end_matches('.') {
+                "" => spec.under("externalName").required(""),
+                name => spec.under("externalName").fits(|_| text::dns1123_subdomain(name)),
             }
         }
-        if !text_at(spec, "clusterIP").is_empty() {
-            wrong.push(Cause::forbidden(
-                "spec.clusterIPs",
-                "may not be set when type is 'ExternalName'",
-            ));
-        }
+        _ => {}
     }
-    if headless && matches!(kind, "NodePort" | "LoadBalancer") {
+    if headless && outside {
         let says = format!("may not be set to 'None' for {kind} services");
-        wrong.push(Cause::invalid("spec.clusterIPs[0]", "\"None\"", &says));
+        spec.push(Cause::invalid("spec.clusterIPs[0]", "\"None\"", &says));
     }
-    if !matches!(text_at(spec, "sessionAffinity"), "None" | "ClientIP") {
-        wrong.push(Cause::not_supported(
-            "spec.sessionAffinity",
-            &spec["sessionAffinity"],
-            &["ClientIP", "None"],
-        ));
+    ports(&mut spec, kind, outside);
+    spec.with("selector", |labels, field, wrong| {
+        validate_labels(Some(labels), field, wrong)
+    });
+    spec.one_of("sessionAffinity", &["ClientIP", "None"]);
+    let timeout = spec.int("sessionAffinityConfig.clientIP.timeoutSeconds");
+    match (spec.text("sessionAffinity"), timeout) {
+        ("None", Some(_)) => spec
+            .under("sessionAffinityConfig")
+            .forbidden("must not be set when session affinity is None"),
+        ("ClientIP", Some(seconds)) if seconds <= 0 || seconds > LONGEST_AFFINITY => spec
+            .under("sessionAffinityConfig.clientIP.timeoutSeconds")
+            .invalid(&format!("must be greater than 0 and less than {LONGEST_AFFINITY}")),
+        _ => {}
     }
-    validate_labels(spec.get("selector"), "spec.selector", wrong);
-    let (mut names, mut numbers): (Vec<&str>, Vec<(&str, i64)>) = Default::default();
-    for (i, port) in ports.iter().enumerate() {
-        let field = |key: &str| format!("spec.ports[{i}].{key}");
-        let (name, protocol) = (text_at(port, "name"), text_at(port, "protocol"));
-        if name.is_empty() && ports.len() > 1 {
-            wrong.push(Cause::required(field("name"), ""));
-        } else if !name.is_empty() {
-            for complaint in model::text::dns1123_label(name) {
-                wrong.push(Cause::invalid(field("name"), format!("{name:?}"), &complaint));
+    spec.each("externalIPs", |mut ip| {
+        match ip.value.as_str().unwrap_or_default().parse::<IpAddr>() {
+            Ok(address) => reachable(&mut ip, address),
+            Err(_) => ip.invalid(NOT_IP),
+        }
+    });
+    spec.one_of("type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+    for (key, who) in [
+        ("loadBalancerSourceRanges", "LoadBalancer"),
+        ("loadBalancerClass", "LoadBalancer"),
+    ] {
+        let given = spec.has(key) && (spec.value[key].is_string() || !spec.list(key).is_empty());
+        if given && kind != who {
+            spec.under(key)
+                .forbidden("may only be used when `type` is 'LoadBalancer'");
+        }
+    }
+    if kind == "LoadBalancer" {
+        spec.each("loadBalancerSourceRanges", |mut range| {
+            if Cidr::parse(range.value.as_str().unwrap_or_default().trim()).is_err() {
+                range.invalid(NOT_CIDR);
             }
+        });
+        if spec.has("loadBalancerClass") {
+            spec.under("loadBalancerClass").fits(text::qualified_name);
+        }
+    }
+    traffic(&mut spec, kind, outside);
+    if let Some(old) = old {
+        validate_change(spec, &old["spec"], kind);
+    }
+}
+
+fn ports(spec: &mut At<'_, '_>, kind: &str, outside: bool) {
+    let several = spec.list("ports").len() > 1;
+    let mut names: Vec<&str> = Vec::new();
+    let mut served: Vec<(&str, i64)> = Vec::new();
+    let mut on_nodes: Vec<(&str, i64)> = Vec::new();
+    spec.each("ports", |mut port| {
+        let (name, protocol) = (port.text("name"), port.text("protocol"));
+        if name.is_empty() && several {
+            port.under("name").required("");
+        } else if !name.is_empty() {
+            port.under("name").fits(text::dns1123_label);
             if names.contains(&name) {
-                wrong.push(Cause::duplicate(field("name"), format!("{name:?}")));
+                port.under("name").duplicate();
             }
             names.push(name);
         }
-        let number = port["port"].as_i64().unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            wrong.push(Cause::invalid(
-                field("port"),
-                number,
-                "must be between 1 and 65535, inclusive",
-            ));
+        port.port("port");
+        if kind != "LoadBalancer" {
+            port.one_of("protocol", &["SCTP", "TCP", "UDP"]);
         }
-        if numbers.contains(&(protocol, number)) {
-            let shown = json!({"port": number, "protocol": protocol});
-            wrong.push(Cause::duplicate(format!("spec.ports[{i}]"), shown));
-        }
-        numbers.push((protocol, number));
-        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            wrong.push(Cause::not_supported(
-                field("protocol"),
-                format!("{protocol:?}"),
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
-        match &port["targetPort"] {
-            Value::Number(n) if !n.as_i64().is_some_and(|n| (1..=65535).contains(&n)) => {
-                wrong.push(Cause::invalid(
-                    field("targetPort"),
-                    n,
-                    "must be between 1 and 65535, inclusive",
-                ));
-            }
+        match &port.value["targetPort"] {
             Value::String(name) => {
-                for complaint in port_name(name) {
-                    wrong.push(Cause::invalid(field("targetPort"), format!("{name:?}"), &complaint));
-                }
+                let complaints = port_name(name);
+                port.under("targetPort").fits(|_| complaints);
             }
-            _ => {}
+            _ => port.port("targetPort"),
         }
-        if port["nodePort"].as_i64().unwrap_or(0) != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
-            wrong.push(Cause::forbidden(
-                field("nodePort"),
-                &format!("may not be used when `type` is '{kind}'"),
-            ));
+        port.may_fit("appProtocol", text::qualified_name);
+        let (number, on_node) = (port.int("port").unwrap_or(0), port.int("nodePort").unwrap_or(0));
+        if on_node != 0 && !outside {
+            let says = format!("may not be used when `type` is '{kind}'");
+            port.under("nodePort").forbidden(&says);
         }
-    }
-    let Some(old) = old else { return };
-    let was = text_at(old, "spec.type");
-    let address = text_at(old, "spec.clusterIP");
-    if was != "ExternalName"
-        && kind != "ExternalName"
-        && !address.is_empty()
-        && spec["clusterIP"] != old["spec"]["clusterIP"]
-    {
-        wrong.push(Cause::invalid(
-            "spec.clusterIPs[0]",
-            &spec["clusterIPs"],
-            "may not change once set",
+        if served.contains(&(protocol, number)) {
+            let cause = Cause::duplicate(port.path(), json!({"port": number, "protocol": protocol}));
+            port.push(cause);
+        }
+        served.push((protocol, number));
+        if on_node != 0 && on_nodes.contains(&(protocol, on_node)) {
+            port.under("nodePort").duplicate();
+        }
+        on_nodes.push((protocol, on_node));
+    });
+}
+
+/// No address that means none, only the link at hand, or many at once. (Loopback is fine, unlike upstream: the Wasm runtime
+/// gives its pods addresses of 127.0.0.0/8.)
+pub(crate) fn reachable(ip: &mut At<'_, '_>, address: IpAddr) {
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
+    };
+    let multicast = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 224 && v4.octets()[1] == 0 && v4.octets()[2] == 0,
+        IpAddr::V6(v6) => v6.segments()[0] == 0xff02,
+    };
+    if address.is_unspecified() {
+        ip.invalid(&format!(
+            "may not be unspecified ({:?})",
+            ip.value.as_str().unwrap_or_default()
         ));
+    }
+    if local {
+        ip.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if multicast {
+        ip.invalid("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+    }
+}
+
+/// Who sees the client's own address, and where traffic may go.
+fn traffic(spec: &mut At<'_, '_>, kind: &str, outside: bool) {
+    let external = spec.text("externalTrafficPolicy");
+    let may = outside || !spec.list("externalIPs").is_empty() && kind == "ClusterIP";
+    if !external.is_empty() && !may {
+        spec.under("externalTrafficPolicy")
+            .invalid("may only be set for externally-accessible services");
+    } else if outside {
+        spec.one_of("externalTrafficPolicy", &["Cluster", "Local"]);
+    }
+    if kind != "ExternalName" {
+        spec.one_of("internalTrafficPolicy", &["Cluster", "Local"]);
+    }
+    let local = kind == "LoadBalancer" && external == "Local";
+    if spec.int("healthCheckNodePort").is_some_and(|n| n != 0) && !local {
+        spec.under("healthCheckNodePort")
+            .invalid("may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
+    }
+    if spec.has("allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
+        spec.under("allocateLoadBalancerNodePorts")
+            .forbidden("may only be used when `type` is 'LoadBalancer'");
+    }
+    spec.may_be_one_of(
+        "trafficDistribution",
+        &["PreferClose", "PreferSameNode", "PreferSameZone"],
+    );
+}
+
+fn validate_change(mut spec: At<'_, '_>, was: &Value, kind: &str) {
+    let had = text_at(was, "type");
+    let address = text_at(was, "clusterIP");
+    let changed = spec.value["clusterIP"] != was["clusterIP"];
+    if had != "ExternalName" && kind != "ExternalName" && !address.is_empty() && changed {
+        let shown = &spec.value["clusterIPs"];
+        let cause = Cause::invalid("spec.clusterIPs[0]", shown, "may not change once set");
+        spec.push(cause);
+    }
+    if had == "LoadBalancer" && kind == "LoadBalancer" && was["loadBalancerClass"] != spec.value["loadBalancerClass"] {
+        spec.under("loadBalancerClass").invalid("may not change once set");
+    }
+}
+
+/// What can be said before addresses are taken: afterwards the words would be about something else.
+fn validate_families(spec: &Value) -> Vec<Cause> {
+    let mut wrong = Vec::new();
+    let mut spec = At::new(spec, "spec", &mut wrong);
+    spec.may_be_one_of(
+        "ipFamilyPolicy",
+        &["PreferDualStack", "RequireDualStack", "SingleStack"],
+    );
+    let mut seen: Vec<&Value> = Vec::new();
+    spec.each("ipFamilies", |mut family| {
+        if family.value != "IPv4" && family.value != "IPv6" {
+            family.not_supported(&["IPv4", "IPv6"]);
+        }
+        if seen.contains(&family.value) {
+            family.duplicate();
+        }
+        seen.push(family.value);
+    });
+    wrong
+}
+
+fn validate_status(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    let load_balancer = text_at(new, "spec.type") == "LoadBalancer";
+    let mut status = At::new(&new["status"], "status", wrong);
+    if !load_balancer && !status.list("loadBalancer.ingress").is_empty() {
+        let says = "may only be used when `spec.type` is \"LoadBalancer\"";
+        status.under("loadBalancer.ingress").forbidden(says);
+        return;
+    }
+    status.each("loadBalancer.ingress", |mut ingress| {
+        let ip = ingress.text("ip");
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            ingress.under("ip").invalid(NOT_IP);
+        }
+        if ip.is_empty() && ingress.has("ipMode") {
+            ingress
+                .under("ipMode")
+                .forbidden("may not be specified when `ip` is not set");
+        } else if !ip.is_empty() {
+            ingress.may_be_one_of("ipMode", &["Proxy", "VIP"]);
+        }
+        let hostname = ingress.text("hostname");
+        if !hostname.is_empty() {
+            ingress.under("hostname").fits(text::dns1123_subdomain);
+            if hostname.parse::<IpAddr>().is_ok() {
+                ingress
+                    .under("hostname")
+                    .invalid("must be a DNS name, not an IP address");
+            }
+        }
+    });
+    status.with("conditions", super::common::conditions);
+}
+
+/// An address that a load balancer gives is one of its own, unless it says otherwise.
+fn status_part(new: &mut Value, old: &Value) {
+    status_and_metadata(new, old);
+    if let Some(ingress) = new
+        .pointer_mut("/status/loadBalancer/ingress")
+        .and_then(Value::as_array_mut)
+    {
+        for one in ingress.iter_mut().filter(|i| !text_at(i, "ip").is_empty()) {
+            default(one, "ipMode", "VIP");
+        }
     }
 }
 
@@ -488,7 +649,7 @@ fn external(service: &Value) -> String {
     }
 }
 
-fn ports(service: &Value) -> String {
+fn shown_ports(service: &Value) -> String {
     let port = |p: &Value| match p["nodePort"].as_i64().unwrap_or(0) {
         0 => format!("{}/{}", p["port"], text_at(p, "protocol")),
         node => format!("{}:{node}/{}", p["port"], text_at(p, "protocol")),

@@ -22,11 +22,7 @@ pub(crate) fn resource() -> Resource {
     Resource::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
         .short(&["sa"])
         .no_generation()
-        .columns(vec![
-            Column::counted("Secrets", |o, _| list_at(o, "secrets").len().into())
-                .about("The number of secrets pods of this account may use."),
-            Column::age(),
-        ])
+        .columns(vec![Column::age()])
         .act("token", Gvk::new("authentication.k8s.io", "v1", "TokenRequest"), token)
 }
 

@@ -4,6 +4,7 @@ use model::Cause;
 use serde_json::{Value, json};
 
 use crate::resource::{Resource, ScalePaths};
+use crate::resources::check::At;
 use crate::resources::common::{child, default};
 use crate::resources::workload;
 use crate::table::{Column, int_at};
@@ -21,7 +22,15 @@ pub(crate) fn resource() -> Resource {
         .columns(columns)
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_checked(|new, _, wrong| {
+            let parts = [
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+            ];
+            workload::validate_replicas(new, &parts, wrong);
+        })
         .scale(ScalePaths::usual())
 }
 
@@ -70,7 +79,35 @@ const CHANGING: &[&str] = &[
 ];
 
 fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
-    workload::validate(new, old, &["Always"], wrong);
+    workload::validate(new, old, "statefulset", wrong);
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    if !matches!(spec.text("podManagementPolicy"), "OrderedReady" | "Parallel") {
+        spec.under("podManagementPolicy")
+            .invalid("must be 'OrderedReady' or 'Parallel'");
+    }
+    match spec.text("updateStrategy.type") {
+        "RollingUpdate" => {
+            spec.at_least("updateStrategy.rollingUpdate.partition", 0);
+            spec.count_or_share("updateStrategy.rollingUpdate.maxUnavailable");
+        }
+        "OnDelete" if spec.has("updateStrategy.rollingUpdate") => spec
+            .under("updateStrategy.rollingUpdate")
+            .invalid("only allowed for updateStrategy 'RollingUpdate'"),
+        "OnDelete" => {}
+        "" => spec.under("updateStrategy").required(""),
+        _ => spec
+            .under("updateStrategy")
+            .invalid("must be 'RollingUpdate' or 'OnDelete'"),
+    }
+    for when in ["whenDeleted", "whenScaled"] {
+        let field = format!("persistentVolumeClaimRetentionPolicy.{when}");
+        spec.may_be_one_of(&field, &["Retain", "Delete"]);
+    }
+    spec.at_least("ordinals.start", 0);
+    spec.at_least("revisionHistoryLimit", 0);
+    spec.each("volumeClaimTemplates", |mut claim| {
+        claim.need_fit("metadata.name", model::text::dns1123_subdomain);
+    });
     let Some(old) = old else { return };
     let fixed = |object: &Value| {
         let spec = object["spec"].as_object().cloned().unwrap_or_default();

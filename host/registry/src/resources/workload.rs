@@ -3,16 +3,16 @@
 use model::{Cause, Selector};
 use serde_json::{Value, json};
 
-use crate::resources::common::{child, default, immutable, not_negative};
+use crate::resources::check::At;
+use crate::resources::common::{child, default};
 use crate::resources::pod;
 use crate::resources::{pod_check, pod_spec};
 use crate::table::{Column, at, selector};
 
 /// The template's pod spec, filled in.
 pub(crate) fn default_template(object: &mut Value) {
-    if let Some(spec) = object.pointer_mut("/spec/template/spec") {
-        pod_spec::default_spec(spec);
-    }
+    let template = child(child(object, "spec"), "template");
+    pod_spec::default_spec(child(template, "spec"));
 }
 
 /// `status: {}` on creation; what the kind's own defaults add to the spec.
@@ -27,45 +27,41 @@ pub(crate) fn prepare(new: &mut Value, old: Option<&Value>, defaults: &[(&str, V
     }
 }
 
-/// Selector and template: both there, and each fitting the other.
-pub(crate) fn validate(new: &Value, old: Option<&Value>, restart: &[&str], wrong: &mut Vec<Cause>) {
-    not_negative(new, "spec.replicas", wrong);
-    not_negative(new, "spec.minReadySeconds", wrong);
-    let given = &new["spec"]["selector"];
-    let template = &new["spec"]["template"];
-    if given.is_null() {
-        wrong.push(Cause::required("spec.selector", ""));
-    } else {
-        match Selector::from_json(given) {
-            Ok(parsed) if parsed.is_everything() => {
-                wrong.push(Cause::invalid(
-                    "spec.selector",
-                    given,
-                    "empty selector is invalid for this kind",
-                ));
-            }
-            Ok(parsed) => {
-                let labels = at(template, "metadata.labels").and_then(Value::as_object);
-                let labels = labels
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
-                    .collect();
-                if !parsed.matches(&labels) {
-                    let field = "spec.template.metadata.labels";
-                    let shown = at(template, "metadata.labels").cloned().unwrap_or(json!({}));
-                    wrong.push(Cause::invalid(
-                        field,
-                        shown,
-                        "`selector` does not match template `labels`",
-                    ));
-                }
-            }
-            Err(failure) => wrong.push(Cause::invalid("spec.selector", given, &failure.to_string())),
-        }
+/// Selector and template: both there, and each fitting the other. `what` names the kind in the complaint about an empty
+/// selector.
+pub(crate) fn validate(new: &Value, old: Option<&Value>, what: &str, wrong: &mut Vec<Cause>) {
+    let mut spec = At::new(&new["spec"], "spec", wrong);
+    spec.at_least("replicas", 0);
+    spec.at_least("minReadySeconds", 0);
+    let template = &spec.value["template"];
+    if !spec.has("selector") {
+        spec.under("selector").required("");
     }
-    immutable(new, old, "spec.selector", wrong);
-    pod_check::validate_template(template, "spec.template", restart, wrong);
+    spec.selector("selector");
+    match Selector::from_json(&spec.value["selector"]) {
+        Ok(parsed) if parsed.is_everything() => {
+            let says = format!("empty selector is invalid for {what}");
+            spec.under("selector").invalid(&says);
+        }
+        Ok(parsed) => template_matches(&mut spec, &parsed),
+        Err(_) => spec.under("selector").invalid("invalid label selector"),
+    }
+    if let Some(old) = old {
+        spec.immutable("selector", &old["spec"]);
+    }
+    pod_check::validate_template(template, "spec.template", &["Always"], wrong);
+}
+
+/// The template's labels are those that the selector looks for.
+pub(crate) fn template_matches(spec: &mut At<'_, '_>, selector: &Selector) {
+    let labels = at(spec.value, "template.metadata.labels");
+    let found = labels.and_then(Value::as_object).into_iter().flatten();
+    let found = found.filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect();
+    if !selector.matches(&found) {
+        let says = "`selector` does not match template `labels`";
+        let field = spec.path_of("template.metadata.labels");
+        spec.push(Cause::invalid(field, labels.unwrap_or(&Value::Null), says));
+    }
 }
 
 /// CONTAINERS, IMAGES and SELECTOR of `-o wide`.
@@ -85,4 +81,29 @@ pub(crate) fn containers() -> Vec<Column> {
             .wide()
             .about("Images referenced by each container in the template."),
     ]
+}
+
+/// Counts of a status: none below zero.
+pub(crate) fn validate_counts(object: &Value, counts: &[&str], wrong: &mut Vec<Cause>) {
+    let mut status = At::new(&object["status"], "status", wrong);
+    for count in counts {
+        status.at_least(count, 0);
+    }
+}
+
+/// `status.replicas` and its parts: none below zero, none above the whole.
+pub(crate) fn validate_replicas(object: &Value, parts: &[&str], wrong: &mut Vec<Cause>) {
+    let mut status = At::new(&object["status"], "status", wrong);
+    status.at_least("replicas", 0);
+    for part in parts {
+        status.at_least(part, 0);
+    }
+    let whole = status.int("replicas").unwrap_or(0);
+    for part in parts {
+        let count = status.int(part).unwrap_or(0);
+        if count > whole {
+            let cause = Cause::invalid(status.path_of(part), count, "cannot be greater than status.replicas");
+            status.push(cause);
+        }
+    }
 }

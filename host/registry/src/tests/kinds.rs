@@ -49,13 +49,20 @@ fn every_built_in_kind_is_listed_once_and_known_to_the_schema() {
 #[test]
 fn the_list_of_kinds_and_the_folder_agree() {
     let helpers = [
+        "admission",
         "binding",
+        "check",
         "common",
         "crd_check",
+        "cron",
         "eviction",
+        "hpa_v1",
         "mod",
+        "pod_affinity",
         "pod_check",
+        "pod_security",
         "pod_spec",
+        "pod_volumes",
         "workload",
     ];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/resources");
