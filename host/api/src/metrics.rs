@@ -28,6 +28,8 @@ struct Label {
     version: String,
     resource: String,
     subresource: String,
+    /// `resource` for one object, `namespace` or `cluster` for many, empty for what is no resource.
+    scope: &'static str,
     code: u16,
 }
 
@@ -57,6 +59,11 @@ impl Metrics {
                 version: at.gvr.version.to_string(),
                 resource: at.gvr.resource.to_string(),
                 subresource: at.subresource.split('/').next().unwrap_or_default().to_owned(),
+                scope: match (at.name.is_empty(), at.namespace.is_empty()) {
+                    (false, _) => "resource",
+                    (true, false) => "namespace",
+                    (true, true) => "cluster",
+                },
                 code,
             },
             _ => Label {
@@ -65,6 +72,7 @@ impl Metrics {
                 version: String::new(),
                 resource: String::new(),
                 subresource: String::new(),
+                scope: "",
                 code,
             },
         };
@@ -152,11 +160,17 @@ impl Label {
             version,
             resource,
             subresource,
+            scope,
             ..
         } = self;
+        // As kube-apiserver counts them: by method where there is one for the verb.
+        let verb = match *verb {
+            "create" => "POST".to_owned(),
+            "update" => "PUT".to_owned(),
+            verb => verb.to_uppercase(),
+        };
         format!(
-            "verb=\"{}\",group=\"{group}\",version=\"{version}\",resource=\"{resource}\",subresource=\"{subresource}\"",
-            verb.to_uppercase()
+            "verb=\"{verb}\",component=\"apiserver\",group=\"{group}\",version=\"{version}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\""
         )
     }
 }

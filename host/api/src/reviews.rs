@@ -75,6 +75,13 @@ pub(crate) async fn answer(
         what,
     })?;
     let accepted = negotiate::accepted(&parts.headers, true)?;
+    if accepted.view != negotiate::View::Whole {
+        // A question has no metadata of its own, and no row.
+        return Err(Failure::NotAcceptable(
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                .into(),
+        ));
+    }
     let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {

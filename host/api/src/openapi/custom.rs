@@ -1,26 +1,21 @@
-//! What CustomResourceDefinitions say about their kinds, as they say it.
+//! What CustomResourceDefinitions say about their kinds: found by name, and read only when a document is made of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use auth::users;
 use client::{Collection, ListOptions, ReadVersion};
-use model::{Failure, Gvk, Gvr, Object};
+use model::{Failure, Gvr, Kind, Object};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::App;
 
-pub(super) type Schemas = HashMap<Gvk, One>;
+/// All CRDs by name, which is `PLURAL.GROUP`.
+#[derive(Default)]
+pub(super) struct Schemas(HashMap<String, Arc<Object>>);
 
-pub(super) struct One {
-    /// `openAPIV3Schema`.
-    pub(super) schema: Value,
-    /// Changes with the CRD.
-    pub(super) fingerprint: String,
-}
-
-/// All served versions of all CRDs, from the watch cache.
+/// From the watch cache.
 ///
 /// # Errors
 /// Those of a list; a cluster that serves no CRDs has none.
@@ -31,52 +26,50 @@ pub(super) async fn read(app: &App) -> Result<Schemas, Failure> {
         ..ListOptions::default()
     };
     match app.cluster.list(&users::api_server(), &all, &options).await {
-        Ok(list) => Ok(list.items.iter().flat_map(kinds).collect()),
-        Err(Failure::NoSuchResource { .. }) => Ok(Schemas::new()),
+        Ok(list) => {
+            let named = |object: Arc<Object>| (object.key.name.to_string(), object);
+            Ok(Schemas(list.items.into_iter().map(named).collect()))
+        }
+        Err(Failure::NoSuchResource { .. }) => Ok(Schemas::default()),
         Err(failure) => Err(failure),
     }
 }
 
-fn kinds(definition: &Arc<Object>) -> Vec<(Gvk, One)> {
-    #[derive(Deserialize)]
-    struct Document {
-        spec: Spec,
+impl Schemas {
+    fn find(&self, kind: &Kind) -> Option<&Arc<Object>> {
+        self.0.get(&format!("{}.{}", kind.plural, kind.gvk.group))
     }
-    #[derive(Deserialize)]
-    struct Spec {
-        group: String,
-        names: Names,
-        #[serde(default)]
-        versions: Vec<Version>,
+
+    /// Changes with the CRD; `None` for what is built in.
+    pub(super) fn fingerprint(&self, kind: &Kind) -> Option<String> {
+        self.find(kind)
+            .map(|definition| format!("{}/{}", definition.uid, definition.version))
     }
-    #[derive(Deserialize)]
-    struct Names {
-        kind: String,
+
+    /// `openAPIV3Schema` of the kind's version.
+    pub(super) fn schema(&self, kind: &Kind) -> Option<Value> {
+        #[derive(Deserialize)]
+        struct Document {
+            spec: Spec,
+        }
+        #[derive(Deserialize)]
+        struct Spec {
+            #[serde(default)]
+            versions: Vec<Version>,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            name: String,
+            #[serde(default)]
+            schema: Schema,
+        }
+        #[derive(Default, Deserialize)]
+        struct Schema {
+            #[serde(default, rename = "openAPIV3Schema")]
+            open_api: Option<Value>,
+        }
+        let Document { spec } = self.find(kind)?.parse::<Document>().ok()?;
+        let version = spec.versions.into_iter().find(|v| v.name == kind.gvk.version)?;
+        version.schema.open_api
     }
-    #[derive(Deserialize)]
-    struct Version {
-        name: String,
-        #[serde(default)]
-        schema: Schema,
-    }
-    #[derive(Default, Deserialize)]
-    struct Schema {
-        #[serde(default, rename = "openAPIV3Schema")]
-        open_api: Value,
-    }
-    let Ok(Document { spec }) = definition.parse::<Document>() else {
-        return Vec::new();
-    };
-    let fingerprint = format!("{}/{}", definition.uid, definition.version);
-    let of = |version: Version| {
-        let gvk = Gvk::new(&spec.group, &version.name, &spec.names.kind);
-        (
-            gvk,
-            One {
-                schema: version.schema.open_api,
-                fingerprint: fingerprint.clone(),
-            },
-        )
-    };
-    spec.versions.into_iter().map(of).collect()
 }

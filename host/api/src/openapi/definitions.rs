@@ -6,7 +6,7 @@ use model::{Gvk, Kind};
 use schema::{Relation, Scalar, Schema, Table, Type};
 use serde_json::{Map, Value, json};
 
-use super::Dialect;
+use super::{Dialect, structural};
 
 pub(super) struct Definitions {
     dialect: Dialect,
@@ -35,6 +35,42 @@ impl Definitions {
             self.add(schema.root());
             self.mark(schema.root(), &list);
         }
+        self.add_below(kind);
+        self.add_shared();
+    }
+
+    /// A custom kind and its list: the schema as the CRD gives it, with the fields that every object has.
+    pub(super) fn add_custom(&mut self, kind: &Kind, schema: Option<Value>) {
+        let meta = |definitions: &mut Self, of: Gvk| {
+            let schema = Table::builtin().schema(&of);
+            let meta = schema.as_ref().and_then(|s| s.root().under("metadata"));
+            meta.map_or(Value::Null, |meta| definitions.refer(meta))
+        };
+        let object_meta = meta(self, Gvk::new("", "v1", "ConfigMap"));
+        let list_meta = meta(self, Gvk::new("", "v1", "ConfigMapList"));
+        let name = custom_name(&kind.gvk);
+        let mut schema = structural::published(schema, &object_meta, self.dialect);
+        schema[GVK] = json!([gvk(&kind.gvk)]);
+        self.done.insert(name.clone(), schema);
+        let items = self.reference(&name);
+        let list = Gvk {
+            kind: kind.list_kind().into(),
+            ..kind.gvk.clone()
+        };
+        let properties = json!({
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": list_meta,
+            "items": {"type": "array", "items": items},
+        });
+        let schema = json!({"type": "object", "required": ["items"], "properties": properties, GVK: [gvk(&list)]});
+        self.done.insert(custom_name(&list), schema);
+        self.add_below(kind);
+        self.add_shared();
+    }
+
+    /// What subresources show that is not the object itself.
+    fn add_below(&mut self, kind: &Kind) {
         for gvk in kind.subresources.iter().filter_map(|sub| sub.kind.as_ref()) {
             if let Some(schema) = Table::builtin().schema(gvk) {
                 self.add(schema.root());
@@ -43,29 +79,27 @@ impl Definitions {
         }
     }
 
-    /// A custom kind: its schema as the CRD gives it, with the fields that every object has.
-    pub(super) fn add_custom(&mut self, kind: &Kind, schema: &Value) {
-        let mut schema = schema.clone();
-        if !schema.is_object() {
-            schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    /// What operations of every kind speak of: answers to deletes, and the options of one.
+    fn add_shared(&mut self) {
+        for kind in ["Status", "DeleteOptions"] {
+            if let Some(schema) = Table::builtin().schema(&Gvk::new("", "v1", kind)) {
+                self.add(schema.root());
+            }
         }
-        for text in ["apiVersion", "kind"] {
-            schema["properties"][text] = json!({"type": "string"});
+    }
+
+    /// A type that is written as a scalar and has a name of its own.
+    fn named(&mut self, name: &str, definition: Value) -> Value {
+        self.done.entry(name.to_owned()).or_insert(definition);
+        self.reference(name)
+    }
+
+    fn reference(&self, name: &str) -> Value {
+        match self.dialect {
+            Dialect::V2 => json!({"$ref": format!("#/definitions/{name}")}),
+            // Beside a bare `$ref` nothing else may stand, and members carry defaults and strategies.
+            Dialect::V3 => json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}]}),
         }
-        let any = Gvk::new("", "v1", "ConfigMap");
-        if let Some(meta) = Table::builtin()
-            .schema(&any)
-            .as_ref()
-            .and_then(|s| s.root().under("metadata"))
-        {
-            schema["properties"]["metadata"] = self.refer(meta);
-        }
-        schema[GVK] = json!([gvk(&kind.gvk)]);
-        if self.dialect == Dialect::V2 {
-            // Version 2 has no words for some of what version 3 says; clients then check on the server.
-            schema = json!({"type": "object", GVK: schema[GVK]});
-        }
-        self.done.insert(custom_name(&kind.gvk), schema);
     }
 
     pub(super) fn finish(self) -> Map<String, Value> {
@@ -156,15 +190,10 @@ impl Definitions {
             return json!({"type": "object"});
         };
         self.add(of);
-        let name = full_name(name);
-        match self.dialect {
-            Dialect::V2 => json!({"$ref": format!("#/definitions/{name}")}),
-            // Beside a bare `$ref` nothing else may stand, and members carry defaults and strategies.
-            Dialect::V3 => json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}]}),
-        }
+        self.reference(&full_name(name))
     }
 
-    fn scalar(&self, scalar: Scalar) -> Value {
+    fn scalar(&mut self, scalar: Scalar) -> Value {
         let v3 = self.dialect == Dialect::V3;
         match scalar {
             Scalar::Text | Scalar::Duration => json!({"type": "string"}),
@@ -173,13 +202,24 @@ impl Definitions {
             Scalar::Whole => json!({"type": "integer", "format": "int64"}),
             Scalar::Int32 => json!({"type": "integer", "format": "int32"}),
             Scalar::Bytes => json!({"type": "string", "format": "byte"}),
-            Scalar::Quantity if v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-            Scalar::Quantity => json!({"type": "string"}),
-            Scalar::IntOrString if v3 => {
-                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+            Scalar::Quantity => {
+                let any = json!({"oneOf": [{"type": "string"}, {"type": "number"}]});
+                let definition = if v3 { any } else { json!({"type": "string"}) };
+                self.named("io.k8s.apimachinery.pkg.api.resource.Quantity", definition)
             }
-            Scalar::IntOrString => json!({"type": "string", "format": "int-or-string"}),
-            Scalar::Time | Scalar::MicroTime => json!({"type": "string", "format": "date-time"}),
+            Scalar::IntOrString => {
+                let any = json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]});
+                let text = json!({"type": "string", "format": "int-or-string"});
+                self.named(
+                    "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
+                    if v3 { any } else { text },
+                )
+            }
+            Scalar::Time | Scalar::MicroTime => {
+                let name = if scalar == Scalar::Time { "Time" } else { "MicroTime" };
+                let definition = json!({"type": "string", "format": "date-time"});
+                self.named(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"), definition)
+            }
         }
     }
 }

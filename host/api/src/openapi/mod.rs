@@ -4,6 +4,7 @@ mod custom;
 mod definitions;
 mod paths;
 mod proto;
+mod structural;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,8 +67,8 @@ fn groups(served: &Served, custom: &custom::Schemas) -> BTreeMap<String, Group> 
         hash.update(GIT_VERSION);
         for kind in &kinds {
             hash.update(format!("{kind:?}"));
-            if let Some(one) = custom.get(&kind.gvk) {
-                hash.update(&one.fingerprint);
+            if let Some(fingerprint) = custom.fingerprint(kind) {
+                hash.update(fingerprint);
             }
         }
         (
@@ -95,7 +96,7 @@ fn components(kinds: &[Arc<Kind>], custom: &custom::Schemas, dialect: Dialect) -
         if let Some(schema) = Table::builtin().schema(&kind.gvk) {
             definitions.add_kind(&schema, kind);
         } else {
-            definitions.add_custom(kind, custom.get(&kind.gvk).map_or(&Value::Null, |one| &one.schema));
+            definitions.add_custom(kind, custom.schema(kind));
         }
     }
     definitions.finish()

@@ -43,7 +43,17 @@ fn path(out: &mut Message, item: &Value) {
 }
 
 fn operation(out: &mut Message, of: &Value) {
+    for tag in list(of, "tags") {
+        out.text(1, tag);
+    }
+    out.text(3, &of["description"]);
     out.text(5, &of["operationId"]);
+    for media in list(of, "produces") {
+        out.text(6, media);
+    }
+    for media in list(of, "consumes") {
+        out.text(7, media);
+    }
     parameters(out, 8, &of["parameters"]);
     out.message(9, |responses| {
         for (code, response) in entries(&of["responses"]) {
@@ -57,38 +67,84 @@ fn operation(out: &mut Message, of: &Value) {
             });
         }
     });
+    for scheme in list(of, "schemes") {
+        out.text(10, scheme);
+    }
     extensions(out, 13, of);
 }
 
-fn parameters(out: &mut Message, number: u32, list: &Value) {
-    for one in list.as_array().into_iter().flatten() {
-        // ParametersItem, Parameter, NonBodyParameter; then query or path, which differ by one number.
-        let (which, shift) = if one["in"] == "path" { (4, 0) } else { (3, 1) };
+fn list<'v>(of: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
+    of[key].as_array().into_iter().flatten()
+}
+
+fn parameters(out: &mut Message, number: u32, of: &Value) {
+    for one in of.as_array().into_iter().flatten() {
         out.message(number, |item| {
-            item.message(1, |parameter| {
-                parameter.message(2, |non_body| {
-                    non_body.message(which, |m| {
-                        m.flag(1, &one["required"]);
-                        m.text(2, &one["in"]);
-                        m.text(4, &one["name"]);
-                        m.text(5 + shift, &one["type"]);
-                        m.flag(19 + shift, &one["uniqueItems"]);
+            item.message(1, |parameter| match one["in"].as_str() {
+                Some("body") => parameter.message(1, |m| {
+                    m.text(2, &one["name"]);
+                    m.text(3, &one["in"]);
+                    m.flag(4, &one["required"]);
+                    m.message(5, |m| schema(m, &one["schema"]));
+                }),
+                place => {
+                    // NonBodyParameter: then query or path, which differ by one number.
+                    let (which, shift) = if place == Some("path") { (4, 0) } else { (3, 1) };
+                    parameter.message(2, |non_body| {
+                        non_body.message(which, |m| {
+                            m.flag(1, &one["required"]);
+                            m.text(2, &one["in"]);
+                            m.text(3, &one["description"]);
+                            m.text(4, &one["name"]);
+                            m.text(5 + shift, &one["type"]);
+                            m.flag(19 + shift, &one["uniqueItems"]);
+                        });
                     });
-                });
+                }
             });
         });
     }
 }
 
+/// Bounds of values, by their numbers in `Schema`: what is a floating number there, and what a whole one.
+const REALS: [(u32, &str); 3] = [(6, "multipleOf"), (7, "maximum"), (9, "minimum")];
+const WHOLES: [(u32, &str); 6] = [
+    (11, "maxLength"),
+    (12, "minLength"),
+    (14, "maxItems"),
+    (15, "minItems"),
+    (17, "maxProperties"),
+    (18, "minProperties"),
+];
+
 fn schema(out: &mut Message, of: &Value) {
     out.text(1, &of["$ref"]);
     out.text(2, &of["format"]);
+    out.text(3, &of["title"]);
     out.text(4, &of["description"]);
     if let Some(default) = of.get("default") {
         out.message(5, |any| any.bytes(2, default.to_string().as_bytes()));
     }
-    if let Some(values) = of.get("additionalProperties") {
-        out.message(21, |item| item.message(1, |m| schema(m, values)));
+    for (number, key) in REALS {
+        out.real(number, &of[key]);
+    }
+    out.flag(8, &of["exclusiveMaximum"]);
+    out.flag(10, &of["exclusiveMinimum"]);
+    for (number, key) in WHOLES {
+        out.whole(number, &of[key]);
+    }
+    out.text(13, &of["pattern"]);
+    out.flag(16, &of["uniqueItems"]);
+    for name in list(of, "required") {
+        out.text(19, name);
+    }
+    for value in list(of, "enum") {
+        out.message(20, |any| any.bytes(2, value.to_string().as_bytes()));
+    }
+    match of.get("additionalProperties") {
+        Some(Value::Bool(any)) => out.message(21, |item| item.flag(2, &Value::Bool(*any))),
+        Some(values) => out.message(21, |item| item.message(1, |m| schema(m, values))),
+        None => {}
     }
     if let Some(kind) = of.get("type") {
         out.message(22, |item| item.text(1, kind));
@@ -145,6 +201,20 @@ impl Message {
         if value.as_bool() == Some(true) {
             self.varint(u64::from(number) << 3);
             self.varint(1);
+        }
+    }
+
+    fn whole(&mut self, number: u32, value: &Value) {
+        if let Some(value) = value.as_u64() {
+            self.varint(u64::from(number) << 3);
+            self.varint(value);
+        }
+    }
+
+    fn real(&mut self, number: u32, value: &Value) {
+        if let Some(value) = value.as_f64() {
+            self.varint(u64::from(number) << 3 | 1);
+            self.0.extend_from_slice(&value.to_le_bytes());
         }
     }
 
