@@ -634,11 +634,9 @@ fn is_as_general(a: &Type, b: &Type) -> bool {
 pub(crate) fn collect_objects(shape: &Arc<Shape>, into: &mut HashMap<Arc<str>, Arc<Shape>>) {
     match &shape.kind {
         ShapeKind::List(of, _) | ShapeKind::Map(of) => collect_objects(of, into),
-        ShapeKind::Object(name, fields) => {
-            if into.insert(name.clone(), shape.clone()).is_none() {
-                for field in fields.values() {
-                    collect_objects(&field.shape, into);
-                }
+        ShapeKind::Object(name, fields) if into.insert(name.clone(), shape.clone()).is_none() => {
+            for field in fields.values() {
+                collect_objects(&field.shape, into);
             }
         }
         _ => {}
