@@ -10,6 +10,7 @@ mod discovery;
 pub mod escalation;
 mod filters;
 pub mod gates;
+mod gzip;
 mod health;
 mod kinds;
 mod metrics;
@@ -42,8 +43,6 @@ use client::node::NodeStreams;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::Predicate;
 
 pub use health::{Check, GIT_VERSION};
 pub use tables::{NameAndAge, Printer, Tables};
@@ -219,26 +218,8 @@ fn scramble(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// Answers are compressed from this size on, for clients that take gzip (Kubernetes' own threshold).
-const GZIP_FROM: u64 = 128 * 1024;
-
-/// Watches and streams have no known length and are never compressed: each event must leave at once.
-#[derive(Clone, Copy)]
-struct LargeAndWhole;
-
-impl Predicate for LargeAndWhole {
-    fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
-        response
-            .body()
-            .size_hint()
-            .exact()
-            .is_some_and(|size| size >= GZIP_FROM)
-    }
-}
-
 fn router(app: Arc<App>) -> Router {
     let page = || get(health::page);
-    let compression = CompressionLayer::new().gzip(true).compress_when(LargeAndWhole);
     Router::new()
         .route("/healthz", page())
         .route("/healthz/{*check}", page())
@@ -263,7 +244,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/apis/{group}/{version}", get(discovery::answer))
         .fallback(verbs::answer)
         .layer(middleware::from_fn_with_state(app.clone(), filters::pass))
-        .layer(compression)
+        .layer(middleware::from_fn_with_state(gzip::turns(), gzip::pass))
         .with_state(app)
 }
 

@@ -16,7 +16,7 @@ use crate::negotiate::{self, Accepted, View};
 use crate::options::{self, Query};
 use crate::path::{Addressed, Path};
 use crate::reject::Reject;
-use crate::{App, body, protobuf, respond, reviews, streams, watch};
+use crate::{App, body, gzip, protobuf, respond, reviews, streams, watch};
 
 /// A watch without `timeoutSeconds` ends after this long, plus up to as long again so that clients do not return together.
 const WATCH: u64 = 1800;
@@ -89,7 +89,9 @@ impl Doing<'_> {
             let door = at.subresource.split('/').next().unwrap_or_default();
             let subresource = self.kind.subresource(door).ok_or_else(|| no_such(at))?;
             if let Some(stream) = streams::of(&at.gvr, door) {
-                return streams::answer(self, stream, parts, body).await;
+                let mut response = streams::answer(self, stream, parts, body).await?;
+                response.extensions_mut().insert(gzip::Leave);
+                return Ok(response);
             }
             self.must_have(&subresource.verbs, &parts.method)?;
         } else {

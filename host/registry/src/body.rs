@@ -78,17 +78,15 @@ pub(crate) fn default(resource: &Resource, new: &mut Value) {
     resource.schema.default(new);
 }
 
-/// What a custom kind's schema demands. An update is forgiven what its old state broke already.
+/// What a custom kind's schema demands. An update is forgiven what it did not touch.
 pub(crate) fn validate(resource: &Resource, new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     if !resource.checked {
         return;
     }
-    let causes = resource.schema.validate(new);
-    let before = match (causes.is_empty(), old) {
-        (false, Some(old)) => resource.schema.validate(old),
-        _ => Vec::new(),
-    };
-    wrong.extend(causes.into_iter().filter(|cause| !before.contains(cause)));
+    wrong.extend(match old {
+        Some(old) => resource.schema.validate_update(new, old),
+        None => resource.schema.validate(new),
+    });
 }
 
 /// Whether two states differ in nothing but bookkeeping.

@@ -13,6 +13,7 @@ use compact_str::CompactString;
 use imbl::OrdMap;
 use model::{Failure, GroupResource, Gvk, Object, ObjectKey, ResourceVersion};
 use parking_lot::{Mutex, RwLock};
+use schema::Schema;
 use store::{Range, Revision, Store, StoreError};
 use tokio::sync::watch;
 
@@ -88,6 +89,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Cache {
     pub(crate) resource: GroupResource,
     gvk: Arc<Gvk>,
+    /// What fills in defaults that were declared after an object was stored.
+    defaults: Option<Schema>,
     prefix: String,
     namespaced: bool,
     pub(crate) picker: Picker,
@@ -133,6 +136,7 @@ impl Cache {
         let cache = Arc::new(Self {
             resource: storage.resource.clone(),
             gvk: storage.gvk.clone(),
+            defaults: resource.stored_defaults.clone(),
             prefix: storage.prefix.clone(),
             namespaced: resource.kind.namespaced(),
             picker: Picker::new(&resource.selectable)?,
@@ -202,7 +206,7 @@ impl Cache {
             let page = self.store.range(range.clone()).await?;
             for entry in &page.entries {
                 if let Some((place, key)) = self.place(&entry.key) {
-                    let object = document::stored(&self.gvk, key, &entry.value, entry.modified)?;
+                    let object = self.make(key, &entry.value, entry.modified)?;
                     objects.insert(place, Entry::new(object.into()));
                 }
             }
@@ -255,6 +259,21 @@ impl Cache {
         ObjectKey::new(self.resource.clone(), namespace, name)
     }
 
+    /// An object as the store has it, with the defaults that its kind has by now.
+    fn make(&self, key: ObjectKey, bytes: &[u8], version: ResourceVersion) -> Result<Object, Failure> {
+        let object = document::stored(&self.gvk, key, bytes, version)?;
+        let Some(schema) = self.defaults.as_ref().filter(|_| *object.gvk == *self.gvk) else {
+            return Ok(object);
+        };
+        let was = object.value();
+        let mut value = was.clone();
+        schema.default(&mut value);
+        if value == was {
+            return Ok(object);
+        }
+        Object::from_value(self.gvk.clone(), object.key, &value)
+    }
+
     /// An object from a store entry; the cache's own if it has that revision.
     pub(crate) fn object(&self, entry: &store::Entry) -> Result<Arc<Object>, Failure> {
         let Some((place, key)) = self.place(&entry.key) else {
@@ -272,7 +291,7 @@ impl Cache {
         {
             return Ok(have.object.clone());
         }
-        document::stored(&self.gvk, key, &entry.value, entry.modified).map(Arc::new)
+        self.make(key, &entry.value, entry.modified).map(Arc::new)
     }
 
     /// A writer's object, so that the pump need not make it again.
@@ -295,7 +314,7 @@ impl Cache {
             let made = match &event.value {
                 Some(value) => match self.taken(event.revision, &key) {
                     Some(object) => Ok(object),
-                    None => document::stored(&self.gvk, key, value, event.revision).map(Arc::new),
+                    None => self.make(key, value, event.revision).map(Arc::new),
                 }
                 .map(|object| Some(Entry::new(object))),
                 None => Ok(None),

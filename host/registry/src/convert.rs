@@ -17,7 +17,11 @@ pub(crate) async fn serve(
     if *object.gvk == resource.kind.gvk {
         return Ok(object);
     }
-    let value = to_served(registry, resource, object.value()).await?;
+    let mut value = to_served(registry, resource, object.value()).await?;
+    if resource.custom {
+        resource.schema.prune(&mut value);
+        resource.schema.default(&mut value);
+    }
     Object::from_value(Arc::new(resource.kind.gvk.clone()), object.key.clone(), &value).map(Arc::new)
 }
 

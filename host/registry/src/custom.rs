@@ -5,17 +5,18 @@
 //! finalizer until its objects are gone; then its kinds leave the catalog. A crash anywhere leaves definitions that the
 //! task looks at anew when the registry opens.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ahash::AHashMap;
 use client::{
     Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion, Target,
     WatchOptions, WatchStream, Write, WriteOptions, Written,
 };
 use compact_str::CompactString;
-use futures::StreamExt;
-use model::{Failure, GroupResource, Gvk, Gvr, ResourceVersion, Scope};
+use futures::{FutureExt, StreamExt};
+use model::{Failure, GroupResource, Gvk, Gvr, Object, ResourceVersion, Scope};
 use schema::Schema;
 use serde_json::{Value, json};
 
@@ -26,6 +27,7 @@ use crate::meta;
 use crate::registry::Inner;
 use crate::resource::{Resource, ScalePaths, Selectable, Versions};
 use crate::resources::crd::{CLEANUP, GROUP, is_true, set_condition};
+use crate::resources::crd_check::{Approval, MUST_APPROVE, approval_of};
 use crate::table::{Column, list_at, plain, text_at};
 
 fn definitions() -> Gvr {
@@ -35,51 +37,51 @@ fn definitions() -> Gvr {
 /// Serves what is defined already, and goes on following the definitions for as long as the registry lives.
 pub(crate) async fn follow(registry: &Registry) -> Result<(), Failure> {
     let mut follower = Follower::default();
-    let (known, version) = registry.definitions().await?;
-    follower.serve(registry, &known).await;
+    let version = follower.look(registry).await?;
+    let changed = follower.serve(registry);
     let weak = Arc::downgrade(&registry.inner);
-    let mut from = version;
     let mut changes = registry
-        .watch(&system(), &Collection::all(definitions()), &from_version(from))
+        .watch(&system(), &Collection::all(definitions()), &from_version(version))
         .await?;
     tokio::spawn(async move {
-        follower.settle(&weak, &known).await;
+        follower.settle(&weak, &changed).await;
         loop {
             let next = changes.next().await;
+            // What came meanwhile is looked at in one go.
+            let mut going = matches!(next, Some(Ok(_)));
+            while let Some(more) = changes.next().now_or_never() {
+                going &= matches!(more, Some(Ok(_)));
+                if !going {
+                    break;
+                }
+            }
             let Some(inner) = weak.upgrade() else { return };
             let registry = Registry { inner };
-            if let Some(Ok(_)) = next {
-                match registry.definitions().await {
-                    Ok((known, version)) => {
-                        from = version;
-                        follower.serve(&registry, &known).await;
-                        drop(registry);
-                        follower.settle(&weak, &known).await;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the CustomResourceDefinitions cannot be read")
-                    }
+            let version = match follower.look(&registry).await {
+                Ok(version) => version,
+                Err(error) => {
+                    tracing::warn!(%error, "the CustomResourceDefinitions cannot be read");
+                    drop(registry);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
                 }
-                continue;
-            }
-            // The watch is over: begin a new one from a fresh state.
-            match registry
-                .watch(&system(), &Collection::all(definitions()), &from_version(from))
-                .await
-            {
-                Ok(again) => changes = again,
-                Err(_) => match registry.definitions().await {
-                    Ok((known, version)) => {
-                        from = version;
-                        follower.serve(&registry, &known).await;
-                    }
+            };
+            let changed = follower.serve(&registry);
+            if !going {
+                // The watch is over: begin a new one from this state.
+                match registry
+                    .watch(&system(), &Collection::all(definitions()), &from_version(version))
+                    .await
+                {
+                    Ok(again) => changes = again,
                     Err(error) => {
-                        tracing::warn!(%error, "the CustomResourceDefinitions cannot be read");
-                        drop(registry);
+                        tracing::warn!(%error, "the CustomResourceDefinitions cannot be watched");
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
-                },
+                }
             }
+            drop(registry);
+            follower.settle(&weak, &changed).await;
         }
     });
     Ok(())
@@ -92,90 +94,180 @@ fn from_version(from: ResourceVersion) -> WatchOptions {
     }
 }
 
-impl Registry {
-    /// Every definition as it is now.
-    async fn definitions(&self) -> Result<(Vec<Value>, ResourceVersion), Failure> {
-        let resource = self.find(&definitions())?;
-        let cache = self.cache(&resource).await?;
-        let (objects, version) = cache.snapshot();
-        Ok((objects.values().map(|e| e.object.value()).collect(), version))
+/// What is kept of a definition between two looks: its document stays in the watch cache, as bytes.
+struct Known {
+    object: Arc<Object>,
+    group: CompactString,
+    /// Plural, singular and short names.
+    words: Vec<CompactString>,
+    kind: CompactString,
+    list_kind: CompactString,
+    short: usize,
+    created: CompactString,
+    accepted: bool,
+    dying: bool,
+    /// What was compiled, and of which spec.
+    served: Option<(u64, Vec<Arc<Resource>>)>,
+}
+
+impl Known {
+    fn read(object: Arc<Object>, value: &Value) -> Self {
+        let spec = &value["spec"];
+        let names = &spec["names"];
+        let shorts = list_at(names, "shortNames");
+        let mut words: Vec<CompactString> = vec![text_at(names, "plural").into(), text_at(names, "singular").into()];
+        words.extend(shorts.iter().map(|name| CompactString::from(plain(name))));
+        Self {
+            object,
+            group: text_at(spec, "group").into(),
+            words,
+            kind: text_at(names, "kind").into(),
+            list_kind: text_at(names, "listKind").into(),
+            short: shorts.len(),
+            created: meta::text(value, "creationTimestamp").into(),
+            accepted: is_true(value, "NamesAccepted"),
+            dying: meta::is_dying(value),
+            served: None,
+        }
+    }
+
+    /// The elder of two that want the same name has it, and whoever has it already before anybody.
+    fn rank(&self) -> (bool, &str, &str) {
+        (!self.accepted, &self.created, &self.object.key.name)
     }
 }
 
 /// What the task knows from one round to the next.
 #[derive(Default)]
 struct Follower {
-    /// By name: the generation it was compiled at, and what came of it.
-    compiled: AHashMap<String, (Value, Vec<Arc<Resource>>)>,
+    known: BTreeMap<CompactString, Known>,
+    /// Those that are new or changed since they were served last.
+    fresh: BTreeSet<CompactString>,
+    /// Some definition is gone.
+    lost: bool,
     /// Definitions whose objects are being removed by a task of their own.
-    emptying: AHashMap<String, ()>,
+    emptying: BTreeSet<CompactString>,
 }
 
 impl Follower {
-    /// Brings the catalog in line with the definitions.
-    async fn serve(&mut self, registry: &Registry, known: &[Value]) {
-        let mut compiled = AHashMap::new();
-        let mut custom = Vec::new();
-        for definition in known {
-            let name = meta::text(definition, "name").to_owned();
-            if let Err((reason, message)) = accept(registry, definition, known) {
-                tracing::debug!(%name, reason, %message, "names are not accepted");
+    /// Reads what has changed since the last look.
+    async fn look(&mut self, registry: &Registry) -> Result<ResourceVersion, Failure> {
+        let resource = registry.find(&definitions())?;
+        let cache = registry.cache(&resource).await?;
+        let (objects, version) = cache.snapshot();
+        let names: BTreeSet<&CompactString> = objects.values().map(|entry| &entry.object.key.name).collect();
+        let gone: Vec<CompactString> = self
+            .known
+            .keys()
+            .filter(|name| !names.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.lost = true;
+            self.emptying.remove(&name);
+            if let Some(Known {
+                served: Some((_, resources)),
+                ..
+            }) = self.known.remove(&name)
+            {
+                for resource in resources {
+                    registry.drop_cache(&resource.storage.resource);
+                }
+            }
+        }
+        for entry in objects.values() {
+            let object = &entry.object;
+            let had = self.known.get(&object.key.name);
+            if had.is_some_and(|known| Arc::ptr_eq(&known.object, object)) {
                 continue;
             }
-            let closed = meta::is_dying(definition);
-            let spec = json!([definition["spec"], closed, definition["metadata"]["uid"]]);
-            let resources = match self.compiled.remove(&name) {
-                Some((before, resources)) if before == spec => resources,
-                had => {
-                    let resources: Vec<Arc<Resource>> = match compile(definition) {
-                        Ok(resources) => resources.into_iter().map(Arc::new).collect(),
-                        Err(error) => {
-                            tracing::error!(%name, %error, "a stored CustomResourceDefinition cannot be served");
-                            continue;
-                        }
-                    };
-                    // Watchers stay, unless what the cache reads of each object is another thing now.
-                    let reads = |r: &[Arc<Resource>]| r.first().map(|r| (r.selectable.clone(), r.kind.scope));
-                    if had.is_some_and(|(_, had)| reads(&had) != reads(&resources)) {
-                        registry.drop_cache(&storage_of(definition));
-                    }
-                    resources
+            let mut known = Known::read(object.clone(), &object.value());
+            known.served = self.known.remove(&object.key.name).and_then(|had| had.served);
+            self.known.insert(object.key.name.clone(), known);
+            self.fresh.insert(object.key.name.clone());
+        }
+        Ok(version)
+    }
+
+    /// Brings the catalog in line with the definitions. Answers those whose status is to be looked at.
+    fn serve(&mut self, registry: &Registry) -> BTreeSet<CompactString> {
+        let mut changed = std::mem::take(&mut self.fresh);
+        // A name that one gave up may be another's now.
+        changed.extend(
+            self.known
+                .iter()
+                .filter(|(_, k)| !k.accepted)
+                .map(|(name, _)| name.clone()),
+        );
+        let mut recompiled = std::mem::take(&mut self.lost);
+        for name in &changed {
+            let Some(known) = self.known.get(name) else { continue };
+            if let Err((reason, message)) = accept(registry, known, &self.known) {
+                tracing::debug!(%name, reason, %message, "names are not accepted");
+                // Kinds that are served already stay as they are.
+                continue;
+            }
+            let definition = known.object.value();
+            let spec = fingerprint(&definition);
+            if known.served.as_ref().is_some_and(|(before, _)| *before == spec) {
+                continue;
+            }
+            let resources: Vec<Arc<Resource>> = match compile(&definition) {
+                Ok(resources) => resources.into_iter().map(Arc::new).collect(),
+                Err(error) => {
+                    tracing::error!(%name, %error, "a stored CustomResourceDefinition cannot be served");
+                    continue;
                 }
             };
-            custom.extend(resources.iter().cloned());
-            compiled.insert(name, (spec, resources));
-        }
-        for (_, (_, gone)) in self.compiled.drain() {
-            for resource in gone {
-                registry.drop_cache(&resource.storage.resource);
+            // Watchers stay, unless what the cache makes of each object is another thing now.
+            let makes = |r: &[Arc<Resource>]| {
+                r.first().map(|r| {
+                    (
+                        r.selectable.clone(),
+                        r.kind.scope,
+                        r.storage.gvk.clone(),
+                        r.defaults_from,
+                    )
+                })
+            };
+            if known
+                .served
+                .as_ref()
+                .is_some_and(|(_, had)| makes(had) != makes(&resources))
+            {
+                registry.drop_cache(&storage_of(&definition));
+            }
+            recompiled = true;
+            if let Some(known) = self.known.get_mut(name) {
+                known.served = Some((spec, resources));
             }
         }
-        self.compiled = compiled;
-        let before = registry.resources();
-        let next = registry.inner.catalog.load().with_custom(custom);
-        let same = before.len() == next.all.len() && before.iter().zip(next.all.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
-        if !same {
+        if recompiled {
+            let custom = self.known.values().filter_map(|k| k.served.as_ref());
+            let custom = custom.flat_map(|(_, resources)| resources.iter().cloned());
+            let next = registry.inner.catalog.load().with_custom(custom);
             registry.inner.catalog.store(Arc::new(next));
             registry.inner.catalog_changed.send_modify(|n| *n += 1);
         }
+        changed
     }
 
     /// Writes down what became of each definition, and begins to empty those that are to go.
-    async fn settle(&mut self, weak: &Weak<Inner>, known: &[Value]) {
-        self.emptying
-            .retain(|name, ()| known.iter().any(|d| meta::text(d, "name") == name));
-        for definition in known {
+    async fn settle(&mut self, weak: &Weak<Inner>, changed: &BTreeSet<CompactString>) {
+        for name in changed {
             let Some(inner) = weak.upgrade() else { return };
             let registry = Registry { inner };
-            let name = meta::text(definition, "name").to_owned();
-            if meta::is_dying(definition) {
-                let held = meta::finalizers(definition).contains(&CLEANUP);
-                if held && self.emptying.insert(name, ()).is_none() {
-                    tokio::spawn(empty(weak.clone(), definition.clone()));
+            let Some(known) = self.known.get(name) else { continue };
+            let definition = known.object.value();
+            if known.dying {
+                let held = meta::finalizers(&definition).contains(&CLEANUP);
+                if held && self.emptying.insert(name.clone()) {
+                    tokio::spawn(empty(weak.clone(), definition));
                 }
                 continue;
             }
-            if let Err(error) = tell(&registry, definition, known).await {
+            let accepted = accept(&registry, known, &self.known);
+            if let Err(error) = tell(&registry, &definition, accepted).await {
                 // The definition changed meanwhile: its event brings us here again.
                 tracing::debug!(%name, %error, "the status of a CustomResourceDefinition was not written");
             }
@@ -183,72 +275,70 @@ impl Follower {
     }
 }
 
-/// Whether the definition may have the names it asks for. The elder of two that want the same has them.
-fn accept(registry: &Registry, definition: &Value, known: &[Value]) -> Result<(), (&'static str, String)> {
-    let spec = &definition["spec"];
-    let group = text_at(spec, "group");
-    let names = &spec["names"];
-    let plural = text_at(names, "plural");
-    if registry.inner.catalog.load().is_built_in(group, plural) {
-        return Err((
-            "PluralConflict",
-            format!("{plural:?} is a built-in resource of {group:?}"),
-        ));
+/// Tells specs apart, without keeping them.
+fn fingerprint(definition: &Value) -> u64 {
+    let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+    definition["spec"].to_string().hash(&mut hasher);
+    (meta::is_dying(definition), meta::text(definition, "uid")).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether the definition may have the names it asks for.
+fn accept(
+    registry: &Registry,
+    definition: &Known,
+    known: &BTreeMap<CompactString, Known>,
+) -> Result<(), (&'static str, String)> {
+    let plural = &definition.words[0];
+    if registry.inner.catalog.load().is_built_in(&definition.group, plural) {
+        let says = format!("{plural:?} is a built-in resource of {:?}", definition.group);
+        return Err(("PluralConflict", says));
     }
-    let rank = |d: &Value| {
-        let accepted = is_true(d, "NamesAccepted");
-        (
-            !accepted,
-            meta::text(d, "creationTimestamp").to_owned(),
-            meta::text(d, "name").to_owned(),
-        )
-    };
-    let me = rank(definition);
-    for other in known
-        .iter()
-        .filter(|d| text_at(d, "spec.group") == group && rank(d) < me)
-    {
-        let theirs = &other["spec"]["names"];
-        let mut taken: Vec<String> = vec![plain(&theirs["plural"]), plain(&theirs["singular"])];
-        taken.extend(list_at(theirs, "shortNames").iter().map(plain));
-        let conflicts = [
-            ("PluralConflict", plural),
-            ("SingularConflict", text_at(names, "singular")),
-        ];
-        for (reason, name) in conflicts {
-            if taken.iter().any(|t| t == name) {
-                return Err((reason, format!("{name:?} is already in use")));
-            }
+    let in_use = |name: &str| format!("{name:?} is already in use");
+    let me = definition.rank();
+    let elders = known
+        .values()
+        .filter(|other| other.group == definition.group && other.rank() < me);
+    for other in elders {
+        for (at, name) in definition
+            .words
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| other.words.contains(name))
+        {
+            let reason = match at {
+                0 => "PluralConflict",
+                1 => "SingularConflict",
+                at if at < 2 + definition.short => "ShortNamesConflict",
+                _ => continue,
+            };
+            return Err((reason, in_use(name)));
         }
-        for short in list_at(names, "shortNames").iter().map(plain) {
-            if taken.contains(&short) {
-                return Err(("ShortNamesConflict", format!("{short:?} is already in use")));
-            }
-        }
-        for (reason, key) in [("KindConflict", "kind"), ("ListKindConflict", "listKind")] {
-            if [&theirs["kind"], &theirs["listKind"]].contains(&&names[key]) {
-                return Err((reason, format!("{} is already in use", names[key])));
+        for (reason, name) in [
+            ("KindConflict", &definition.kind),
+            ("ListKindConflict", &definition.list_kind),
+        ] {
+            if [&other.kind, &other.list_kind].contains(&name) {
+                return Err((reason, in_use(name)));
             }
         }
     }
     Ok(())
 }
 
-/// `NamesAccepted` and `Established`.
-async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Result<(), Failure> {
+/// `NamesAccepted`, `Established`, and for groups of the project's own whether their API was approved.
+async fn tell(
+    registry: &Registry,
+    definition: &Value,
+    accepted: Result<(), (&'static str, String)>,
+) -> Result<(), Failure> {
     let now = registry.now();
     let mut new = definition.clone();
-    match accept(registry, definition, known) {
+    match accepted {
         Ok(()) => {
             new["status"]["acceptedNames"] = definition["spec"]["names"].clone();
-            set_condition(
-                &mut new,
-                "NamesAccepted",
-                true,
-                "NoConflicts",
-                "no conflicts found",
-                now,
-            );
+            let says = "no conflicts found";
+            set_condition(&mut new, "NamesAccepted", true, "NoConflicts", says, now);
             let says = "the initial names have been accepted";
             set_condition(&mut new, "Established", true, "InitialNamesAccepted", says, now);
         }
@@ -259,6 +349,21 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
                 set_condition(&mut new, "Established", false, "NotAccepted", says, now);
             }
         }
+    }
+    let (holds, reason, says) = match approval_of(definition) {
+        Approval::NotNeeded => (None, "", String::new()),
+        Approval::Missing => (
+            Some(false),
+            "MissingAnnotation",
+            format!("{MUST_APPROVE}, see https://github.com/kubernetes/enhancements/pull/1111"),
+        ),
+        Approval::Invalid(text) => (Some(false), "InvalidAnnotation", text),
+        Approval::Approved(url) => (Some(true), "ApprovedAnnotation", format!("approved in {url}")),
+        Approval::Bypassed(text) => (Some(false), "UnapprovedAnnotation", format!("not approved: {text:?}")),
+    };
+    if let Some(holds) = holds {
+        let condition = "KubernetesAPIApprovalPolicyConformant";
+        set_condition(&mut new, condition, holds, reason, &says, now);
     }
     if new["status"] == definition["status"] {
         return Ok(());
@@ -391,6 +496,21 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
             places: &[],
         })
         .collect();
+    // What is read is filled in by the stored version's schema.
+    let stored_schema = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map(|v| &v["schema"]["openAPIV3Schema"]);
+    let stored_schema = stored_schema.filter(|schema| has_default(schema));
+    let stored_defaults = match stored_schema {
+        Some(schema) => Some(Schema::from_crd(schema, (*stored).clone())?),
+        None => None,
+    };
+    let defaults_from = stored_schema.map(|schema| {
+        let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+        schema.to_string().hash(&mut hasher);
+        hasher.finish()
+    });
     let mut resources = Vec::new();
     for version in versions.iter().filter(|v| v["served"] == true) {
         let name = text_at(version, "name");
@@ -417,13 +537,22 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         resource.custom = true;
         resource.checked = true;
         resource.closed = meta::is_dying(definition);
+        resource.stored_defaults = stored_defaults.clone();
+        resource.defaults_from = defaults_from;
+        if version["deprecated"] == true {
+            let says = format!("{group}/{name} {kind} is deprecated");
+            resource.deprecated = Some(version["deprecationWarning"].as_str().map_or(says, str::to_owned));
+        }
         resource.selectable = selectable.clone();
         let document = &version["schema"]["openAPIV3Schema"];
         let gvk = Gvk::new(group, name, kind);
         resource.schema = if spec["preserveUnknownFields"] == true {
             Schema::untyped(gvk)
         } else {
-            Schema::from_crd(document, gvk)?
+            match stored_defaults.as_ref().filter(|_| gvk == *stored) {
+                Some(schema) => schema.clone(),
+                None => Schema::from_crd(document, gvk)?,
+            }
         };
         resource = resource.columns(columns(version));
         let doors = &version["subresources"];
@@ -441,6 +570,23 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         resources.push(resource);
     }
     Ok(resources)
+}
+
+fn has_default(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => {
+            members.get("default").is_some_and(|default| !default.is_null())
+                || ["items", "additionalProperties"]
+                    .iter()
+                    .filter_map(|key| members.get(*key))
+                    .any(has_default)
+                || members
+                    .get("properties")
+                    .and_then(Value::as_object)
+                    .is_some_and(|properties| properties.values().any(has_default))
+        }
+        _ => false,
+    }
 }
 
 fn columns(version: &Value) -> Vec<Column> {

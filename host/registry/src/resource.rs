@@ -33,6 +33,12 @@ pub struct Resource {
     pub custom: bool,
     /// The schema says what values must be, and objects are checked against it (custom kinds always are).
     pub(crate) checked: bool,
+    /// The stored version's schema, where it has defaults that objects may have been stored without.
+    pub(crate) stored_defaults: Option<Schema>,
+    /// Tells one set of those defaults from another.
+    pub(crate) defaults_from: Option<u64>,
+    /// What whoever asks for this version is warned of.
+    pub deprecated: Option<String>,
     /// No new objects: the definition is going.
     pub(crate) closed: bool,
     /// What `kubectl get` shows, left to right.
@@ -211,6 +217,9 @@ impl Resource {
             schema,
             custom: false,
             checked: false,
+            stored_defaults: None,
+            defaults_from: None,
+            deprecated: None,
             closed: false,
             columns: vec![Column::name(), Column::age()],
             selectable: Vec::new(),

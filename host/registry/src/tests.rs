@@ -3,6 +3,7 @@
 mod support;
 
 mod cases;
+mod definitions;
 mod etcd;
 mod gates;
 mod golden;

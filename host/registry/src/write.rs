@@ -94,6 +94,7 @@ async fn dispatch(
         }));
     }
     registry.authorize(caller, verb, target).await?;
+    notes.warnings.extend(resource.deprecated.clone());
     let cache = registry.cache(&resource).await?;
     let job = Job {
         registry,
@@ -222,7 +223,13 @@ impl Job<'_> {
             }
         }
         match door {
-            Some(Door::Part(_, validate)) => validate(&new, before, &mut wrong),
+            Some(Door::Part(_, validate)) => {
+                // The status of a custom kind has a schema like the rest.
+                if self.resource.custom {
+                    body::validate(self.resource, &new, before, &mut wrong);
+                }
+                validate(&new, before, &mut wrong);
+            }
             _ => {
                 body::validate(self.resource, &new, before, &mut wrong);
                 (rules.validate)(&new, before, &mut wrong);

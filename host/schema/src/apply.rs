@@ -520,3 +520,21 @@ fn renew_last_applied(object: &mut Value, config: &Value) {
     }
     *annotation = format!("{config}\n").into();
 }
+
+/// `config` laid over `live` as structured merge does, without keeping books: what a MutatingAdmissionPolicy applies.
+///
+/// # Errors
+/// A configuration that does not fit the kind, or sets a part that is one value to apply: the rest of it would be lost.
+pub fn merge_into(schema: &Schema, live: &Value, config: &Value) -> Result<Value, String> {
+    typed::check(Some(schema.root()), config, "")?;
+    let mut atomic = Vec::new();
+    typed::atomics(schema.root(), config, "", &mut atomic);
+    if !atomic.is_empty() {
+        let parts = atomic.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {parts}"
+        ));
+    }
+    let root = schema.root();
+    Ok(typed::merge(Some(root), Some(live), Some(config)).unwrap_or_else(|| live.clone()))
+}

@@ -8,7 +8,9 @@ use model::{Cause, Failure, Gvk};
 use serde_json::{Map, Value};
 
 use crate::form::{AS_SENT, Field, Form, List, Node, OMIT_EMPTY, POINTER, Relation, Scalar, Span, Struct};
-use crate::rules::{Checks, Pattern, Rules, scalar_of};
+use crate::laws;
+use crate::rules::{Checks, Judge, Junction, Pattern, Rules, scalar_of};
+use crate::structural;
 use crate::{Schema, Table};
 
 /// Deeper schemas than this are refused rather than walked.
@@ -23,22 +25,14 @@ impl Schema {
     /// [`Failure::Invalid`] with the place in the schema, for what cannot be compiled: an unknown type, a pattern that is
     /// no regular expression, a map list without keys.
     pub fn from_crd(schema: &Value, gvk: Gvk) -> Result<Schema, Failure> {
-        let mut compiler = Compiler::default();
-        let root = compiler.node(schema, "openAPIV3Schema", 0, true);
-        if !compiler.causes.is_empty() {
-            let kind = Gvk::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-            return Err(Failure::Invalid {
-                kind,
+        match compile(schema, true) {
+            Ok((form, root)) => Ok(Schema::new(Arc::new(form), root, gvk)),
+            Err(causes) => Err(Failure::Invalid {
+                kind: Gvk::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
                 name: gvk.kind.to_string(),
-                causes: compiler.causes,
-            });
+                causes,
+            }),
         }
-        let mut form = compiler.form;
-        form.text = Cow::Owned(compiler.text.into_boxed_str().into_string());
-        form.nodes.shrink_to_fit();
-        form.fields.shrink_to_fit();
-        form.rules.shrink_to_fit();
-        Ok(Schema::new(Arc::new(form), root, gvk))
     }
 
     /// A kind of which nothing is known but that it is an object: all is kept.
@@ -46,6 +40,22 @@ impl Schema {
         let schema = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         Self::from_crd(&schema, gvk).expect("the schema is a constant")
     }
+}
+
+/// The form of a schema and its root node. `root`: it is of a whole object, which has metadata whatever it says.
+pub(crate) fn compile(schema: &Value, root: bool) -> Result<(Form, u32), Vec<Cause>> {
+    let mut compiler = Compiler::default();
+    let node = compiler.node(schema, "openAPIV3Schema", 0, root);
+    if !compiler.causes.is_empty() {
+        return Err(compiler.causes);
+    }
+    let mut form = compiler.form;
+    form.text = Cow::Owned(compiler.text.into_boxed_str().into_string());
+    form.nodes.shrink_to_fit();
+    form.fields.shrink_to_fit();
+    form.rules.shrink_to_fit();
+    laws::mark(&mut form, node);
+    Ok((form, node))
 }
 
 #[derive(Default)]
@@ -97,6 +107,27 @@ impl Compiler {
         let preserves = flag("x-kubernetes-preserve-unknown-fields");
         let atomic = schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic");
         rules.embedded &= !root;
+        let resource = root || rules.embedded;
+        let id = self.shaped(schema, path, depth, root, rules, preserves, atomic);
+        if let Some(laws) = laws::read(schema, resource, |text| {
+            structural::field_path(schema, text, true).ok().map(|(path, _)| path)
+        }) {
+            self.form.laws.insert(id, laws);
+        }
+        id
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn shaped(
+        &mut self,
+        schema: &Value,
+        path: &str,
+        depth: usize,
+        root: bool,
+        rules: Rules,
+        preserves: bool,
+        atomic: bool,
+    ) -> u32 {
         if rules.int_or_string {
             return self.push(Node::Scalar(Scalar::IntOrString), Some(rules));
         }
@@ -326,20 +357,30 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
             ""
         }
     };
-    let pattern = schema.get("pattern").and_then(Value::as_str);
-    if let Some(Err(error)) = pattern.map(regex_syntax) {
-        wrong.push(("pattern", error));
+    let pattern = schema
+        .get("pattern")
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty());
+    if let Some(Err(error)) = pattern.map(cel::pattern::check) {
+        let says = format!("must be a valid regular expression, but isn't: {error}");
+        wrong.push(("pattern", says));
     }
     let int_or_string = flag("x-kubernetes-int-or-string");
     let mut junctions = Vec::new();
-    for name in ["allOf", "anyOf", "oneOf"] {
+    let kinds = [
+        ("anyOf", Junction::AnyOf),
+        ("oneOf", Junction::OneOf),
+        ("allOf", Junction::AllOf),
+    ];
+    for (name, junction) in kinds {
+        let schemas = list(name);
         // The structural idiom `anyOf: [{type: integer}, {type: string}]` says what int-or-string says.
-        if !(list(name).is_empty() || int_or_string && name == "anyOf") {
-            junctions.push((name, list(name)));
+        if !(schemas.is_empty() || int_or_string && junction == Junction::AnyOf) {
+            junctions.push((junction, schemas.iter().map(judge).collect()));
         }
     }
-    if let Some(not) = schema.get("not") {
-        junctions.push(("not", vec![not.clone()]));
+    if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
+        junctions.push((Junction::Not, vec![judge(not)]));
     }
     let checks = Checks {
         required: list("required")
@@ -360,7 +401,6 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
             .to_owned(),
         min_items: count("minItems"),
         max_items: count("maxItems"),
-        unique: flag("uniqueItems"),
         min_members: count("minProperties"),
         max_members: count("maxProperties"),
         junctions,
@@ -379,6 +419,28 @@ pub(crate) fn rules(schema: &Value) -> (Rules, Vec<(&'static str, String)>) {
     )
 }
 
+/// A schema within a junction. Its mistakes are told where the definition is checked.
+fn judge(schema: &Value) -> Judge {
+    let (rules, _) = rules(schema);
+    let inner = |name: &str| {
+        schema
+            .get(name)
+            .filter(|of| of.is_object())
+            .map(|of| Box::new(judge(of)))
+    };
+    let members = schema.get("properties").and_then(Value::as_object);
+    Judge {
+        rules,
+        members: members
+            .into_iter()
+            .flatten()
+            .map(|(name, schema)| (name.clone(), judge(schema)))
+            .collect(),
+        values: inner("additionalProperties"),
+        item: inner("items"),
+    }
+}
+
 impl Checks {
     fn any(&self) -> bool {
         !(self.required.is_empty() && self.choices.is_empty() && self.format.is_empty() && self.junctions.is_empty())
@@ -390,15 +452,7 @@ impl Checks {
             || self.pattern.is_some()
             || self.min_items.is_some()
             || self.max_items.is_some()
-            || self.unique
             || self.min_members.is_some()
             || self.max_members.is_some()
     }
-}
-
-/// Checks the syntax without keeping what a compiled expression costs.
-fn regex_syntax(pattern: &str) -> Result<(), String> {
-    regex::Regex::new(pattern)
-        .map(drop)
-        .map_err(|_| format!("{pattern:?} is not a regular expression"))
 }

@@ -27,8 +27,13 @@ struct Walk<'w> {
 impl Walk<'_> {
     /// `owner`: the innermost struct around the place, for Go's wording.
     fn value(&mut self, of: Type<'_>, value: &mut Value, place: &Place<'_>, owner: &str) -> Result<(), Mistake> {
-        // What is validated later is not judged here.
+        // What is validated later is not judged here, but for how Go writes whole numbers.
         if of.rules().is_some() && (of.scalar().is_some() || !shaped_alike(of.node(), value)) {
+            if let Value::Number(number) = value
+                && let Some(whole) = whole(number)
+            {
+                *value = whole.into();
+            }
             return Ok(());
         }
         match (of.node(), &mut *value) {
@@ -124,6 +129,12 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// `1.0` is written `1`.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    let real = number.as_f64().filter(|_| number.is_f64())?;
+    (real.fract() == 0.0 && real.abs() < 1e15).then_some(real as i64)
 }
 
 /// A custom value that does not even have the right kind of brackets is left for `validate` to name.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use ahash::AHashMap;
 
+use crate::laws::Laws;
 use crate::rules::Rules;
 
 /// A piece of the form's text. Empty: nothing.
@@ -179,6 +180,8 @@ pub(crate) struct Form {
     pub keys: Vec<Span>,
     /// What values must satisfy, by node. A node that has rules is validated; one that has none is decoded strictly.
     pub rules: AHashMap<u32, Rules>,
+    /// Rules in CEL, by node; nodes with some below them have an entry too.
+    pub laws: AHashMap<u32, Laws>,
 }
 
 impl Form {
@@ -234,6 +237,14 @@ impl<'f> Type<'f> {
             None
         } else {
             self.form.rules.get(&self.id)
+        }
+    }
+
+    pub(crate) fn laws(self) -> Option<&'f Laws> {
+        if self.form.laws.is_empty() {
+            None
+        } else {
+            self.form.laws.get(&self.id)
         }
     }
 

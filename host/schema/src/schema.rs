@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{Cause, Failure, Gvk};
+use model::{Cause, CauseReason, Failure, Gvk};
 use serde_json::Value;
 
-use crate::form::{Form, Node, Type};
+use crate::form::{AS_SENT, Form, Node, Type};
+use crate::laws::{Before, Court};
 use crate::{decode, json, rules};
 
 /// One kind. Cheap to clone.
@@ -91,10 +92,47 @@ impl Schema {
 
     /// What a custom kind's schema demands of the value (built-in kinds demand nothing here). Empty: it fits.
     pub fn validate(&self, value: &Value) -> Vec<Cause> {
+        self.judge(value, None)
+    }
+
+    /// The same for a change: transition rules see the old value, and what stays as it was is not complained of.
+    pub fn validate_update(&self, value: &Value, old: &Value) -> Vec<Cause> {
+        self.judge(value, Some(old))
+    }
+
+    fn judge(&self, value: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = Vec::new();
-        rules::check(self.root(), value, "", &mut causes);
+        let root = self.root();
+        rules::check(root, value, old, "", &mut causes);
+        // Lists that held an element twice before may go on doing so.
+        let mut doubled = Vec::new();
+        if let Some(old) = old {
+            rules::check_lists(root, old, "", &mut doubled);
+        }
+        if doubled.is_empty() {
+            rules::check_lists(root, value, "", &mut causes);
+        }
+        if root.laws().is_none() {
+            return causes;
+        }
+        // Rules may rely on values being of their types and sizes.
+        if causes.iter().any(|cause| blocks(cause.reason)) {
+            let says = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            causes.push(Cause::invalid("<nil>", "null", says));
+            return causes;
+        }
+        let before = Before {
+            value: old,
+            held: false,
+        };
+        Court::new(&mut causes).check(root, value, before, "");
         causes
     }
+}
+
+fn blocks(reason: CauseReason) -> bool {
+    use CauseReason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
 }
 
 impl fmt::Debug for Schema {
@@ -103,7 +141,7 @@ impl fmt::Debug for Schema {
     }
 }
 
-fn prune(of: Type<'_>, value: &mut Value) {
+pub(crate) fn prune(of: Type<'_>, value: &mut Value) {
     match (of.node(), value) {
         (Node::Struct(shape), Value::Object(members)) => {
             if !shape.open {
@@ -129,18 +167,27 @@ fn prune(of: Type<'_>, value: &mut Value) {
     }
 }
 
-fn default(of: Type<'_>, value: &mut Value) {
+/// Places without a type hold null like anything else.
+fn takes_null(of: Type<'_>) -> bool {
+    rules::nullable(of) || matches!(of.node(), Node::Any)
+}
+
+pub(crate) fn default(of: Type<'_>, value: &mut Value) {
     match (of.node(), value) {
         (Node::Struct(_), Value::Object(members)) => {
             for member in of.members() {
                 let default_value = || member.default_json().and_then(|json| serde_json::from_str(json).ok());
                 match members.get_mut(member.name()) {
                     // A null that the schema does not allow stands for "not given".
-                    Some(Value::Null) if !rules::nullable(member.of()) => {
-                        if let Some(value) = default_value() {
+                    Some(Value::Null) if !rules::nullable(member.of()) => match default_value() {
+                        Some(value) => {
                             members.insert(member.name().to_owned(), value);
                         }
-                    }
+                        None if member.has(AS_SENT) && !takes_null(member.of()) => {
+                            members.remove(member.name());
+                        }
+                        None => {}
+                    },
                     Some(_) => {}
                     None => {
                         if let Some(value) = default_value() {
@@ -155,6 +202,9 @@ fn default(of: Type<'_>, value: &mut Value) {
         }
         (Node::Map { .. }, Value::Object(members)) => {
             if let Some(values) = of.values() {
+                if of.rules().is_some() && !takes_null(values) {
+                    members.retain(|_, value| !value.is_null());
+                }
                 members.values_mut().for_each(|value| default(values, value));
             }
         }

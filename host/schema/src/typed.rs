@@ -465,3 +465,31 @@ pub(crate) fn reconcile(of: Of<'_>, set: &Set) -> Set {
     }
     now
 }
+
+/// Where a value sets an atomic list, map or struct: `.spec.selector`.
+pub(crate) fn atomics(of: Type<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    let whole = !matches!(of.node(), Node::Scalar(_)) && of.is_atomic();
+    match value {
+        Value::Object(members) => {
+            if whole {
+                found.push(path.to_owned());
+            }
+            for (key, value) in members {
+                if let Some(below) = of.under(key) {
+                    atomics(below, value, &format!("{path}.{key}"), found);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if whole {
+                found.push(path.to_owned());
+            }
+            if let Some(item) = of.item() {
+                for (at, value) in list.iter().enumerate() {
+                    atomics(item, value, &format!("{path}[{at}]"), found);
+                }
+            }
+        }
+        _ => {}
+    }
+}

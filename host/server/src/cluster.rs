@@ -21,6 +21,7 @@ use kubelet::runtime::Runtime;
 use kubelet::runtime::cri::CriRuntime;
 use kubelet::runtime::fake::FakeRuntime;
 use kubelet::runtime::wasm::{ImageStore, ShimCommand, WasmRuntime};
+use policy::{Means, Policies, Webhooks};
 use registry::{Media, Options as RegistryOptions, Registry};
 use store::Store;
 use store::etcd::{Certificate, EtcdOptions, EtcdStore, EtcdTls, Identity};
@@ -77,16 +78,20 @@ impl Cluster {
             None => Arc::new(NoLog),
         };
         let plugins = Plugins::new(dir, authority.certificate_pem())?;
+        let gate = Arc::new(RbacGate(rbac.clone()));
+        let policies = Policies::around(plugins.admission());
+        let webhooks = Webhooks::new();
         let mut wiring = RegistryOptions::new(
-            Arc::new(RbacGate(rbac.clone())),
+            gate.clone(),
             Arc::new(NoEscalation {
                 rbac: rbac.clone(),
-                rest: plugins.admission(),
+                rest: policies.clone(),
             }),
             Arc::new(AuditGate(sink.clone())),
         );
         wiring.sign_token = Some(Arc::new(TokenGate(tokens.clone())));
         wiring.figures = plugins.figures();
+        wiring.convert = Some(webhooks.clone());
         wiring.media = media(options);
         wiring.network.service_ranges = vec![proxy_mode.service_range().into()];
         wiring.network.api_port = address.port();
@@ -104,6 +109,15 @@ impl Cluster {
         door.1
             .spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
         rbac.wait_until_synced().await;
+        webhooks.connect(&cluster);
+        let kinds = registry.clone();
+        let means = Means {
+            cluster: cluster.clone(),
+            authorize: gate,
+            schema_of: Box::new(move |gvr| kinds.resource(gvr).map(|resource| resource.schema.clone())),
+        };
+        let following = policies.start(means).await?;
+        door.1.spawn(stoppable(door.0.clone(), following));
 
         step("opening the door");
         let nodes = node_configs(dir, options, node_ip, proxy_mode);

@@ -16,6 +16,8 @@ use crate::guests;
 pub struct Options {
     /// One of those that `list` shows, or `all`
     name: String,
+    /// For `api`: the URL of another API server (with `BENCH_TOKEN`) or a kubeconfig, to stand beside ours
+    peer: Option<String>,
     /// Append the figures to this file, one JSON object a line
     #[arg(long)]
     json: Option<PathBuf>,
@@ -59,6 +61,7 @@ const BENCHES: &[Bench] = &[
     Bench::example("one-change", "controllers", "one_change"),
     Bench::example("binding", "pilotis", "binding"),
     Bench::example(CLUSTER, "harness", "cluster"),
+    Bench::example(API, "harness", "api"),
     Bench {
         name: "store",
         package: "store",
@@ -66,8 +69,9 @@ const BENCHES: &[Bench] = &[
     },
 ];
 
-/// The one that starts the binary.
+/// Those that start the binary.
 const CLUSTER: &str = "cluster";
+const API: &str = "api";
 
 /// One figure as a bench prints it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,12 +102,17 @@ pub fn run(options: &Options) -> Result<()> {
         "there is no bench {}; `cargo xtask bench list` shows them",
         options.name
     );
+    ensure!(
+        options.peer.is_none() || options.name == API,
+        "only `{API}` can be pointed at another server"
+    );
     guests::build_all()?;
     let programs = build(&chosen)?;
     let mut figures = Vec::new();
     for bench in chosen {
         println!("== {}", bench.name);
-        figures.extend(one(bench, &programs).with_context(|| format!("bench {}", bench.name))?);
+        figures
+            .extend(one(bench, &programs, options.peer.as_deref()).with_context(|| format!("bench {}", bench.name))?);
     }
     if let Some(path) = &options.json {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -140,7 +149,7 @@ fn build(chosen: &[&Bench]) -> Result<HashMap<String, PathBuf>> {
     ]);
     for bench in chosen {
         cargo.args(["--package", bench.package]).args(bench.target().1);
-        if bench.name == CLUSTER {
+        if matches!(bench.name, CLUSTER | API) {
             cargo.args(["--package", "pilotis", "--bin", "pilotis"]);
         }
     }
@@ -171,11 +180,11 @@ struct Target {
     name: String,
 }
 
-fn one(bench: &Bench, programs: &HashMap<String, PathBuf>) -> Result<Vec<Figure>> {
+fn one(bench: &Bench, programs: &HashMap<String, PathBuf>, peer: Option<&str>) -> Result<Vec<Figure>> {
     let name = bench.target().0;
     let program = programs.get(name).with_context(|| format!("cargo built no {name}"))?;
     let mut command = Command::new(program);
-    command.current_dir(crate::root());
+    command.current_dir(crate::root()).args(peer);
     if let Some(binary) = programs.get("pilotis") {
         command.env("PILOTIS_BIN", binary);
     }

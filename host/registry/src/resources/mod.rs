@@ -11,6 +11,7 @@ pub(crate) mod common;
 pub(crate) mod configmap;
 pub(crate) mod controllerrevision;
 pub(crate) mod crd;
+pub(crate) mod crd_check;
 pub(crate) mod cron;
 pub(crate) mod cronjob;
 pub(crate) mod csidriver;

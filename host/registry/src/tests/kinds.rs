@@ -53,6 +53,7 @@ fn the_list_of_kinds_and_the_folder_agree() {
         "binding",
         "check",
         "common",
+        "crd_check",
         "cron",
         "eviction",
         "hpa_v1",

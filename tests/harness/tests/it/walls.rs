@@ -9,12 +9,14 @@ use harness::root;
 /// README's table, as data. Adding an edge here is adding a dependency to the design.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("schema", &["model"]),
+    ("cel", &["model"]),
+    ("schema", &["model", "cel"]),
     ("store", &["model"]),
     ("client", &["model"]),
     ("view", &["model", "client"]),
     ("auth", &["model", "client"]),
     ("registry", &["model", "schema", "store", "client"]),
+    ("policy", &["model", "cel", "schema", "client", "registry"]),
     ("plugin", &["model", "client", "view"]),
     (
         "admission",
@@ -34,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "view",
             "auth",
             "registry",
+            "policy",
             "plugin",
             "admission",
             "scheduler",

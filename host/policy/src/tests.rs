@@ -1,0 +1,299 @@
+//! Policies on a registry in memory: what Kubernetes' conformance tests ask of them, and what they say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Action, Cluster, Outcome, Target, Write, WriteOptions};
+use model::{Caller, Failure, Gvr};
+use registry::gates::{Admit, Notes, Operation, Request};
+use registry::{AdmitAll, AllowAll, NoAudit, Options, Registry};
+use serde_json::{Value, json};
+
+use crate::{Binding, Bound, Effect, Means, Policies, Policy};
+
+const POLICY: &str = "admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDING: &str = "admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+
+async fn open() -> Registry {
+    let store = Arc::new(store::memory::open(store::History::default()).unwrap());
+    let policies = Policies::around(Arc::new(AdmitAll));
+    let options = Options::new(Arc::new(AllowAll), policies.clone(), Arc::new(NoAudit));
+    let registry = Registry::open(store, options).await.unwrap();
+    let of = registry.clone();
+    let means = Means {
+        cluster: Arc::new(registry.clone()),
+        authorize: Arc::new(AllowAll),
+        schema_of: Box::new(move |gvr| of.resource(gvr).map(|resource| resource.schema.clone())),
+    };
+    tokio::spawn(policies.start(means).await.unwrap());
+    registry
+}
+
+fn gvr(path: &str) -> Gvr {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [group, version, plural] => Gvr::new(group, version, plural),
+        [plural] => Gvr::new("", "v1", plural),
+        _ => panic!("{path}"),
+    }
+}
+
+async fn create(registry: &Registry, of: &str, namespace: &str, body: Value) -> Result<(Value, Vec<String>), Failure> {
+    let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let write = Write {
+        target: Target::new(gvr(of), namespace, &name),
+        action: Action::Create(body.to_string().into()),
+        options: WriteOptions::default(),
+    };
+    let caller = Caller::component("tester", &["system:masters"]);
+    let written = registry.write(&caller, write).await?;
+    let warnings = written.warnings;
+    match written.outcome {
+        Outcome::Created(object) => Ok((object.value(), warnings)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+fn policy(name: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["matchConstraints"] = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}]});
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec})
+}
+
+fn binding(policy: &str, actions: &[&str]) -> Value {
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": format!("{policy}-b")},
+        "spec": {"policyName": policy, "validationActions": actions}})
+}
+
+/// Creates config maps until one gets the answer looked for: policies count a moment after they are written.
+async fn until<T>(
+    registry: &Registry,
+    data: Value,
+    found: impl Fn(Result<(Value, Vec<String>), Failure>) -> Option<T>,
+) -> T {
+    for at in 0..2000 {
+        if let Some(found) =
+            found(create(registry, "configmaps", "default", map(&format!("m{at}"), data.clone())).await)
+        {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no such answer in 20 s");
+}
+
+#[tokio::test]
+async fn a_policy_with_variables_denies_and_says_why() {
+    let registry = open().await;
+    let spec = json!({
+        "variables": [{"name": "size", "expression": "object.data.?size.orValue('0')"}, {"name": "number", "expression": "int(variables.size)"}],
+        "validations": [
+            {"expression": "variables.number <= 3", "messageExpression": "'size ' + variables.size + ' is too large for ' + request.userInfo.username"},
+            {"expression": "namespaceObject.metadata.name == 'default'", "reason": "Forbidden"},
+        ],
+        "auditAnnotations": [{"key": "size", "valueExpression": "'size ' + string(variables.size)"}],
+    });
+    create(&registry, POLICY, "", policy("small", spec)).await.unwrap();
+    create(&registry, BINDING, "", binding("small", &["Deny"]))
+        .await
+        .unwrap();
+    let failure = until(&registry, json!({"size": "7"}), Result::err).await;
+    assert_eq!(
+        failure.to_string(),
+        "configmaps \"m0\" is forbidden: ValidatingAdmissionPolicy 'small' with binding 'small-b' denied request: size 7 is too large for tester"
+            .replace("m0", failure.to_string().split('"').nth(1).unwrap())
+    );
+    assert!(matches!(failure, Failure::Denied { code: 422, .. }));
+    create(&registry, "configmaps", "default", map("fits", json!({"size": "2"})))
+        .await
+        .unwrap();
+    let failure = create(&registry, "configmaps", "default", map("odd", json!({"size": "x"})))
+        .await
+        .unwrap_err();
+    assert!(failure.to_string().contains("composited variable"), "{failure}");
+}
+
+#[tokio::test]
+async fn conditions_parameters_and_warnings() {
+    let registry = open().await;
+    create(&registry, "configmaps", "default", map("limit", json!({"max": "3"})))
+        .await
+        .unwrap();
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConditions": [{"name": "sized", "expression": "has(object.data) && has(object.data.size)"}],
+        "validations": [{"expression": "int(object.data.size) <= int(params.data.max)", "message": "too large"}],
+    });
+    create(&registry, POLICY, "", policy("limited", spec)).await.unwrap();
+    let mut bound = binding("limited", &["Warn", "Audit"]);
+    bound["spec"]["paramRef"] = json!({"name": "limit", "namespace": "default", "parameterNotFoundAction": "Deny"});
+    create(&registry, BINDING, "", bound).await.unwrap();
+    let warnings = until(&registry, json!({"size": "7"}), |answer| {
+        let (_, warnings) = answer.unwrap();
+        (!warnings.is_empty()).then_some(warnings)
+    })
+    .await;
+    assert_eq!(
+        warnings,
+        ["Validation failed for ValidatingAdmissionPolicy 'limited' with binding 'limited-b': too large"]
+    );
+    let (_, warnings) = create(&registry, "configmaps", "default", map("plain", json!({"a": "b"})))
+        .await
+        .unwrap();
+    assert!(warnings.is_empty(), "the match condition does not hold");
+}
+
+#[tokio::test]
+async fn what_does_not_compile_fails_as_the_policy_says() {
+    let registry = open().await;
+    let broken = json!({"validations": [{"expression": "object.data.size >"}]});
+    let mut lenient = broken.clone();
+    lenient["failurePolicy"] = "Ignore".into();
+    create(&registry, POLICY, "", policy("lenient", lenient)).await.unwrap();
+    create(&registry, BINDING, "", binding("lenient", &["Deny"]))
+        .await
+        .unwrap();
+    create(&registry, POLICY, "", policy("broken", broken)).await.unwrap();
+    create(&registry, BINDING, "", binding("broken", &["Deny"]))
+        .await
+        .unwrap();
+    let failure = until(&registry, json!({}), Result::err).await.to_string();
+    assert!(
+        failure.contains("policy 'broken'") || failure.contains("Policy 'broken'"),
+        "{failure}"
+    );
+    assert!(failure.contains("Syntax error"), "{failure}");
+}
+
+/// Asks one policy, bound to everything, about an object.
+async fn mutated(spec: Value, kind: &str, object: Value) -> Result<Value, Failure> {
+    let registry = open().await;
+    let policies = Policies::around(Arc::new(AdmitAll));
+    let of = registry.clone();
+    let means = Means {
+        cluster: Arc::new(registry.clone()),
+        authorize: Arc::new(AllowAll),
+        schema_of: Box::new(move |gvr| of.resource(gvr).map(|resource| resource.schema.clone())),
+    };
+    let means = Arc::new(means);
+    assert!(policies.means.set(Arc::downgrade(&means)).is_ok());
+    let mut spec = spec;
+    spec["matchConstraints"] =
+        json!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}]});
+    let policy = Policy::read(Effect::Mutate, &json!({"metadata": {"name": "p"}, "spec": spec}));
+    let binding = Binding::read(&json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}}));
+    policies.current.store(Arc::new(vec![Bound {
+        policy: Arc::new(policy),
+        bindings: vec![Arc::new(binding)],
+    }]));
+    let resource = registry.resource(&gvr(kind)).unwrap();
+    let target = Target::new(gvr(kind), "default", "web");
+    let caller = Caller::component("tester", &["system:masters"]);
+    let request = Request {
+        caller: &caller,
+        operation: Operation::Create,
+        target: &target,
+        kind: &resource.kind,
+        gvk: &resource.kind.gvk,
+        old: None,
+        dry_run: false,
+        options: &Value::Null,
+    };
+    let mut object = object;
+    policies
+        .mutate(&request, Some(&mut object), &mut Notes::default())
+        .await?;
+    Ok(object)
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"a": "b"}}, "spec": {"replicas": 1,
+        "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "x"}]}}}})
+}
+
+#[tokio::test]
+async fn mutations_apply_and_patch() {
+    let spec = json!({
+    "variables": [{"name": "who", "expression": "request.userInfo.username"}],
+    "mutations": [
+        {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+            "Object{metadata: Object.metadata{labels: {'by': variables.who}}, spec: Object.spec{replicas: object.spec.replicas + 2, template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: 'web', workingDir: '/w'}, Object.spec.template.spec.containers{name: 'side', image: 'y'}]}}}}"}},
+        {"patchType": "JSONPatch", "jsonPatch": {"expression":
+            "[JSONPatch{op: 'test', path: '/spec/replicas', value: 3}, JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('x/y'), value: 'z'}]"}},
+        {"patchType": "JSONPatch", "jsonPatch": {"expression":
+            "[JSONPatch{op: 'test', path: '/spec/replicas', value: 9}, JSONPatch{op: 'remove', path: '/spec'}]"}},
+    ]});
+    let made = mutated(spec, "apps/v1/deployments", deployment()).await.unwrap();
+    assert_eq!(
+        made["metadata"]["labels"],
+        json!({"a": "b", "by": "tester", "x/y": "z"})
+    );
+    assert_eq!(made["spec"]["replicas"], 3);
+    let containers = &made["spec"]["template"]["spec"]["containers"];
+    assert_eq!(containers[0]["workingDir"], "/w", "lists are merged by their keys");
+    assert_eq!(
+        (&containers[0]["image"], &containers[1]["name"]),
+        (&json!("x"), &json!("side"))
+    );
+}
+
+#[tokio::test]
+async fn mutations_that_cannot_be_made_refuse() {
+    let apply = |expression: &str| json!({"mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]});
+    for (expression, says) in [
+        (
+            "Object{spec: Object.spec{selector: Object.spec.wrong{}}}",
+            "unexpected type name",
+        ),
+        ("Object{spec: Object.spec{nope: 1}}", "field not declared in schema"),
+        (
+            "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'a': 'b'}}}}",
+            "may not mutate atomic",
+        ),
+        ("1", "must evaluate to Object but got int"),
+        (
+            "Object{metadata: Object.metadata{name: object.nope}}",
+            "no such key: nope",
+        ),
+    ] {
+        let failure = mutated(apply(expression), "apps/v1/deployments", deployment())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(failure.contains(says), "{expression}: {failure}");
+    }
+    let mut lenient = apply("Object{spec: Object.spec{nope: 1}}");
+    lenient["failurePolicy"] = "Ignore".into();
+    assert_eq!(
+        mutated(lenient, "apps/v1/deployments", deployment()).await.unwrap(),
+        deployment()
+    );
+}
+
+#[tokio::test]
+async fn the_status_tells_that_a_policy_was_looked_at() {
+    let registry = open().await;
+    let spec = json!({"validations": [{"expression": "object.data.size() < 5"}]});
+    create(&registry, POLICY, "", policy("seen", spec)).await.unwrap();
+    let caller = Caller::component("tester", &["system:masters"]);
+    let target = Target::new(gvr(POLICY), "", "seen");
+    for _ in 0..2000 {
+        let object = registry
+            .get(&caller, &target, client::ReadVersion::Latest)
+            .await
+            .unwrap()
+            .value();
+        if object["status"]["typeChecking"].is_object() {
+            assert_eq!(object["status"]["observedGeneration"], 1);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the status was not written in 20 s");
+}
