@@ -122,14 +122,12 @@ impl Policy {
         }
         // Messages and annotations do not ask for permissions.
         let plain = env.clone();
-        let authorizer = |env: Env| {
-            env.variable_of("authorizer", Type::object("kubernetes.authorization.Authorizer"))
-                .variable_of(
-                    "authorizer.requestResource",
-                    Type::object("kubernetes.authorization.ResourceCheck"),
-                )
-        };
-        env = authorizer(env);
+        env = env
+            .variable_of("authorizer", Type::object("kubernetes.authorization.Authorizer"))
+            .variable_of(
+                "authorizer.requestResource",
+                Type::object("kubernetes.authorization.ResourceCheck"),
+            );
         let conditions = list(&spec["matchConditions"]).iter().enumerate().map(|(i, condition)| {
             let field = format!("spec.matchConditions[{i}].expression");
             let expression = Expression::compile(&env, &condition["expression"], field, bool_only);

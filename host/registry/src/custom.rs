@@ -506,11 +506,8 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         Some(schema) => Some(Schema::from_crd(schema, (*stored).clone())?),
         None => None,
     };
-    let defaults_from = stored_schema.map(|schema| {
-        let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
-        schema.to_string().hash(&mut hasher);
-        hasher.finish()
-    });
+    let defaults_from =
+        stored_schema.map(|schema| ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(schema.to_string()));
     let mut resources = Vec::new();
     for version in versions.iter().filter(|v| v["served"] == true) {
         let name = text_at(version, "name");
