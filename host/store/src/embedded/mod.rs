@@ -153,7 +153,20 @@ fn failure(path: &Path, error: io::Error) -> StoreError {
 }
 
 /// The kernel lets go of the lock when the process ends, however it ends.
-fn lock(dir: &Path) -> Result<File, StoreError> {
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// By name, not by closing the file: a child that another thread has just forked holds a copy of it until it becomes
+    /// its own program, and would hold the lock as long.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the store's lock ends with the process only");
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join("lock");
     let failed = |error: io::Error| failure(&path, error);
     let mut file = File::options()
@@ -183,7 +196,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     file.set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Reads the store's salt, or makes one up for a new store.
@@ -266,7 +279,7 @@ struct DiskJournal {
     shared: Option<Arc<Shared>>,
     dir: PathBuf,
     /// Let go of last.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Journal for DiskJournal {
