@@ -1,17 +1,19 @@
 //! Counts what the objects of a namespace take of its ResourceQuotas.
 //!
-//! Start at [`reconcile`]. `pods` counts pods and what they ask for, `others` everything else. What the host can count and
+//! Start at [`reconcile`]. `pods` counts pods and what they ask for, `others` everything else, `settle` brings the count
+//! together with what requests under way have charged. What the host can count and
 //! sum by itself is never read one by one, so that a namespace of thousands costs what its changes cost.
 
 mod others;
 mod pods;
+mod settle;
 
 use std::collections::BTreeMap;
 
 use sdk::controller::Precondition;
 use sdk::pods::Amounts;
 use sdk::quota::Scopes;
-use sdk::{Fields, Outcome, Quantity, Value, View, json};
+use sdk::{Fields, Outcome, Quantity, Request, Value, View, json};
 
 #[derive(Fields)]
 struct Quota {
@@ -19,8 +21,8 @@ struct Quota {
     namespace: String,
     #[at(".metadata.name")]
     name: String,
-    #[at(".metadata.uid")]
-    uid: String,
+    #[at(".metadata.resourceVersion")]
+    version: String,
     #[at(".spec.hard")]
     hard: BTreeMap<String, String>,
     #[at(".spec.scopes")]
@@ -35,15 +37,20 @@ struct Quota {
     of = "v1/ResourceQuota",
     asks = ["get *", "update patch resourcequotas/status"],
 )]
-fn reconcile(quota: Quota, view: &View) -> sdk::Result<Outcome> {
+fn reconcile(quota: Quota, view: &View, request: &Request) -> sdk::Result<Outcome> {
     let mut outcome = Outcome::new();
     let names: Vec<String> = quota.hard.keys().cloned().collect();
     let scopes = Scopes::of(&quota.scopes, &quota.selector);
-    let mut used = pods::count(&quota.namespace, &names, &scopes, view)?;
+    let mut counted = pods::count(&quota.namespace, &names, &scopes, view)?;
     // Scopes are about pods: such a quota counts nothing else.
     if scopes.is_empty() {
-        sdk::pods::add(&mut used, &others::count(&quota.namespace, &names, view)?);
+        sdk::pods::add(&mut counted, &others::count(&quota.namespace, &names, view)?);
     }
+    counted.retain(|name, _| quota.hard.contains_key(name));
+    let charged = sdk::pods::amounts(&quota.status["used"]);
+    let memo = serde_json::from_slice(&request.memo).unwrap_or_default();
+    let (used, memo) = settle::settle(&charged, &counted, &memo, request.now, &|due| view.reached(due));
+    outcome.memo = serde_json::to_vec(&memo)?;
     let used = written(&quota.hard, &used);
     if !stands(&quota.status["hard"], &json!(quota.hard)) || !stands(&quota.status["used"], &used) {
         let object = json!({
@@ -52,7 +59,8 @@ fn reconcile(quota: Quota, view: &View) -> sdk::Result<Outcome> {
             "metadata": {"name": quota.name, "namespace": quota.namespace},
             "status": {"hard": quota.hard, "used": used},
         });
-        outcome.set_status(&object, Precondition::Uid(quota.uid));
+        // A charge made since would be forgotten.
+        outcome.set_status(&object, Precondition::Version(quota.version));
     }
     Ok(outcome)
 }
