@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use client::{Action, Collection, Outcome, PatchKind, Preconditions, Target, Write, Written};
+use futures::{StreamExt, stream};
 use http::{Method, StatusCode, request};
 use model::{Cause, Failure, Gvk, Kind, Object, Verb};
 use serde_json::json;
@@ -200,7 +201,12 @@ impl Doing<'_> {
             .app
             .cluster
             .watch(&self.asked.caller, &self.collection(), &options)
-            .await?;
+            .await;
+        let events = match events {
+            // An event of the watch, as if it had come later: clients look there for the word to list again.
+            Err(gone @ Failure::Expired(_)) => stream::once(async { Err(gone) }).boxed(),
+            opened => opened?,
+        };
         watch::stream(self.app, self.kind, events, accepted, self.query.clone())
     }
 

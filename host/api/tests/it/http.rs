@@ -320,6 +320,24 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_a_forgotten_version_says_so_in_an_event() {
+    let cluster = TestCluster::start().await;
+    cluster.send("admin", post(MAPS, &config_map("late", 1))).await;
+    let response = cluster.open("admin", get(&format!("{MAPS}?watch=true&resourceVersion=1"))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut lines = Lines {
+        body: response.into_body(),
+        buffer: Vec::new(),
+    };
+    let event = lines.next().await.unwrap();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(event["object"]["kind"], "Status");
+    assert_eq!(event["object"]["code"], 410);
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_version_and_discovery() {
     let cluster = TestCluster::start().await;
     for page in ["/healthz", "/livez", "/readyz"] {
