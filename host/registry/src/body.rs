@@ -274,9 +274,51 @@ impl Patch {
         if !new.is_object() {
             return Err(Failure::BadRequest("the patch leaves no object".into()));
         }
-        let problems = self.schema.conform(new)?;
-        judge(&self.schema, problems, self.validation, warnings)?;
+        let problems = self.schema.conform(new).map_err(|failure| self.refused(failure))?;
+        judge(&self.schema, problems, self.validation, warnings).map_err(|failure| self.refused(failure))?;
         self.schema.default(new);
         Ok(())
+    }
+
+    /// What a patch makes of an object is refused as the value of the patch: the body itself could be read.
+    fn refused(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::BadRequest(why) => Failure::Invalid {
+                kind: Gvk::new("", "", ""),
+                name: String::new(),
+                causes: vec![Cause::invalid("patch", Value::String(self.patch.to_string()), &why)],
+            },
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::{FieldValidation, PatchKind};
+    use model::{Failure, Gvk};
+    use serde_json::json;
+
+    use super::Patch;
+
+    #[test]
+    fn what_a_patch_makes_is_refused_as_a_value_of_the_patch() {
+        let map = Gvk::new("", "v1", "ConfigMap");
+        for (made, why) in [
+            (json!({"dota": {}}), "strict decoding error: unknown field \"dota\""),
+            (
+                json!({"data": 5}),
+                "json: cannot unmarshal number into Go struct field ConfigMap.data",
+            ),
+        ] {
+            let body = made.to_string().into();
+            let patch = Patch::read_as(&map, PatchKind::Merge, &body, FieldValidation::Strict).unwrap();
+            let refused = patch.finish(&mut made.clone(), &mut Vec::new());
+            let Err(Failure::Invalid { causes, .. }) = refused else {
+                panic!("{made}: {refused:?}")
+            };
+            assert_eq!(causes[0].field, "patch");
+            assert!(causes[0].to_string().contains(why), "{}", causes[0]);
+        }
     }
 }

@@ -323,7 +323,9 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
 async fn a_watch_from_a_forgotten_version_says_so_in_an_event() {
     let cluster = TestCluster::start().await;
     cluster.send("admin", post(MAPS, &config_map("late", 1))).await;
-    let response = cluster.open("admin", get(&format!("{MAPS}?watch=true&resourceVersion=1"))).await;
+    let response = cluster
+        .open("admin", get(&format!("{MAPS}?watch=true&resourceVersion=1")))
+        .await;
     assert_eq!(response.status(), StatusCode::OK);
     let mut lines = Lines {
         body: response.into_body(),
