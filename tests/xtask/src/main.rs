@@ -7,6 +7,7 @@ mod build;
 mod conformance;
 mod debian;
 mod guests;
+mod images;
 mod test;
 mod toolchain;
 mod up;
