@@ -42,7 +42,7 @@ pub use images::Images;
 pub use limits::Limits;
 pub use plugin::Plugin;
 pub use revision::{About, Revision};
-pub use words::refusal;
+pub use words::{reason, refusal};
 pub use world::admission::Admission;
 pub use world::controller::Controller;
 pub use world::policy::Policy;
