@@ -197,6 +197,7 @@ impl Doing<'_> {
             let comma = if options.fields.is_empty() { "" } else { "," };
             options.fields = format!("{}{comma}metadata.name={}", options.fields, self.at.name);
         }
+        let open = self.app.limits.watch(&self.asked.caller.user().name)?;
         let events = self
             .app
             .cluster
@@ -207,7 +208,7 @@ impl Doing<'_> {
             Err(gone @ Failure::Expired(_)) => stream::once(async { Err(gone) }).boxed(),
             opened => opened?,
         };
-        watch::stream(self.app, self.kind, events, accepted, self.query.clone())
+        watch::stream(self.app, self.kind, open, events, accepted, self.query.clone())
     }
 
     async fn create(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
