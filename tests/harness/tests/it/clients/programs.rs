@@ -1,7 +1,7 @@
 //! Programs on client libraries, in `tests/clients/NAME`: what their users rely on, with containers to speak with.
 
 use std::fs;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -70,7 +70,7 @@ fn programs_on_containers() {
             let containerd = Containerd::start(machine);
             let cluster = TestCluster::on(&containerd);
             // One program's failure must not hide what the next has to say.
-            let failed = PROGRAMS.map(|program| catch_unwind(|| run(&cluster, &program)).is_err());
+            let failed = PROGRAMS.map(|program| catch_unwind(AssertUnwindSafe(|| run(&cluster, &program))).is_err());
             assert!(!failed.contains(&true), "a program failed, see above");
         },
     );
