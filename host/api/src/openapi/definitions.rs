@@ -6,10 +6,12 @@ use model::{Gvk, Kind};
 use schema::{Relation, Scalar, Schema, Table, Type};
 use serde_json::{Map, Value, json};
 
+use super::prose::Prose;
 use super::{Dialect, structural};
 
 pub(super) struct Definitions {
     dialect: Dialect,
+    prose: Prose,
     done: BTreeMap<String, Value>,
 }
 
@@ -19,6 +21,7 @@ impl Definitions {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
+            prose: Prose::read(),
             done: BTreeMap::new(),
         }
     }
@@ -127,10 +130,16 @@ impl Definitions {
         // In place before its members, which may lead back to it.
         self.done.insert(name.clone(), Value::Null);
         let mut definition = json!({"type": "object"});
+        if let Some(says) = self.prose.of(&name) {
+            definition["description"] = says.into();
+        }
         let mut properties = Map::new();
         let mut required = Vec::new();
         for member in of.members() {
             let mut property = self.shape(member.of());
+            if let Some(says) = self.prose.of_field(&name, member.name()) {
+                property["description"] = says.into();
+            }
             if let Some(default) = member
                 .default_json()
                 .and_then(|text| serde_json::from_str::<Value>(text).ok())
