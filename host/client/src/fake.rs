@@ -3,7 +3,7 @@
 //! It keeps versions, uids, finalizers, preconditions, selectors and watches as the real one does, and leaves out what
 //! its users never ask about: schemas, defaulting, authorization, `managedFields`. Server-side apply and strategic merge
 //! are done as RFC 7386 merges (lists are replaced). What it adds is trouble on demand: see [`Fake::refuse_first_writes`],
-//! [`Fake::before_write`], [`Fake::hold_watches`], [`Fake::break_watches`].
+//! [`Fake::before_write`], [`Fake::hold_watches`], [`Fake::break_watches`], [`Fake::end_watches`], [`Fake::refuse_lists`].
 
 mod document;
 mod kinds;
@@ -152,9 +152,22 @@ impl Fake {
     pub fn break_watches(&self) {
         let mut state = self.lock();
         state.compacted = state.version;
+        drop(state);
+        self.end_watches(Some(|| Failure::Expired("the fake ended its watches".into())));
+    }
+
+    /// Ends every running watch, with a failure or in good order. Nothing is forgotten: it can be begun again where it stood.
+    pub fn end_watches(&self, failure: Option<fn() -> Failure>) {
+        let mut state = self.lock();
+        state.ending = failure;
         state.broken += 1;
         drop(state);
         self.wake();
+    }
+
+    /// Answers the next lists with these.
+    pub fn refuse_lists(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.lock().refused_lists.extend(failures);
     }
 
     /// Waits until `holds` is true of the cluster. Checked after every change; waits as long as the test may run.
@@ -206,7 +219,10 @@ impl Cluster for Fake {
     }
 
     async fn list(&self, _: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
-        let state = self.lock();
+        let mut state = self.lock();
+        if let Some(failure) = state.refused_lists.pop_front() {
+            return Err(failure);
+        }
         let kind = state.kind(&of.gvr)?;
         let after: usize = options.continue_token.parse().unwrap_or(0);
         let mut found = Vec::new();

@@ -1,6 +1,6 @@
 //! The `Cluster` trait: what any component may ask of the cluster, and as whom.
 //!
-//! Start at [`Cluster`]. The registry implements it in this process. A component that takes `Arc<dyn Cluster>` does not
+//! Start at [`Cluster`]; [`follow`] is how to keep up with what is there. The registry implements it in this process. A component that takes `Arc<dyn Cluster>` does not
 //! notice where the cluster is: one that speaks to an API server over HTTP is to come, and then it runs on another machine or
 //! in a stock cluster as it is.
 //!
@@ -8,6 +8,7 @@
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod follow;
 pub mod node;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use model::{Caller, Failure, Gvr, Kind, Object, ResourceVersion, Uid};
+
+pub use follow::{News, follow};
 
 /// The cluster to one caller. Every call names its [`Caller`]; the cluster authorises, admits, audits and versions it.
 #[async_trait]

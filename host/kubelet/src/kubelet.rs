@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::node::NodeStreams;
-use client::{Cluster, Collection, ListOptions, WatchEvent, WatchOptions};
+use client::{Cluster, Collection, News};
 use futures::StreamExt;
 use jiff::Timestamp;
-use model::{Caller, Failure, Gvr, Object, ResourceVersion};
+use model::{Caller, Failure, Gvr, Object};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -123,17 +123,9 @@ impl Pods {
             () = stop.cancelled() => return,
             () = self.take_stock() => {}
         }
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                failure = self.follow(&mut changes) => {
-                    tracing::info!(node = self.shared.config.node_name, "listing pods again: {failure}");
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.follow(&mut changes) => {}
         }
     }
 
@@ -152,36 +144,18 @@ impl Pods {
         }
     }
 
-    /// Lists, then watches until that ends.
-    async fn follow(&mut self, changes: &mut futures::stream::BoxStream<'static, PodFacts>) -> Failure {
-        let from = match self.list().await {
-            Ok(version) => version,
-            Err(failure) => return failure,
-        };
-        let options = WatchOptions {
-            fields: self.fields(),
-            from: Some(from),
-            bookmarks: true,
-            ..WatchOptions::default()
-        };
-        let shared = self.shared.clone();
-        let watch = shared
-            .reader
-            .cluster
-            .watch(&shared.reader.caller, &all_pods(), &options)
-            .await;
-        let mut watch = match watch {
-            Ok(watch) => watch,
-            Err(failure) => return failure,
-        };
+    async fn follow(&mut self, changes: &mut futures::stream::BoxStream<'static, PodFacts>) {
+        let Reader { cluster, caller } = &self.shared.reader;
+        let of = Collection::all(Gvr::new("", "v1", "pods"));
+        let here = format!("spec.nodeName={}", self.shared.config.node_name);
+        let mut news = client::follow(cluster.clone(), caller.clone(), of, &here);
         loop {
             tokio::select! {
-                event = watch.next() => match event {
-                    Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => self.tell(&object).await,
-                    Some(Ok(WatchEvent::Deleted(object))) => self.removed(&object.uid.0).await,
-                    Some(Ok(WatchEvent::Bookmark { .. })) => {}
-                    Some(Err(failure)) => return failure,
-                    None => return Failure::Expired("the watch has ended".into()),
+                Some(news) = news.next() => match news {
+                    News::Restarted { objects, .. } => self.tell_all(&objects).await,
+                    News::Changed(object) => self.tell(&object).await,
+                    News::Removed(object) => self.removed(&object.uid.0).await,
+                    News::UpTo(_) | News::Failed(_) => {}
                 },
                 Some(facts) = changes.next() => self.runtime_says(facts).await,
                 Some(ended) = self.tasks.join_next() => match ended {
@@ -192,39 +166,21 @@ impl Pods {
         }
     }
 
-    fn fields(&self) -> String {
-        format!("spec.nodeName={}", self.shared.config.node_name)
-    }
-
-    async fn list(&mut self) -> Result<ResourceVersion, Failure> {
-        let mut options = ListOptions {
-            fields: self.fields(),
-            ..ListOptions::default()
-        };
-        let mut there = HashSet::new();
-        let version = loop {
-            let reader = &self.shared.reader;
-            let list = reader.cluster.list(&reader.caller, &all_pods(), &options).await?;
-            for object in &list.items {
-                there.insert(object.uid.0.to_string());
-                self.tell(object).await;
-            }
-            if list.continue_token.is_empty() {
-                break list.version;
-            }
-            options.continue_token = list.continue_token;
-        };
+    async fn tell_all(&mut self, objects: &[Arc<Object>]) {
+        for object in objects {
+            self.tell(object).await;
+        }
+        let there: HashSet<&str> = objects.iter().map(|object| object.uid.0.as_str()).collect();
         let gone: Vec<String> = self
             .workers
             .keys()
-            .filter(|uid| !there.contains(*uid))
+            .filter(|uid| !there.contains(uid.as_str()))
             .cloned()
             .collect();
         for uid in gone {
             self.removed(&uid).await;
         }
         self.end_orphans();
-        Ok(version)
     }
 
     /// What runs and has no object any more.
@@ -299,10 +255,6 @@ impl Pods {
             let _ = known.inbox.send(Happened::Facts(facts)).await;
         }
     }
-}
-
-fn all_pods() -> Collection {
-    Collection::all(Gvr::new("", "v1", "pods"))
 }
 
 /// The object, with what is null taken as absent.

@@ -458,7 +458,7 @@ impl Worker {
     fn resume_probes(&mut self) {
         let mut orders = Vec::new();
         for c in &self.state.containers {
-            crate::pod::step::begin_probes(&self.state, &c.name, &mut orders);
+            crate::pod::begin_probes(&self.state, &c.name, &mut orders);
         }
         orders.into_iter().for_each(|order| self.carry_out(order));
     }

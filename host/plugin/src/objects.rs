@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{
-    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent, WatchOptions, Write,
-    WriteOptions,
-};
+use client::{Action, Cluster, Collection, News, PatchKind, Preconditions, Target, Write, WriteOptions};
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
 use serde::Deserialize;
@@ -163,67 +160,49 @@ impl Objects {
 
     /// Runs until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut wait = Duration::from_millis(100);
-        while !stop.is_cancelled() {
-            let followed = stop.run_until_cancelled(self.follow()).await;
-            if let Some(Err(failure)) = followed
-                && !matches!(failure, Failure::Expired(_))
-            {
-                tracing::warn!(%failure, "Plugin objects cannot be followed; trying again in {wait:?}");
-                let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
-                wait = (wait * 2).min(Duration::from_secs(10));
+        stop.run_until_cancelled(self.follow()).await;
+    }
+
+    async fn follow(&self) {
+        let mut news = client::follow(
+            self.cluster.clone(),
+            self.caller.clone(),
+            Collection::all(plugins()),
+            "",
+        );
+        loop {
+            let next = match self.next_again() {
+                None => news.next().await,
+                Some(at) => match tokio::time::timeout_at(at.into(), news.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        self.look_again().await;
+                        continue;
+                    }
+                },
+            };
+            match next {
+                Some(News::Restarted { objects, .. }) => self.look_at_all(&objects).await,
+                Some(News::Changed(object)) => self.look_at(&object).await,
+                Some(News::Removed(object)) => self.unload(&PluginName::new(&object.key.name)).await,
+                Some(News::UpTo(_) | News::Failed(_)) => {}
+                None => return,
             }
         }
     }
 
-    async fn follow(&self) -> Result<(), Failure> {
-        let all = Collection::all(plugins());
-        let list = self.cluster.list(&self.caller, &all, &ListOptions::default()).await?;
+    async fn look_at_all(&self, objects: &[Arc<Object>]) {
         let gone: Vec<PluginName> = {
-            let there = |name: &PluginName| list.items.iter().any(|object| object.key.name == name.as_str());
+            let there = |name: &PluginName| objects.iter().any(|object| object.key.name == name.as_str());
             self.known.lock().keys().filter(|name| !there(name)).cloned().collect()
         };
         for name in gone {
             self.unload(&name).await;
         }
-        for object in &list.items {
+        for object in objects {
             self.look_at(object).await;
         }
         self.listed.send_replace(true);
-        let mut from = list.version;
-        loop {
-            let options = WatchOptions {
-                from: Some(from),
-                bookmarks: true,
-                ..WatchOptions::default()
-            };
-            let mut events = self.cluster.watch(&self.caller, &all, &options).await?;
-            loop {
-                let event = match self.next_again() {
-                    None => events.next().await,
-                    Some(at) => match tokio::time::timeout_at(at.into(), events.next()).await {
-                        Ok(event) => event,
-                        Err(_) => {
-                            self.look_again().await;
-                            continue;
-                        }
-                    },
-                };
-                let Some(event) = event else { break };
-                match event? {
-                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                        from = object.version;
-                        self.look_at(&object).await;
-                    }
-                    WatchEvent::Deleted(object) => {
-                        from = object.version;
-                        self.unload(&PluginName::new(&object.key.name)).await;
-                    }
-                    WatchEvent::Bookmark { version, .. } => from = version,
-                }
-            }
-            tokio::task::yield_now().await;
-        }
     }
 
     /// When the next of those that failed is due.

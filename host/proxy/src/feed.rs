@@ -2,20 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use client::{Cluster, Collection, ListOptions, ReadVersion, WatchEvent, WatchOptions};
+use client::{Cluster, Collection, News};
 use futures::StreamExt;
-use model::{Caller, Failure, Gvr, Object, ObjectKey, ResourceVersion};
+use model::{Caller, Gvr, Object, ObjectKey};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::{EndpointSlice, Node, Service, World};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-const PAGE: u64 = 500;
 
 /// The newest known [`World`]. Dropping it, or `stop`, ends its watches.
 pub struct Feed {
@@ -38,9 +33,9 @@ impl Feed {
             stop: stop.clone(),
         };
         Self {
-            services: source.mirror(Gvr::new("", "v1", "services"), String::new()),
-            slices: source.mirror(Gvr::new("discovery.k8s.io", "v1", "endpointslices"), String::new()),
-            node: node.map(|name| source.mirror(Gvr::new("", "v1", "nodes"), format!("metadata.name={name}"))),
+            services: source.mirror(Gvr::new("", "v1", "services"), ""),
+            slices: source.mirror(Gvr::new("discovery.k8s.io", "v1", "endpointslices"), ""),
+            node: node.map(|name| source.mirror(Gvr::new("", "v1", "nodes"), &format!("metadata.name={name}"))),
             changes,
             stop,
         }
@@ -87,20 +82,18 @@ struct Source {
 }
 
 impl Source {
-    fn mirror<T: Mirrored>(&self, gvr: Gvr, fields: String) -> Arc<Mirror<T>> {
+    fn mirror<T: Mirrored>(&self, gvr: Gvr, fields: &str) -> Arc<Mirror<T>> {
         let mirror = Arc::new(Mirror {
             objects: Mutex::new(None),
             changed: self.changed.clone(),
         });
-        let reader = Reader {
-            cluster: self.cluster.clone(),
-            caller: self.caller.clone(),
-            collection: Collection::all(gvr),
-            fields,
-            mirror: mirror.clone(),
-        };
-        let stop = self.stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(reader.keep()).await });
+        let mut news = client::follow(self.cluster.clone(), self.caller.clone(), Collection::all(gvr), fields);
+        let (stop, to) = (self.stop.clone(), mirror.clone());
+        tokio::spawn(async move {
+            while let Some(Some(news)) = stop.run_until_cancelled(news.next()).await {
+                to.hear(news);
+            }
+        });
         mirror
     }
 }
@@ -117,6 +110,20 @@ struct Mirror<T> {
 impl<T: Mirrored> Mirror<T> {
     fn all(&self) -> Option<Vec<Arc<T>>> {
         self.lock().as_ref().map(|objects| objects.values().cloned().collect())
+    }
+
+    fn hear(&self, news: News) {
+        match news {
+            News::Restarted { objects, .. } => {
+                let read = objects
+                    .iter()
+                    .filter_map(|object| Some((object.key.clone(), read(object)?)));
+                self.replace(read.collect());
+            }
+            News::Changed(object) => self.set(&object.key, read(&object)),
+            News::Removed(object) => self.set(&object.key, None),
+            News::UpTo(_) | News::Failed(_) => {}
+        }
     }
 
     /// Puts a whole list in place of what was known.
@@ -148,101 +155,13 @@ impl<T: Mirrored> Mirror<T> {
     }
 }
 
-struct Reader<T> {
-    cluster: Arc<dyn Cluster>,
-    caller: Caller,
-    collection: Collection,
-    fields: String,
-    mirror: Arc<Mirror<T>>,
-}
-
-impl<T: Mirrored> Reader<T> {
-    /// Lists, watches from there, and lists again when the version is too old to watch from.
-    async fn keep(self) {
-        let mut from = None;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let (before, began) = (from, Instant::now());
-            match self.follow(&mut from).await {
-                Ok(()) => {}
-                Err(Failure::Expired(_)) => from = None,
-                Err(error) => {
-                    tracing::warn!(resource = %self.collection.gvr, %error, "cannot read; trying again");
-                }
-            }
-            // A source that ends every watch at once must not make us spin.
-            let was_good = (from.is_some() && from != before) || began.elapsed() > LONGEST_PAUSE;
-            pause = if was_good {
-                FIRST_PAUSE
-            } else {
-                (pause * 2).min(LONGEST_PAUSE)
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Until the watch ends. `from` is what is known when it does.
-    async fn follow(&self, from: &mut Option<ResourceVersion>) -> Result<(), Failure> {
-        let start = match *from {
-            Some(version) => version,
-            None => self.list().await?,
-        };
-        *from = Some(start);
-        let options = WatchOptions {
-            fields: self.fields.clone(),
-            from: Some(start),
-            bookmarks: true,
-            ..WatchOptions::default()
-        };
-        let mut events = self.cluster.watch(&self.caller, &self.collection, &options).await?;
-        while let Some(event) = events.next().await {
-            let version = match event? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    self.mirror.set(&object.key, self.read(&object));
-                    object.version
-                }
-                WatchEvent::Deleted(object) => {
-                    self.mirror.set(&object.key, None);
-                    object.version
-                }
-                WatchEvent::Bookmark { version, .. } => version,
-            };
-            *from = Some(version);
-        }
-        Ok(())
-    }
-
-    async fn list(&self) -> Result<ResourceVersion, Failure> {
-        let mut objects = BTreeMap::new();
-        let mut options = ListOptions {
-            fields: self.fields.clone(),
-            limit: PAGE,
-            version: ReadVersion::Latest,
-            ..ListOptions::default()
-        };
-        loop {
-            let page = self.cluster.list(&self.caller, &self.collection, &options).await?;
-            let read = page
-                .items
-                .iter()
-                .filter_map(|object| Some((object.key.clone(), self.read(object)?)));
-            objects.extend(read);
-            if page.continue_token.is_empty() {
-                self.mirror.replace(objects);
-                return Ok(page.version);
-            }
-            options.continue_token = page.continue_token;
-        }
-    }
-
-    /// An object that does not read is as good as none: it must not stop the others.
-    fn read(&self, object: &Object) -> Option<Arc<T>> {
-        match object.parse() {
-            Ok(read) => Some(Arc::new(read)),
-            Err(error) => {
-                tracing::warn!(object = %object.key, namespace = %object.key.namespace, %error, "left out: cannot be read");
-                None
-            }
+/// An object that does not read is as good as none: it must not stop the others.
+fn read<T: Mirrored>(object: &Object) -> Option<Arc<T>> {
+    match object.parse() {
+        Ok(read) => Some(Arc::new(read)),
+        Err(error) => {
+            tracing::warn!(object = %object.key, namespace = %object.key.namespace, %error, "left out: cannot be read");
+            None
         }
     }
 }

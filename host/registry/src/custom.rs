@@ -11,7 +11,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use client::{
     Action, Cluster, Collection, DeleteOptions, ListOptions, PatchKind, Preconditions, ReadVersion, Target,
-    WatchOptions, WatchStream, Write, WriteOptions,
+    WatchOptions, WatchStream, Write, WriteOptions, Written,
 };
 use compact_str::CompactString;
 use futures::StreamExt;
@@ -268,17 +268,16 @@ async fn tell(registry: &Registry, definition: &Value, known: &[Value]) -> Resul
         body: new.to_string().into(),
         preconditions: Preconditions::default(),
     };
-    registry
-        .write(
-            &system(),
-            Write {
-                target,
-                action,
-                options: WriteOptions::default(),
-            },
-        )
-        .await
-        .map(drop)
+    write(registry, target, action).await.map(drop)
+}
+
+async fn write(registry: &Registry, target: Target, action: Action) -> Result<Written, Failure> {
+    let write = Write {
+        target,
+        action,
+        options: WriteOptions::default(),
+    };
+    registry.write(&system(), write).await
 }
 
 /// Removes a definition's objects, waits until those with finalizers are gone too, and lets the definition go.
@@ -321,17 +320,7 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStr
             for object in &list.items {
                 let target = Target::new(resource.kind.gvr(), &object.key.namespace, &object.key.name);
                 let action = Action::Delete(DeleteOptions::default());
-                match registry
-                    .write(
-                        &system(),
-                        Write {
-                            target,
-                            action,
-                            options: WriteOptions::default(),
-                        },
-                    )
-                    .await
-                {
+                match write(registry, target, action).await {
                     Ok(_) | Err(Failure::NotFound(_)) => {}
                     Err(failure) => return Err(failure),
                 }
@@ -358,16 +347,7 @@ async fn step(registry: &Registry, definition: &Value) -> Result<Option<WatchStr
         body: patch.to_string().into(),
         preconditions: Preconditions::default(),
     };
-    registry
-        .write(
-            &system(),
-            Write {
-                target,
-                action,
-                options: WriteOptions::default(),
-            },
-        )
-        .await?;
+    write(registry, target, action).await?;
     Ok(None)
 }
 

@@ -259,6 +259,27 @@ impl Registry {
         }
     }
 
+    fn audit_read(
+        &self,
+        caller: &Caller,
+        verb: &'static str,
+        target: &Target,
+        (received, began): (jiff::Timestamp, Instant),
+        outcome: Result<Option<&Object>, &Failure>,
+    ) {
+        self.audit(Audited {
+            caller,
+            verb,
+            target,
+            dry_run: false,
+            received,
+            began,
+            body: None,
+            outcome,
+            annotations: &BTreeMap::new(),
+        });
+    }
+
     pub(crate) fn audit(&self, event: Audited<'_>) {
         self.inner.options.audit.record(&AuditEvent {
             caller: event.caller,
@@ -315,6 +336,11 @@ fn refused(what: &Attributes<'_>, why: &str) -> Failure {
     }
 }
 
+/// A collection as the target of a request.
+fn whole(of: &Collection) -> Target {
+    Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "")
+}
+
 #[async_trait]
 impl Cluster for Registry {
     fn kinds(&self) -> Arc<Vec<Arc<Kind>>> {
@@ -337,55 +363,23 @@ impl Cluster for Registry {
     }
 
     async fn get(&self, caller: &Caller, target: &Target, at: ReadVersion) -> Result<Arc<Object>, Failure> {
-        let (received, began) = (self.now(), Instant::now());
+        let begun = (self.now(), Instant::now());
         let result = crate::read::get(self, caller, target, at).await;
-        self.audit(Audited {
-            caller,
-            verb: "get",
-            target,
-            dry_run: false,
-            received,
-            began,
-            body: None,
-            outcome: result.as_ref().map(|o| Some(o.as_ref())),
-            annotations: &BTreeMap::new(),
-        });
+        self.audit_read(caller, "get", target, begun, result.as_ref().map(|o| Some(o.as_ref())));
         result
     }
 
     async fn list(&self, caller: &Caller, of: &Collection, options: &ListOptions) -> Result<List, Failure> {
-        let (received, began) = (self.now(), Instant::now());
+        let begun = (self.now(), Instant::now());
         let result = crate::read::list(self, caller, of, options).await;
-        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
-        self.audit(Audited {
-            caller,
-            verb: "list",
-            target: &target,
-            dry_run: false,
-            received,
-            began,
-            body: None,
-            outcome: result.as_ref().map(|_| None),
-            annotations: &BTreeMap::new(),
-        });
+        self.audit_read(caller, "list", &whole(of), begun, result.as_ref().map(|_| None));
         result
     }
 
     async fn watch(&self, caller: &Caller, of: &Collection, options: &WatchOptions) -> Result<WatchStream, Failure> {
-        let (received, began) = (self.now(), Instant::now());
+        let begun = (self.now(), Instant::now());
         let result = crate::watch::watch(self, caller, of, options).await;
-        let target = Target::new(of.gvr.clone(), of.namespace.as_deref().unwrap_or_default(), "");
-        self.audit(Audited {
-            caller,
-            verb: "watch",
-            target: &target,
-            dry_run: false,
-            received,
-            began,
-            body: None,
-            outcome: result.as_ref().map(|_| None),
-            annotations: &BTreeMap::new(),
-        });
+        self.audit_read(caller, "watch", &whole(of), begun, result.as_ref().map(|_| None));
         result
     }
 

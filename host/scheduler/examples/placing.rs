@@ -5,26 +5,24 @@
 //! the Deployments spreads over zones. A pod's time is the syncs, the questions, the choice and the assumption; the first pod
 //! of each Deployment, for which the policies work out every node, is among them.
 
-use std::path::{Path, PathBuf};
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use model::{Failure, GroupResource, Gvk, Object, ObjectKey};
-use plugin::{Grants, Host, Load, Plugin, PluginName, World as Wanted};
+use common::{DEPLOYMENTS, PODS_A_NODE, POLICIES, object, plugins, pod, say, world};
+use futures::future::BoxFuture;
+use model::Failure;
+use plugin::{Host, Plugin};
 use scheduler::place::{Chain, Placement};
 use scheduler::policy::{Points, Policy, Verdict};
-use scheduler::world::{PodRef, World};
+use scheduler::world::PodRef;
 use scheduler::{Dice, Guest, NodeSet};
-use serde_json::{Value, json};
 
-const POLICIES: [&str; 2] = ["scheduler-default", "scheduler-binpack"];
 const SIZES: [(usize, &str); 3] = [(100, "100"), (1_000, "1,000"), (5_000, "5,000")];
-const PODS_A_NODE: usize = 10;
 const PLACED: usize = 2_000;
-const DEPLOYMENTS: usize = 40;
-const ZONES: usize = 3;
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -37,16 +35,9 @@ fn main() {
 }
 
 async fn run() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = std::env::args()
-        .nth(1)
-        .map_or_else(|| here.join("../../target/guests"), PathBuf::from);
     let cache = tempfile::tempdir().expect("a folder");
     let host = Host::new(cache.path()).expect("a host");
-    let mut plugins = Vec::new();
-    for name in POLICIES {
-        plugins.push(load(&host, &folder, name).await);
-    }
+    let plugins = plugins(&host).await;
     for (nodes, shown) in SIZES {
         // Rounds, and the best of them: what others do on this machine is not what is measured.
         let mut best: Option<Figures> = None;
@@ -57,32 +48,9 @@ async fn run() {
             }
         }
         for (what, value, unit) in best.map(|best| best.said).unwrap_or_default() {
-            let what = format!("{shown} nodes, {what}");
-            let value = (value * 1e3).round() / 1e3;
-            println!(
-                "{}",
-                json!({"bench": "placing", "what": what, "value": value, "unit": unit})
-            );
+            say("placing", &format!("{shown} nodes, {what}"), value, unit);
         }
     }
-}
-
-async fn load(host: &Arc<Host>, folder: &Path, name: &str) -> Arc<Plugin> {
-    let file = folder.join(format!("{name}.wasm"));
-    let component =
-        std::fs::read(&file).unwrap_or_else(|_| panic!("{}: `cargo xtask guests` builds it", file.display()));
-    let plugin = Plugin::new(PluginName::new(name));
-    let revision = host.load(Load {
-        name: plugin.name().clone(),
-        component: component.into(),
-        config: "{}".into(),
-        grants: Grants::All,
-        limits: None,
-        world: Wanted::Policy,
-        figures: plugin.figures().clone(),
-    });
-    plugin.swap(revision.await.expect("it loads"));
-    plugin
 }
 
 /// One round over a new world, with new mirrors.
@@ -94,17 +62,7 @@ struct Figures {
 async fn measure(plugins: &[Arc<Plugin>], nodes: usize) -> Figures {
     let mut said = Vec::new();
     let mut say = |what: &str, value: f64, unit| said.push((what.to_owned(), value, unit));
-    let mut world = World::default();
-    for n in 0..nodes {
-        world.put_node(&node(n)).expect("a node");
-    }
-    for n in 0..nodes * PODS_A_NODE {
-        // Ten Deployments on each node, other ones on the next: every zone has as many pods of each, give or take a few.
-        let (on, nth) = (n % nodes, n / nodes);
-        let there = pod(n, (on * PODS_A_NODE + nth) % DEPLOYMENTS);
-        world.know_object(&there).expect("a pod");
-        world.assume(&there.uid, &node_name(on), false);
-    }
+    let mut world = world(nodes);
     let clocks: Vec<Arc<Clock>> = plugins.iter().map(|_| Arc::default()).collect();
     let mut policies: Vec<Box<dyn Policy>> = Vec::new();
     for (plugin, clock) in plugins.iter().zip(&clocks) {
@@ -124,7 +82,7 @@ async fn measure(plugins: &[Arc<Plugin>], nodes: usize) -> Figures {
     let mut times = Vec::with_capacity(PLACED);
     let mut assuming = Duration::ZERO;
     for n in 0..PLACED {
-        let waiting = pod(nodes * PODS_A_NODE + n, dice.roll() as usize % DEPLOYMENTS);
+        let waiting = object(&pod(nodes * PODS_A_NODE + n, dice.roll() as usize % DEPLOYMENTS));
         let known = world.know_object(&waiting).expect("a pod");
         let started = Instant::now();
         chain.sync(&mut world).await.expect("no fault");
@@ -207,8 +165,12 @@ impl Policy for Timed {
         self.guest.points()
     }
 
-    async fn renew(&mut self) -> Result<u64, Failure> {
-        self.guest.renew().await
+    fn successor(&self) -> Option<BoxFuture<'static, Result<Box<dyn Policy>, Failure>>> {
+        self.guest.successor()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.guest.is_lost()
     }
 
     async fn sync(&mut self, deltas: &[u8]) -> Result<(), Failure> {
@@ -231,54 +193,4 @@ impl Policy for Timed {
         add(&self.clock.score, started);
         answer
     }
-}
-
-fn node_name(n: usize) -> String {
-    format!("node-{n}")
-}
-
-fn node(n: usize) -> Object {
-    let name = node_name(n);
-    let labels = json!({
-        "kubernetes.io/hostname": name,
-        "kubernetes.io/os": "linux",
-        "topology.kubernetes.io/zone": format!("zone-{}", n % ZONES),
-    });
-    let allocatable = json!({"cpu": "32", "memory": "128Gi", "ephemeral-storage": "200Gi", "pods": "110"});
-    let meta = json!({"name": name, "uid": format!("{n:032x}"), "labels": labels});
-    object(
-        "Node",
-        "nodes",
-        &json!({"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": {"allocatable": allocatable}}),
-    )
-}
-
-/// A replica of a Deployment: every fifth Deployment spreads over zones, and of those every second insists.
-fn pod(n: usize, deployment: usize) -> Object {
-    let app = format!("app-{deployment}");
-    let requests =
-        json!({"cpu": format!("{}m", 100 + 50 * (deployment % 4)), "memory": format!("{}Mi", 128 << (deployment % 3))});
-    let mut spec = json!({"containers": [{"name": "app", "image": app, "resources": {"requests": requests}}]});
-    if deployment.is_multiple_of(5) {
-        let insists = deployment.is_multiple_of(10);
-        spec["topologySpreadConstraints"] = json!([{
-            "maxSkew": 1,
-            "topologyKey": "topology.kubernetes.io/zone",
-            "whenUnsatisfiable": if insists { "DoNotSchedule" } else { "ScheduleAnyway" },
-            "labelSelector": {"matchLabels": {"app": app}},
-        }]);
-    }
-    // Uids of pods and nodes are apart, as everywhere.
-    let meta = json!({"name": format!("{app}-{n}"), "namespace": "default", "uid": format!("1{n:031x}"), "labels": {"app": app}});
-    object(
-        "Pod",
-        "pods",
-        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}),
-    )
-}
-
-fn object(kind: &str, resource: &str, value: &Value) -> Object {
-    let meta = |field: &str| value["metadata"][field].as_str().unwrap_or_default();
-    let key = ObjectKey::new(GroupResource::new("", resource), meta("namespace"), meta("name"));
-    Object::from_value(Arc::new(Gvk::new("", "v1", kind)), key, value).expect("an object")
 }

@@ -16,23 +16,4 @@ impl Dice {
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     }
-
-    /// The position of one of the highest values, each equally likely. `values` is not empty.
-    pub fn among_best(&mut self, values: &[i64]) -> usize {
-        let (mut best, mut ties) = (i64::MIN, 0);
-        for &value in values {
-            if value > best {
-                (best, ties) = (value, 1);
-            } else {
-                ties += u64::from(value == best);
-            }
-        }
-        let chosen = if ties > 1 { self.roll() % ties } else { 0 };
-        values
-            .iter()
-            .enumerate()
-            .filter(|&(_, &v)| v == best)
-            .nth(chosen as usize)
-            .map_or(0, |(at, _)| at)
-    }
 }

@@ -7,6 +7,7 @@
 
 mod bind;
 mod dice;
+mod exchange;
 mod feed;
 mod guest;
 mod needs;
@@ -18,10 +19,13 @@ pub mod records;
 mod report;
 mod resources;
 mod run;
+mod snapshot;
 mod texts;
+mod totals;
 pub mod world;
 
 pub use dice::Dice;
 pub use guest::Guest;
 pub use nodeset::NodeSet;
 pub use run::{Config, run};
+pub use snapshot::Snapshot;

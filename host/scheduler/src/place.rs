@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use model::Failure;
 
 use crate::dice::Dice;
+use crate::exchange::Link;
 use crate::nodeset::NodeSet;
 use crate::policy::Policy;
-use crate::world::{Cursor, PodRef, World};
-
-/// The largest weight that counts; kube-scheduler's own are below 10.
-const MOST_WEIGHT: i64 = 1_000_000;
+use crate::totals::Totals;
+use crate::world::{PodRef, World};
 
 /// Where a pod goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,20 +47,11 @@ pub struct Chain {
     links: Vec<Link>,
 }
 
-struct Link {
-    policy: Box<dyn Policy>,
-    cursor: Cursor,
-    revision: u64,
-}
-
 impl Chain {
     pub fn new(policies: Vec<Box<dyn Policy>>) -> Self {
-        let links = policies.into_iter().map(|policy| Link {
-            cursor: Cursor::default(),
-            revision: 0,
-            policy,
-        });
-        Self { links: links.collect() }
+        Self {
+            links: policies.into_iter().map(Link::new).collect(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -72,7 +62,8 @@ impl Chain {
         self.links.iter().map(|link| link.policy.name())
     }
 
-    /// Brings every mirror up to the world. A policy that was swapped, or is too far behind, is given everything.
+    /// Brings every mirror up to the world. A policy whose code was exchanged goes on answering until the new one's mirror is
+    /// filled.
     ///
     /// # Errors
     /// The first policy's fault. It begins anew with everything next time; the others are as far as they came.
@@ -80,7 +71,7 @@ impl Chain {
         for link in &mut self.links {
             link.sync(world).await?;
         }
-        if let Some(slowest) = self.links.iter().map(|link| link.cursor).min() {
+        if let Some(slowest) = self.links.iter().map(Link::behind).min() {
             world.trim(slowest);
         }
         Ok(())
@@ -101,7 +92,7 @@ impl Chain {
             return Ok(Placement::Nowhere(self.explain(pod, world).await?));
         }
         let feasible = left.len();
-        let mut total = vec![0i64; feasible];
+        let mut totals = Totals::new(feasible);
         if feasible > 1 {
             for link in self.links.iter_mut().filter(|link| link.policy.points().score) {
                 let scores = link.policy.score(pod, &left).await?;
@@ -109,14 +100,10 @@ impl Chain {
                     let reason = format!("it gave {} scores for {feasible} nodes", scores.len());
                     return Err(wrong_answer(link.policy.name(), "scoring nodes", reason));
                 }
-                // Within this no sum of scores overflows, so that the loop over all nodes need not look.
-                let weight = link.policy.weight().clamp(-MOST_WEIGHT, MOST_WEIGHT);
-                for (sum, &score) in total.iter_mut().zip(&scores) {
-                    *sum += weight * i64::from(score);
-                }
+                totals.add(link.policy.weight(), &scores);
             }
         }
-        let best = dice.among_best(&total);
+        let best = totals.best(dice);
         Ok(Placement::On(
             left.nth(best).expect("best is below the number of feasible nodes"),
         ))
@@ -150,25 +137,6 @@ impl Chain {
 }
 
 impl Link {
-    async fn sync(&mut self, world: &World) -> Result<(), Failure> {
-        let revision = self.policy.renew().await?;
-        if revision != self.revision {
-            self.revision = revision;
-            self.cursor = Cursor::default();
-        }
-        let result = match world.since(self.cursor) {
-            Some(([], _)) => return Ok(()),
-            Some((bytes, end)) => self.policy.sync(bytes).await.map(|()| end),
-            None => {
-                let (bytes, end) = world.everything();
-                self.policy.sync(&bytes).await.map(|()| end)
-            }
-        };
-        // After a fault nobody knows how much of it the mirror took in.
-        self.cursor = *result.as_ref().unwrap_or(&Cursor::default());
-        result.map(|_| ())
-    }
-
     async fn filter(&mut self, pod: PodRef, among: &NodeSet, explain: bool) -> Result<crate::policy::Verdict, Failure> {
         let verdict = self.policy.filter(pod, among, explain).await?;
         if !verdict.passed.within(among) {

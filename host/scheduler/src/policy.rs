@@ -1,6 +1,7 @@
 //! A scheduling policy as the placing cycle sees it: questions about one pod and many nodes.
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use model::Failure;
 
 use crate::nodeset::NodeSet;
@@ -38,9 +39,12 @@ pub trait Policy: Send {
 
     fn points(&self) -> Points;
 
-    /// Takes a new revision, or a new start after a fault, into use if there is one. The answer changes whenever the mirror is
-    /// empty again.
-    async fn renew(&mut self) -> Result<u64, Failure>;
+    /// How to make the one that is to take this one's place, if there is to be one: its code was exchanged, or its mirror is
+    /// lost. Its mirror is empty; it is filled while this one goes on answering.
+    fn successor(&self) -> Option<BoxFuture<'static, Result<Box<dyn Policy>, Failure>>>;
+
+    /// A fault took its mirror: it answers nothing any more.
+    fn is_lost(&self) -> bool;
 
     async fn sync(&mut self, deltas: &[u8]) -> Result<(), Failure>;
 

@@ -10,6 +10,7 @@ use crate::needs::{Node, Pod};
 use crate::nodeset::NodeSet;
 use crate::records::{Writer, op};
 use crate::resources::Resources;
+use crate::snapshot::Snapshot;
 use crate::texts::{Taker, Texts};
 
 /// Classes without pods that are kept for the next pod of the kind: a rollout's pods come one by one.
@@ -42,14 +43,14 @@ pub struct World {
 struct NodeEntry {
     name: Arc<str>,
     /// `None`: there is no such node now; policies know neither it nor its pods.
-    record: Option<Vec<u8>>,
+    record: Option<Arc<[u8]>>,
     texts: Vec<u32>,
     pods: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct PodEntry {
-    id: u64,
+pub(crate) struct PodEntry {
+    pub(crate) id: u64,
     class: u32,
     slot: Option<u32>,
     terminating: bool,
@@ -113,11 +114,11 @@ impl World {
         let slot = self.slot_for(&object.key.name);
         let node = self.nodes[slot as usize].as_mut().expect("slot_for made it");
         let was_there = node.record.is_some();
-        if node.record.as_ref() != Some(&record) {
+        if node.record.as_deref() != Some(&record) {
             write_node(&mut self.log, slot, &record);
             self.helpful += 1;
+            node.record = Some(record.into());
         }
-        node.record = Some(record);
         for id in std::mem::replace(&mut node.texts, texts) {
             self.texts.give_back(id);
         }
@@ -331,7 +332,8 @@ impl World {
     }
 
     /// What a policy at `cursor` has not seen, and where it is then. `None`: it is too far behind, or new; give it
-    /// [`World::everything`].
+    /// a
+    /// [`World::snapshot`].
     pub fn since(&self, cursor: Cursor) -> Option<(&[u8], Cursor)> {
         let at = cursor.0?.checked_sub(self.log_base)?;
         Some((self.log.bytes().get(at as usize..)?, self.end()))
@@ -342,29 +344,26 @@ impl World {
         Cursor(Some(self.log_base + self.log.bytes().len() as u64))
     }
 
-    /// The whole world as one stream that begins with `reset`, and where the policy is after it.
-    pub fn everything(&self) -> (Vec<u8>, Cursor) {
-        let mut w = Writer::new();
-        w.block(op::RESET, |_| {});
-        self.texts.write_all(&mut w);
-        self.resources.write_all(&mut w);
-        for (slot, node) in self.nodes.iter().enumerate() {
-            if let Some(record) = node.as_ref().and_then(|node| node.record.as_ref()) {
-                write_node(&mut w, slot as u32, record);
-            }
+    /// Everything, for a policy that knows nothing. Takes about 1 ms at 5,000 nodes and 50,000 pods; what takes longer is left
+    /// to [`Snapshot::write`].
+    pub fn snapshot(&self) -> Snapshot {
+        let mut head = Writer::new();
+        head.block(op::RESET, |_| {});
+        self.texts.write_all(&mut head);
+        self.resources.write_all(&mut head);
+        let node = |(slot, node): (usize, &Option<NodeEntry>)| Some((slot as u32, node.as_ref()?.record.clone()?));
+        let placed = |pod: &PodEntry| Some((*pod, pod.slot.filter(|&slot| self.live.contains(slot))?));
+        Snapshot {
+            head,
+            nodes: self.nodes.iter().enumerate().filter_map(node).collect(),
+            classes: self
+                .classes
+                .iter()
+                .map(|(&id, class)| (id, class.bytes.clone()))
+                .collect(),
+            pods: self.pods.values().filter_map(placed).collect(),
+            end: self.end(),
         }
-        let mut classes: Vec<_> = self.classes.iter().collect();
-        classes.sort_unstable_by_key(|(id, _)| **id);
-        for (&id, class) in classes {
-            write_class(&mut w, id, &class.bytes);
-        }
-        let pods = self.pods.values().filter_map(|pod| Some((pod, pod.slot?)));
-        let mut pods: Vec<_> = pods.filter(|&(_, slot)| self.live.contains(slot)).collect();
-        pods.sort_unstable_by_key(|(pod, _)| pod.id);
-        for (pod, slot) in pods {
-            write_pod(&mut w, pod, slot);
-        }
-        (w.into_bytes(), self.end())
     }
 
     /// Drops what every policy has read; `slowest` is the cursor furthest behind.
@@ -376,21 +375,21 @@ impl World {
     }
 }
 
-fn write_node(log: &mut Writer, slot: u32, record: &[u8]) {
+pub(crate) fn write_node(log: &mut Writer, slot: u32, record: &[u8]) {
     log.block(op::NODE, |w| {
         w.u32(slot);
         w.raw(record);
     });
 }
 
-fn write_class(log: &mut Writer, id: u32, bytes: &[u8]) {
+pub(crate) fn write_class(log: &mut Writer, id: u32, bytes: &[u8]) {
     log.block(op::CLASS, |w| {
         w.u32(id);
         w.raw(bytes);
     });
 }
 
-fn write_pod(log: &mut Writer, pod: &PodEntry, slot: u32) {
+pub(crate) fn write_pod(log: &mut Writer, pod: &PodEntry, slot: u32) {
     log.block(op::POD, |w| {
         w.u64(pod.id);
         w.u32(pod.class);
@@ -469,7 +468,7 @@ mod tests {
         world.know_object(&pod).expect("it reads");
         world.assume(&pod.uid, "late", false);
         assert_eq!(world.live().len(), 0);
-        let (before, _) = world.everything();
+        let before = world.snapshot().write();
         let node = json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": "late", "uid": "n"},
             "status": {"allocatable": {"cpu": "2", "pods": "10"}},
@@ -478,7 +477,7 @@ mod tests {
         world
             .put_node(&Object::from_value(Arc::new(Gvk::new("", "v1", "Node")), key, &node).expect("a node"))
             .expect("it reads");
-        let (after, _) = world.everything();
+        let after = world.snapshot().write();
         assert!(after.len() > before.len());
         assert_eq!(world.on_node(&pod.uid), world.slot("late"));
         world.remove_node("late");

@@ -10,6 +10,7 @@ use api::escalation::NoEscalation;
 use api::gates::{AuditGate, RbacGate, TokenGate};
 use api::tls::ServingCertificate;
 use api::{ApiConfig, Nodes};
+use auth::audit::{FileLog, NoLog};
 use auth::kubeconfig::Kubeconfig;
 use auth::pki::{Authority, Purpose};
 use auth::token::{ServiceAccounts, Tokens};
@@ -69,7 +70,12 @@ impl Cluster {
             &dir.signing_key()?,
         )?);
         let rbac = Arc::new(Rbac::new(auth::defaults::policy()));
-        let sink: Arc<dyn auth::audit::Sink> = Arc::new(auth::audit::NoLog);
+        let sink: Arc<dyn auth::audit::Sink> = match &options.audit_log {
+            Some(path) => {
+                Arc::new(FileLog::open(path).with_context(|| format!("{} cannot be written", path.display()))?)
+            }
+            None => Arc::new(NoLog),
+        };
         let plugins = Plugins::new(dir, authority.certificate_pem())?;
         let mut wiring = RegistryOptions::new(
             Arc::new(RbacGate(rbac.clone())),

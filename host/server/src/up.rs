@@ -51,6 +51,9 @@ pub struct Options {
     pub etcd_cert: Option<PathBuf>,
     #[arg(long, requires = "etcd_cert")]
     pub etcd_key: Option<PathBuf>,
+    /// Append an audit event of each request to this file (JSON lines of audit.k8s.io/v1, level Metadata)
+    #[arg(long)]
+    pub audit_log: Option<PathBuf>,
     /// How built-in kinds are stored [default: protobuf with `--etcd`, as a stock kube-apiserver does; JSON otherwise]
     #[arg(long, value_enum)]
     pub storage_media_type: Option<StorageMedia>,

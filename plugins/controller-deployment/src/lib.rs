@@ -12,9 +12,9 @@ mod sets;
 mod status;
 
 use sdk::controller::Precondition;
-use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json};
+use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json};
 
-use crate::sets::Sets;
+use crate::sets::{Claimed, Sets};
 use crate::status::Facts;
 
 const DEPLOYMENT: &str = "apps/v1/Deployment";
@@ -77,15 +77,14 @@ impl Deployment {
         self.strategy == "Recreate"
     }
 
-    fn owner_reference(&self) -> Value {
-        json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "name": self.name,
-            "uid": self.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        })
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            kind: DEPLOYMENT,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            deleting: self.deleting,
+        }
     }
 }
 
@@ -103,7 +102,13 @@ fn reconcile(deployment: Deployment, view: &View, request: &Request) -> sdk::Res
     let mut outcome = Outcome::new();
     let selector = sdk::selector::text(&deployment.selector)?;
     // One that selects everything would take in every ReplicaSet of the namespace; Kubernetes leaves it alone, too.
-    if selector.is_empty() || sets::claim(&deployment, &selector, view, &mut outcome)? {
+    if selector.is_empty() {
+        return Ok(outcome);
+    }
+    if deployment
+        .owner()
+        .claim::<Claimed>(REPLICA_SET, &selector, view, &mut outcome)?
+    {
         return Ok(outcome);
     }
     let sets = Sets::find(&deployment, view)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sdk::controller::{PatchFormat, Precondition};
+use sdk::owner::Claimable;
 use sdk::{Fields, ObjectKey, Outcome, Value, View, json, within};
 
 use crate::{DESIRED, Deployment, HASH, HISTORY, MAX, REPLICA_SET, REVISION};
@@ -112,57 +112,29 @@ fn same_template(a: &Value, b: &Value) -> bool {
     bare(a) == bare(b)
 }
 
-/// Adopts matching sets that nobody controls, releases ours that no longer match. True if one changes hands.
-pub(crate) fn claim(deployment: &Deployment, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
-    #[derive(Fields)]
-    struct Owned {
-        #[at(".metadata.name")]
-        name: String,
-        #[at(".metadata.uid")]
-        uid: String,
-        #[at(".metadata.deletionTimestamp?")]
-        deleting: bool,
-    }
-    let mut patch = |set: &Owned, owners: Value| {
-        let key = ObjectKey::new(REPLICA_SET, &deployment.namespace, &set.name);
-        let body = json!({"metadata": {"uid": set.uid, "ownerReferences": [owners]}});
-        outcome.patch(
-            key,
-            PatchFormat::Strategic,
-            &body,
-            "",
-            Precondition::Uid(set.uid.clone()),
-        );
-    };
-    let orphans = within(&deployment.namespace)
-        .equals(".metadata.ownerReferences[controller=true].uid?", "false")
-        .labels(selector);
-    let mut orphans: Vec<Owned> = view.find(REPLICA_SET, &orphans, "", 0)?;
-    orphans.retain(|set| !set.deleting);
-    if !orphans.is_empty() && !deployment.deleting && still_there(deployment, view)? {
-        orphans.iter().for_each(|set| patch(set, deployment.owner_reference()));
-    }
-    let ours = within(&deployment.namespace).controlled_by(&deployment.uid);
-    let matching: Vec<Owned> = view.find(REPLICA_SET, &ours.clone().labels(selector), "", 0)?;
-    for set in view.find::<Owned>(REPLICA_SET, &ours, "", 0)? {
-        if !set.deleting && !matching.iter().any(|m| m.uid == set.uid) {
-            patch(&set, json!({"$patch": "delete", "uid": deployment.uid}));
-        }
-    }
-    Ok(!outcome.is_empty())
+/// A set that may come to another Deployment.
+#[derive(Fields)]
+pub(crate) struct Claimed {
+    #[at(".metadata.name")]
+    name: String,
+    #[at(".metadata.uid")]
+    uid: String,
+    #[at(".metadata.deletionTimestamp?")]
+    deleting: bool,
 }
 
-/// Asked of the store: a Deployment that is going, or another one of that name, takes nothing in.
-fn still_there(deployment: &Deployment, view: &View) -> sdk::Result<bool> {
-    #[derive(Fields)]
-    struct Live {
-        #[at(".metadata.uid")]
-        uid: String,
-        #[at(".metadata.deletionTimestamp?")]
-        deleting: bool,
+impl Claimable for Claimed {
+    fn name(&self) -> &str {
+        &self.name
     }
-    let live: Option<Live> = view.get_live(crate::DEPLOYMENT, &deployment.namespace, &deployment.name)?;
-    Ok(live.is_some_and(|live| live.uid == deployment.uid && !live.deleting))
+
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn stays(&self) -> bool {
+        self.deleting
+    }
 }
 
 /// Annotations that a set takes over from its Deployment: all but those that speak of the one or the other alone.
@@ -203,7 +175,7 @@ pub(crate) fn create(deployment: &Deployment, sets: &Sets, replicas: i64, most: 
             "namespace": deployment.namespace,
             "labels": template["metadata"]["labels"],
             "annotations": annotations,
-            "ownerReferences": [deployment.owner_reference()],
+            "ownerReferences": [deployment.owner().reference()],
         },
         "spec": {
             "replicas": replicas,

@@ -14,7 +14,7 @@ mod slices;
 
 use std::collections::BTreeMap;
 
-use sdk::{Fields, Outcome, Request, Value, View};
+use sdk::{Fields, Outcome, Owner, Request, Value, View};
 use serde::{Deserialize, Serialize};
 
 const POD: &str = "v1/Pod";
@@ -48,6 +48,16 @@ struct Service {
 }
 
 impl Service {
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            kind: "v1/Service",
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            deleting: self.deleting,
+        }
+    }
+
     fn ports(&self) -> &[Value] {
         self.ports.as_array().map_or(&[], Vec::as_slice)
     }

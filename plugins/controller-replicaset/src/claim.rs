@@ -1,14 +1,10 @@
-//! Whose pod is it? Adopts orphans that the selector matches, releases pods that it no longer does.
+//! Whose pod is it? What is read of one before it is adopted or released.
 
-use std::collections::BTreeSet;
-
-use sdk::controller::{PatchFormat, Precondition};
-use sdk::{Fields, Outcome, View, json, within};
-
-use crate::{POD, REPLICA_SET, ReplicaSet};
+use sdk::Fields;
+use sdk::owner::Claimable;
 
 #[derive(Fields)]
-struct Pod {
+pub(crate) struct Pod {
     #[at(".metadata.name")]
     name: String,
     #[at(".metadata.uid")]
@@ -19,63 +15,16 @@ struct Pod {
     deleting: bool,
 }
 
-impl Pod {
-    /// Finished and terminating pods stay with whoever has them.
-    fn is_active(&self) -> bool {
-        !self.deleting && self.phase != "Succeeded" && self.phase != "Failed"
+impl Claimable for Pod {
+    fn name(&self) -> &str {
+        &self.name
     }
-}
 
-/// True if pods change hands.
-pub(crate) fn claim(set: &ReplicaSet, selector: &str, view: &View, outcome: &mut Outcome) -> sdk::Result<bool> {
-    let orphans = within(&set.namespace)
-        .equals(".metadata.ownerReferences[controller=true].uid?", "false")
-        .labels(selector);
-    let mut orphans: Vec<Pod> = view.find(POD, &orphans, "", 0)?;
-    orphans.retain(Pod::is_active);
-    // Looked up in the store: a set that is being deleted, or is another one of that name by now, takes in no pods.
-    if !orphans.is_empty() && !set.deleting && still_there(set, view)? {
-        for pod in &orphans {
-            let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [set.owner_reference()]}});
-            let key = set.pod(&pod.name);
-            outcome.patch(
-                key,
-                PatchFormat::Strategic,
-                &body,
-                "",
-                Precondition::Uid(pod.uid.clone()),
-            );
-        }
+    fn uid(&self) -> &str {
+        &self.uid
     }
-    let ours = within(&set.namespace).controlled_by(&set.uid);
-    let matching = ours.clone().labels(selector);
-    if total(view, &ours)? != total(view, &matching)? {
-        let matching: Vec<Pod> = view.find(POD, &matching, "", 0)?;
-        let matching: BTreeSet<&str> = matching.iter().map(|pod| pod.uid.as_str()).collect();
-        for pod in view.find::<Pod>(POD, &ours, "", 0)? {
-            if pod.is_active() && !matching.contains(pod.uid.as_str()) {
-                let release = json!({"$patch": "delete", "uid": set.uid});
-                let body = json!({"metadata": {"uid": pod.uid, "ownerReferences": [release]}});
-                let key = set.pod(&pod.name);
-                outcome.patch(key, PatchFormat::Strategic, &body, "", Precondition::Uid(pod.uid));
-            }
-        }
-    }
-    Ok(!outcome.is_empty())
-}
 
-fn total(view: &View, which: &sdk::view::Selection) -> sdk::Result<i64> {
-    view.tally(POD, which, "", "")?.total()
-}
-
-fn still_there(set: &ReplicaSet, view: &View) -> sdk::Result<bool> {
-    #[derive(Fields)]
-    struct Live {
-        #[at(".metadata.uid")]
-        uid: String,
-        #[at(".metadata.deletionTimestamp?")]
-        deleting: bool,
+    fn stays(&self) -> bool {
+        self.deleting || self.phase == "Succeeded" || self.phase == "Failed"
     }
-    let live: Option<Live> = view.get_live(REPLICA_SET, &set.namespace, &set.name)?;
-    Ok(live.is_some_and(|live| live.uid == set.uid && !live.deleting))
 }

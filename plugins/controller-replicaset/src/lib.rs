@@ -14,7 +14,7 @@ mod victims;
 use std::collections::BTreeMap;
 
 use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json};
+use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json};
 use serde::{Deserialize, Serialize};
 
 use crate::count::Count;
@@ -61,15 +61,14 @@ impl ReplicaSet {
         ObjectKey::new(POD, &self.namespace, name)
     }
 
-    fn owner_reference(&self) -> Value {
-        json!({
-            "apiVersion": "apps/v1",
-            "kind": "ReplicaSet",
-            "name": self.name,
-            "uid": self.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        })
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            kind: REPLICA_SET,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            deleting: self.deleting,
+        }
     }
 }
 
@@ -103,7 +102,7 @@ fn reconcile(set: ReplicaSet, view: &View, request: &Request) -> sdk::Result<Out
     let mut outcome = Outcome::new();
     let selector = sdk::selector::text(&set.selector)?;
     // Pods change hands first and are counted in the next run, which sees them: what is counted is always ours.
-    if claim::claim(&set, &selector, view, &mut outcome)? {
+    if set.owner().claim::<claim::Pod>(POD, &selector, view, &mut outcome)? {
         return Ok(outcome);
     }
     let count = Count::take(&set, &selector, view)?;
@@ -166,7 +165,7 @@ fn create(set: &ReplicaSet, missing: usize, view: &View, outcome: &mut Outcome) 
             "name": name,
             "generateName": names.prefix,
             "namespace": set.namespace,
-            "ownerReferences": [set.owner_reference()],
+            "ownerReferences": [set.owner().reference()],
         });
         for inherited in ["labels", "annotations", "finalizers"] {
             if !template.metadata[inherited].is_null() {

@@ -3,7 +3,7 @@
 //! Written against the public SDK alone, as a platform team would write theirs.
 
 use sdk::scheduler::records::{self, Delta};
-use sdk::scheduler::{NodeSet, Pod, Policy};
+use sdk::scheduler::{Kept, NodeSet, Pod, Policy};
 
 /// A full node, as shares are counted.
 const FULL: i32 = 1_000_000;
@@ -13,15 +13,12 @@ const FULL: i32 = 1_000_000;
 #[derive(Default)]
 pub struct Binpack {
     used: Vec<[i64; 2]>,
-    /// The mean of the two shares in use, in parts of `FULL`.
-    share: Vec<i32>,
-    /// Which of `shapes` a node has.
-    shape: Vec<usize>,
-    /// What nodes have: a cluster has few sorts of them, so what a pod adds is worked out once a sort, not once a node.
-    shapes: Vec<[i64; 2]>,
+    has: Vec<[i64; 2]>,
     /// What a pod of a class asks for.
     asks: Vec<[i64; 2]>,
     pods: std::collections::BTreeMap<u64, (u32, u32)>,
+    /// Scores by slot, kept for each class; a change is of the slot it names.
+    scores: Kept<Vec<i32>, u32>,
 }
 
 impl Binpack {
@@ -36,7 +33,7 @@ impl Binpack {
             let at = slot as usize;
             if let Some(used) = self.used.get_mut(at) {
                 used.iter_mut().zip(asks).for_each(|(used, asks)| *used += sign * asks);
-                self.share[at] = share(*used, self.shapes[self.shape[at]]);
+                self.scores.hear(slot);
             }
         }
     }
@@ -48,16 +45,10 @@ impl Binpack {
                 let at = node.slot as usize;
                 if at >= self.used.len() {
                     self.used.resize(at + 1, [0; 2]);
-                    self.share.resize(at + 1, 0);
-                    self.shape.resize(at + 1, 0);
+                    self.has.resize(at + 1, [0; 2]);
                 }
-                let has = [0, 1].map(|r| amount(&node.allocatable, r));
-                let shape = self.shapes.iter().position(|&known| known == has).unwrap_or_else(|| {
-                    self.shapes.push(has);
-                    self.shapes.len() - 1
-                });
-                self.shape[at] = shape;
-                self.share[at] = share(self.used[at], has);
+                self.has[at] = [records::CPU, records::MEMORY].map(|resource| amount(&node.allocatable, resource));
+                self.scores.hear(node.slot);
             }
             Delta::NodeGone { slot } => {
                 let gone: Vec<u64> = self
@@ -77,14 +68,21 @@ impl Binpack {
             }
             Delta::Pod { id, class, slot, .. } => self.put(id, Some((class, slot))),
             Delta::PodGone { id } => self.put(id, None),
-            Delta::Text { .. } | Delta::Resource { .. } | Delta::ClassGone { .. } => {}
+            Delta::ClassGone { id } => self.scores.forget(id),
+            Delta::Text { .. } | Delta::Resource { .. } => {}
         }
     }
 }
 
 /// The mean share of `all` that `of` is, in parts of `FULL`.
 fn share(of: [i64; 2], all: [i64; 2]) -> i32 {
-    let one = |r: usize| (of[r] as f64 / all[r].max(1) as f64).min(1.0);
+    let one = |r: usize| {
+        if of[r] < all[r] {
+            of[r] as f64 / all[r] as f64
+        } else {
+            1.0
+        }
+    };
     ((one(0) + one(1)) / 2.0 * f64::from(FULL)).round() as i32
 }
 
@@ -103,13 +101,23 @@ impl Policy for Binpack {
             .asks
             .get(pod.class as usize)
             .ok_or_else(|| format!("class {} was never told", pod.class))?;
-        let adds: Vec<i32> = self.shapes.iter().map(|&all| share(*asks, all)).collect();
-        let mut scores = Vec::with_capacity(feasible.len());
-        feasible.iter().for_each(|slot| {
-            let at = slot as usize;
-            scores.push((self.share[at] + adds[self.shape[at]]).min(FULL) / (FULL / 100));
-        });
-        Ok(scores)
+        let score = |at: usize| {
+            let (used, has) = (self.used[at], self.has[at]);
+            share([used[0] + asks[0], used[1] + asks[1]], has) / (FULL / 100)
+        };
+        let nodes = self.used.len();
+        let scores = self.scores.current(
+            pod.class,
+            nodes / 2,
+            || (0..nodes).map(score).collect(),
+            |scores, slot| {
+                let at = slot as usize;
+                scores.resize(nodes, 0);
+                scores[at] = score(at);
+                true
+            },
+        );
+        Ok(feasible.gather(scores))
     }
 }
 

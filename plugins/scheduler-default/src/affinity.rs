@@ -16,6 +16,11 @@ pub fn matches(mirror: &Mirror, class: &Class, node: &Node) -> bool {
             .is_none_or(|terms| terms.iter().any(|term| term_matches(mirror, term, node)))
 }
 
+/// Whether [`matches`] holds for any node there is.
+pub fn takes_any(class: &Class) -> bool {
+    class.node_name.is_none() && class.node_selector.is_empty() && class.required.is_none()
+}
+
 /// The weights of the preferred terms that match; normalised over the feasible nodes later.
 pub fn preference(mirror: &Mirror, class: &Class, node: &Node) -> i32 {
     let matching = class

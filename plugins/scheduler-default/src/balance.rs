@@ -18,7 +18,7 @@ pub fn score(mirror: &Mirror, class: &Class, slot: u32) -> i32 {
         let column = mirror.columns.get(resource)?;
         let all = column.allocatable[slot as usize];
         let used = column.used[slot as usize] + ask(resource);
-        (all > 0).then(|| (used as f64 / all as f64).min(1.0))
+        (all > 0).then(|| if used < all { used as f64 / all as f64 } else { 1.0 })
     };
     // The standard deviation of two shares is half their distance; of one it is none.
     match (share(0), share(1)) {

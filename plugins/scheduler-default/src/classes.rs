@@ -1,36 +1,21 @@
 //! What is known of each class on each node, kept and mended as the mirror changes.
 
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashMap as Map;
-use sdk::scheduler::NodeSet;
 use sdk::scheduler::records::{Class, PREFER_NO_SCHEDULE};
+use sdk::scheduler::{Kept, NodeSet};
 
 use crate::mirror::{Changed, Mirror};
 use crate::spread::{self, Constraint};
 use crate::{affinity, balance, fit, ports, taints, weight};
 
-/// Changes kept for classes that have not been asked about since. One that is further behind is worked out anew, which costs
-/// about as much as this many mendings.
-const KEPT: usize = 16_384;
-/// Classes whose answers are kept, so that memory stays bounded: about 25 KB each at 5,000 nodes.
-const CLASSES: usize = 1_024;
-
-/// Answers by class.
+/// Answers by class: about 25 KB each at 5,000 nodes.
 #[derive(Debug, Default)]
 pub struct Classes {
-    known: Map<u32, Known>,
-    changes: VecDeque<Changed>,
-    /// Number of the first change in `changes`.
-    first: u64,
-    uses: u64,
+    kept: Kept<Known, Changed>,
 }
 
-/// One class's answers, as of change number `upto`.
+/// One class's answers.
 #[derive(Debug)]
 pub struct Known {
-    upto: u64,
-    used: u64,
     /// Nodes that pass everything but spreading.
     pub fits: NodeSet,
     /// The part of the score that a node has by itself, by slot.
@@ -45,25 +30,14 @@ pub struct Known {
 impl Classes {
     pub fn hear(&mut self, change: Changed) {
         match change {
-            Changed::Everything => {
-                // What comes next is the whole cluster: nothing kept is of use.
-                self.known.clear();
-                self.changes.clear();
-                self.first = 0;
-            }
+            // What comes next is the whole cluster: nothing kept is of use.
+            Changed::Everything => self.kept.clear(),
             Changed::ClassGone(class) => {
-                self.known.remove(&class);
-                for known in self.known.values_mut() {
-                    known.spread.iter_mut().for_each(|c| c.forget_class(class));
-                }
+                self.kept.forget(class);
+                let constraints = self.kept.each().flat_map(|known| &mut known.spread);
+                constraints.for_each(|constraint| constraint.forget_class(class));
             }
-            _ => {
-                self.changes.push_back(change);
-                if self.changes.len() > KEPT {
-                    self.changes.pop_front();
-                    self.first += 1;
-                }
-            }
+            _ => self.kept.hear(change),
         }
     }
 
@@ -73,46 +47,40 @@ impl Classes {
     /// When the host never told of this class.
     pub fn current(&mut self, mirror: &Mirror, id: u32) -> Result<&Known, String> {
         let class = mirror.class(id)?;
-        let end = self.first + self.changes.len() as u64;
-        self.uses += 1;
-        if !self.known.contains_key(&id) && self.known.len() >= CLASSES {
-            let oldest = self.known.iter().map(|(&id, k)| (k.used, id)).min();
-            oldest.map(|(_, id)| self.known.remove(&id));
-        }
-        let uses = self.uses;
-        let known = self.known.entry(id).or_insert_with(|| Known::new(mirror, class, end));
-        known.used = uses;
-        let mended = known.upto >= self.first && {
-            let behind = self.changes.range((known.upto - self.first) as usize..);
-            // As many mendings as there are nodes are a new start in a worse order.
-            behind.len() <= mirror.slots().max(64) && behind.copied().all(|change| known.mend(mirror, class, change))
-        };
-        if !mended {
-            *known = Known {
-                used: uses,
-                ..Known::new(mirror, class, end)
-            };
-        }
-        known.upto = end;
-        Ok(known)
+        // To look at a node again costs about four times what it costs among all of them.
+        let most = (mirror.slots() / 4).max(64);
+        let anew = || Known::new(mirror, class);
+        Ok(self
+            .kept
+            .current(id, most, anew, |known, change| known.mend(mirror, class, change)))
     }
 }
 
 impl Known {
-    fn new(mirror: &Mirror, class: &Class, upto: u64) -> Self {
+    fn new(mirror: &Mirror, class: &Class) -> Self {
         let slots = mirror.slots();
-        let prefers = !class.preferred.is_empty();
         let mut known = Self {
-            upto,
-            used: 0,
-            fits: NodeSet::with_room(slots),
-            own: vec![0; slots],
-            preference: prefers.then(|| vec![0; slots]),
+            fits: mirror.live.clone(),
+            own: (0..slots as u32).map(|slot| own(mirror, class, slot)).collect(),
+            preference: None,
             unwelcome: None,
             spread: class.spread.iter().map(|s| Constraint::new(mirror, class, s)).collect(),
         };
-        for slot in mirror.live.iter() {
-            known.look_at(mirror, class, slot);
+        fit::keep_fitting(mirror, class, &mut known.fits);
+        // Most classes take any node, and most nodes any class: then there is nothing else to look at.
+        let any = class.ports.is_empty() && affinity::takes_any(class);
+        let special = |slot: &u32| !any || !mirror.plain.contains(*slot);
+        for slot in known.fits.clone().iter().filter(special) {
+            known.fits.set(slot, may_go(mirror, class, slot));
+        }
+        let prefers = !class.preferred.is_empty();
+        known.preference = prefers.then(|| vec![0; slots]);
+        for slot in mirror
+            .live
+            .iter()
+            .filter(|&slot| prefers || !mirror.plain.contains(slot))
+        {
+            known.compare(mirror, class, slot);
         }
         known
     }
@@ -139,9 +107,9 @@ impl Known {
     }
 
     fn look_at(&mut self, mirror: &Mirror, class: &Class, slot: u32) {
-        let Some(node) = mirror.node(slot) else {
+        if mirror.node(slot).is_none() {
             return self.fits.remove(slot);
-        };
+        }
         let at = slot as usize;
         if at >= self.own.len() {
             let slots = mirror.slots();
@@ -150,14 +118,16 @@ impl Known {
                 column.resize(slots, 0);
             }
         }
-        let fits = !taints::cordoned(mirror, class, node)
-            && taints::untolerated(mirror, class, node).is_none()
-            && affinity::matches(mirror, class, node)
-            && ports::free(mirror, class, slot)
-            && fit::fits(mirror, class, slot);
-        self.fits.set(slot, fits);
-        self.own[at] =
-            weight::FIT * fit::score(mirror, class, slot) + weight::BALANCE * balance::score(mirror, class, slot);
+        self.fits
+            .set(slot, may_go(mirror, class, slot) && fit::fits(mirror, class, slot));
+        self.own[at] = own(mirror, class, slot);
+        self.compare(mirror, class, slot);
+    }
+
+    /// The parts of a node's score that are normalised over the feasible ones.
+    fn compare(&mut self, mirror: &Mirror, class: &Class, slot: u32) {
+        let Some(node) = mirror.node(slot) else { return };
+        let at = slot as usize;
         if let Some(preference) = &mut self.preference {
             preference[at] = affinity::preference(mirror, class, node);
         }
@@ -168,10 +138,10 @@ impl Known {
     }
 
     /// Weighted scores of the feasible nodes, in slot order.
-    pub fn scores(&self, _mirror: &Mirror, feasible: &NodeSet) -> Vec<i32> {
-        let mut scores = gather(&self.own, feasible);
+    pub fn scores(&self, feasible: &NodeSet) -> Vec<i32> {
+        let mut scores = feasible.gather(&self.own);
         if let Some(preference) = &self.preference {
-            let raw = gather(preference, feasible);
+            let raw = feasible.gather(preference);
             let most = raw.iter().copied().max().unwrap_or(0);
             if most > 0 {
                 add(&mut scores, raw.iter().map(|p| weight::AFFINITY * (p * 100 / most)));
@@ -179,7 +149,7 @@ impl Known {
         }
         // Without a taint to count every node is equally welcome, and a constant changes no order.
         if let Some(unwelcome) = &self.unwelcome {
-            let raw = gather(unwelcome, feasible);
+            let raw = feasible.gather(unwelcome);
             let most = raw.iter().copied().max().unwrap_or(0);
             if most > 0 {
                 add(&mut scores, raw.iter().map(|u| weight::TAINTS * (100 - u * 100 / most)));
@@ -196,42 +166,21 @@ impl Known {
     }
 }
 
-/// The column's values at `slots`, in their order. Where 64 neighbours are all there, as in most clusters, they are copied at once.
-fn gather(column: &[i32], slots: &NodeSet) -> Vec<i32> {
-    let mut values = Vec::with_capacity(slots.len());
-    for (at, &word) in slots.0.iter().enumerate() {
-        let base = at * 64;
-        if word == u64::MAX
-            && let Some(whole) = column.get(base..base + 64)
-        {
-            values.extend_from_slice(whole);
-            continue;
-        }
-        let mut left = word;
-        while left != 0 {
-            values.push(column.get(base + left.trailing_zeros() as usize).copied().unwrap_or(0));
-            left &= left - 1;
-        }
-    }
-    values
+/// Everything that keeps the class off a node but what is free there and spreading.
+fn may_go(mirror: &Mirror, class: &Class, slot: u32) -> bool {
+    mirror.node(slot).is_some_and(|node| {
+        !taints::cordoned(mirror, class, node)
+            && taints::untolerated(mirror, class, node).is_none()
+            && affinity::matches(mirror, class, node)
+            && ports::free(mirror, class, slot)
+    })
+}
+
+/// The part of the score that a node has by itself.
+fn own(mirror: &Mirror, class: &Class, slot: u32) -> i32 {
+    weight::FIT * fit::score(mirror, class, slot) + weight::BALANCE * balance::score(mirror, class, slot)
 }
 
 fn add(scores: &mut [i32], more: impl Iterator<Item = i32>) {
     scores.iter_mut().zip(more).for_each(|(score, more)| *score += more);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gathering_is_the_same_by_words_and_by_slots() {
-        let column: Vec<i32> = (0..200).collect();
-        let slots: NodeSet = (0..64).chain([65, 127]).chain(128..192).chain([199, 210]).collect();
-        let one_by_one: Vec<i32> = slots
-            .iter()
-            .map(|slot| column.get(slot as usize).copied().unwrap_or(0))
-            .collect();
-        assert_eq!(gather(&column, &slots), one_by_one);
-    }
 }

@@ -49,7 +49,7 @@ impl Policy for DefaultPolicy {
         let mut passed = among.clone();
         passed.intersect(&known.fits);
         for constraint in &known.spread {
-            constraint.keep_balanced(&self.mirror, &mut passed);
+            constraint.keep_balanced(&mut passed);
         }
         if !explain {
             return Ok(Verdict {
@@ -62,7 +62,7 @@ impl Policy for DefaultPolicy {
 
     fn score(&mut self, pod: Pod, feasible: &NodeSet) -> Result<Vec<i32>, String> {
         let known = self.classes.current(&self.mirror, pod.class)?;
-        Ok(known.scores(&self.mirror, feasible))
+        Ok(known.scores(feasible))
     }
 
     fn what_if(&mut self, changes: &[Change], pod: Pod, among: &NodeSet) -> Result<NodeSet, String> {

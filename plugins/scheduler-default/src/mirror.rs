@@ -47,6 +47,18 @@ impl Column {
         self.allocatable.resize(slots, 0);
         self.used.resize(slots, 0);
     }
+
+    /// Leaves of `nodes` those where `amount` is free.
+    pub fn keep_free(&self, amount: i64, nodes: &mut NodeSet) {
+        let sixty_four = self.allocatable.chunks(64).zip(self.used.chunks(64));
+        for (word, (all, used)) in nodes.0.iter_mut().zip(sixty_four) {
+            let mut free = 0;
+            for (bit, (all, used)) in all.iter().zip(used).enumerate() {
+                free |= u64::from(all - used >= amount) << bit;
+            }
+            *word &= free;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +66,8 @@ pub struct Mirror {
     texts: Vec<String>,
     resources: Vec<String>,
     pub live: NodeSet,
+    /// Those of them that have no taints and are not cordoned.
+    pub plain: NodeSet,
     nodes: Vec<Option<Node>>,
     /// By resource index.
     pub columns: Vec<Column>,
@@ -205,6 +219,7 @@ impl Mirror {
             }
         }
         self.live.insert(node.slot);
+        self.plain.set(node.slot, node.taints.is_empty() && !node.unschedulable);
         self.nodes[at] = Some(node);
     }
 
@@ -219,6 +234,7 @@ impl Mirror {
             self.set(id, None, changed);
         }
         self.live.remove(slot);
+        self.plain.remove(slot);
         if let Some(node) = self.nodes.get_mut(slot as usize) {
             *node = None;
         }

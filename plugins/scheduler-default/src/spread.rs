@@ -93,22 +93,19 @@ impl Constraint {
     }
 
     /// Takes out of `nodes` those where one more pod would make the skew too large; nothing if the constraint is soft.
-    pub fn keep_balanced(&self, _mirror: &Mirror, nodes: &mut NodeSet) {
+    pub fn keep_balanced(&self, nodes: &mut NodeSet) {
         if !self.spread.hard {
             return;
         }
         let most = self.most_allowed();
         let allowed: Vec<bool> = self.pods.iter().map(|&pods| pods <= most).collect();
-        for (at, word) in nodes.0.iter_mut().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                let bit = left.trailing_zeros();
-                left &= left - 1;
-                let domain = self.domain_of.get(at * 64 + bit as usize).copied().unwrap_or(NO_DOMAIN);
-                if !allowed.get(domain as usize).copied().unwrap_or(false) {
-                    *word &= !(1 << bit);
-                }
+        // All 64 of a word without a branch on each: in a set of which some are out that is the faster way.
+        for (word, domains) in nodes.0.iter_mut().zip(self.domain_of.chunks(64)) {
+            let mut balanced = 0;
+            for (bit, &domain) in domains.iter().enumerate() {
+                balanced |= u64::from(allowed.get(domain as usize).copied().unwrap_or(false)) << bit;
             }
+            *word &= balanced;
         }
     }
 

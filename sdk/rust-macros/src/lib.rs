@@ -7,6 +7,7 @@ mod arguments;
 mod fields;
 
 use proc_macro::TokenStream;
+use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
 use syn::{Ident, ItemFn, parse_macro_input};
 
@@ -23,40 +24,21 @@ pub fn controller(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let (subject, asks) = (arguments.required("of"), arguments.list("asks"));
     let schema = arguments.optional("config", quote!(""));
     let unknown = arguments.unknown(&["of", "asks", "config"]);
-    quote! {
-        #function
-        #unknown
+    let this = quote! {
+        impl ::sdk::controller::Controller for This {
+            const SUBJECT: &'static str = #subject;
+            const ASKS: &'static [&'static str] = &[#(#asks),*];
+            const CONFIG_SCHEMA: &'static str = #schema;
 
-        // Natively nobody calls it but tests; it is what the crate is for all the same.
-        #[cfg(not(target_family = "wasm"))]
-        const _: () = {
-            let _ = #name;
-            let _: &str = #schema;
-        };
-
-        #[cfg(target_family = "wasm")]
-        const _: () = {
-            struct This;
-
-            impl ::sdk::controller::Controller for This {
-                const SUBJECT: &'static str = #subject;
-                const ASKS: &'static [&'static str] = &[#(#asks),*];
-                const CONFIG_SCHEMA: &'static str = #schema;
-
-                fn reconcile(
-                    request: &::sdk::controller::Request,
-                    view: &::sdk::view::View,
-                ) -> ::sdk::Result<::sdk::controller::Outcome> {
-                    ::sdk::controller::Reconcile::reconcile(&#name, request, view)
-                }
+            fn reconcile(
+                request: &::sdk::controller::Request,
+                view: &::sdk::view::View,
+            ) -> ::sdk::Result<::sdk::controller::Outcome> {
+                ::sdk::controller::Reconcile::reconcile(&#name, request, view)
             }
-
-            type Component = ::sdk::controller::Exported<This>;
-            ::sdk::bindings::lifecycle::export_lifecycle!(Component);
-            ::sdk::bindings::controller::export_controller!(Component);
-        };
-    }
-    .into()
+        }
+    };
+    decision(&function, &unknown, &schema, "controller", &this)
 }
 
 /// `#[sdk::admission(on = ["create update pods"], phases = ["validating"])]` on `fn(Request<Wanted>) ->
@@ -85,6 +67,29 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
         phases.push(format_ident!("Validating"));
     }
     let unknown = arguments.unknown(&["on", "asks", "config", "phases"]);
+    let this = quote! {
+        impl ::sdk::admission::Rule for This {
+            const PHASES: &'static [::sdk::admission::Phase] = &[#(::sdk::admission::Phase::#phases),*];
+            const RULES: &'static [&'static str] = &[#(#rules),*];
+            const ASKS: &'static [&'static str] = &[#(#asks),*];
+            const CONFIG_SCHEMA: &'static str = #schema;
+            const WANTED: (&'static str, &'static str) = ::sdk::admission::wanted(&#name);
+
+            fn review(
+                request: ::sdk::bindings::admission::exports::pilotis::admission::review::Request,
+                view: &::sdk::view::View,
+            ) -> ::sdk::Result<::sdk::admission::Answer> {
+                ::sdk::admission::Review::review(&#name, request, view)
+            }
+        }
+    };
+    decision(&function, &unknown, &schema, "admission", &this)
+}
+
+/// A function that is what its crate is for: untouched, and for Wasm the component of its world, which `this` makes of it.
+fn decision(function: &ItemFn, unknown: &Tokens, schema: &Tokens, world: &str, this: &Tokens) -> TokenStream {
+    let name = &function.sig.ident;
+    let (world, export) = (format_ident!("{world}"), format_ident!("export_{world}"));
     quote! {
         #function
         #unknown
@@ -100,24 +105,11 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
         const _: () = {
             struct This;
 
-            impl ::sdk::admission::Rule for This {
-                const PHASES: &'static [::sdk::admission::Phase] = &[#(::sdk::admission::Phase::#phases),*];
-                const RULES: &'static [&'static str] = &[#(#rules),*];
-                const ASKS: &'static [&'static str] = &[#(#asks),*];
-                const CONFIG_SCHEMA: &'static str = #schema;
-                const WANTED: (&'static str, &'static str) = ::sdk::admission::wanted(&#name);
+            #this
 
-                fn review(
-                    request: ::sdk::bindings::admission::exports::pilotis::admission::review::Request,
-                    view: &::sdk::view::View,
-                ) -> ::sdk::Result<::sdk::admission::Answer> {
-                    ::sdk::admission::Review::review(&#name, request, view)
-                }
-            }
-
-            type Component = ::sdk::admission::Exported<This>;
+            type Component = ::sdk::#world::Exported<This>;
             ::sdk::bindings::lifecycle::export_lifecycle!(Component);
-            ::sdk::bindings::admission::export_admission!(Component);
+            ::sdk::bindings::#world::#export!(Component);
         };
     }
     .into()

@@ -19,6 +19,7 @@ pub mod controller;
 mod error;
 pub mod fields;
 pub mod log;
+pub mod owner;
 #[doc(hidden)]
 pub mod policy;
 pub mod scheduler;
@@ -32,6 +33,7 @@ pub use bindings::host::pilotis::core::types::ObjectKey;
 pub use controller::{Outcome, Request, config};
 pub use error::{Error, Reason, Result};
 pub use fields::Fields;
+pub use owner::Owner;
 pub use sdk_macros::{Fields, admission, controller, policy};
 pub use serde_json::{Value, json};
 pub use time::Instant;

@@ -1,6 +1,9 @@
 //! Scheduling policies: the trait a policy implements, and the words it is asked in.
 
+mod kept;
 pub mod records;
+
+pub use kept::Kept;
 
 /// A set of node slots: bit `i % 64` of word `i / 64` is slot `i`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +53,30 @@ impl NodeSet {
             word,
             base: at as u32 * 64,
         })
+    }
+
+    /// What a column says of these slots, in slot order; nothing (`T::default()`) where it is shorter.
+    ///
+    /// A cluster's set is mostly whole words, and those are copied together.
+    pub fn gather<T: Copy + Default>(&self, column: &[T]) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.len());
+        let mut at = 0;
+        while at < self.0.len() {
+            let whole = self.0[at..].iter().take_while(|&&word| word == u64::MAX).count();
+            if let Some(neighbours) = column.get(at * 64..(at + whole) * 64) {
+                values.extend_from_slice(neighbours);
+                at += whole;
+            }
+            if let Some(&word) = self.0.get(at) {
+                let bits = Bits {
+                    word,
+                    base: at as u32 * 64,
+                };
+                values.extend(bits.map(|slot| column.get(slot as usize).copied().unwrap_or_default()));
+                at += 1;
+            }
+        }
+        values
     }
 
     /// Keeps what is in both.
@@ -168,5 +195,23 @@ pub trait Policy: Default {
     fn without_lower(&mut self, pod: Pod, among: &NodeSet, below: i32) -> Result<NodeSet, String> {
         let _ = below;
         Ok(self.filter(pod, among, false)?.passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_is_the_same_by_words_and_by_slots() {
+        let column: Vec<i32> = (0..200).collect();
+        let slots: NodeSet = (0..64).chain([65, 127]).chain(128..256).chain([300]).collect();
+        for slots in [slots, NodeSet::default(), (0..192).collect(), (0..256).collect()] {
+            let one_by_one: Vec<i32> = slots
+                .iter()
+                .map(|slot| column.get(slot as usize).copied().unwrap_or(0))
+                .collect();
+            assert_eq!(slots.gather(&column), one_by_one);
+        }
     }
 }

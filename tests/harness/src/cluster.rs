@@ -9,11 +9,16 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::containerd::Containerd;
 use crate::run::{self, run};
 use crate::{binary, eventually, guest};
 
 /// Two clusters at once would only make each other slow on a small machine.
-static TURN: Mutex<()> = Mutex::new(());
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed in its turn has left nothing: its cluster was dropped.
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
 /// A first start compiles every plugin.
 const START: Duration = Duration::from_secs(180);
@@ -39,17 +44,33 @@ pub struct TestCluster {
 impl TestCluster {
     /// With one node that runs Wasm components.
     pub fn wasm() -> Self {
-        Self::with(&[])
+        Self::with(&[], &IMAGES)
+    }
+
+    /// With one node that runs OCI images on `containerd`, and Services in the kernel.
+    pub fn on(containerd: &Containerd) -> Self {
+        let socket = containerd.socket();
+        let socket = socket.to_str().expect("UTF-8");
+        Self::with(
+            &[
+                "--runtime",
+                "cri",
+                "--cri-socket",
+                socket,
+                "--pod-cidr",
+                Containerd::POD_CIDR,
+            ],
+            &[],
+        )
     }
 
     /// With nodes whose pods are only said to run, `pilotis-0` and on.
     pub fn fake(nodes: usize) -> Self {
-        Self::with(&["--runtime", "fake", "--fake-nodes", &nodes.to_string()])
+        Self::with(&["--runtime", "fake", "--fake-nodes", &nodes.to_string()], &[])
     }
 
-    fn with(options: &[&str]) -> Self {
-        // A test that failed in its turn has left nothing: its cluster was dropped.
-        let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    fn with(options: &[&str], images: &[(&str, &str)]) -> Self {
+        let turn = turn();
         let mut cluster = Self {
             place: tempfile::Builder::new()
                 .prefix("pilotis-e2e-")
@@ -59,7 +80,7 @@ impl TestCluster {
             started_before: false,
             _turn: turn,
         };
-        for (image, of) in IMAGES {
+        for (image, of) in images {
             let file = guest(of);
             let file = file.to_str().expect("UTF-8");
             cluster.pilotis(&["image", "import", image, file], STOP).unwrap();

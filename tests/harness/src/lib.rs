@@ -1,11 +1,13 @@
 //! Starts what end-to-end tests need: clusters of the built binary, and the real kubectl to speak with them.
 //!
-//! Start at [`TestCluster`].
+//! Start at [`TestCluster`]; what needs root and would leave traces runs on a [`Machine`] of its own.
 //!
 //! Does not know: any crate of the house. It sees what an operator sees: a binary, a folder, processes, kubectl.
 
 mod cluster;
+mod containerd;
 mod http;
+mod machine;
 mod run;
 
 use std::env;
@@ -13,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use cluster::TestCluster;
+pub use containerd::Containerd;
 pub use http::{Answer, get};
+pub use machine::Machine;
 
 /// The repository.
 pub fn root() -> PathBuf {

@@ -1,14 +1,15 @@
 //! `cargo xtask bench NAME`: figures, a line each, with the ratio to a peer that ran beside it where there is one.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::build::{self, cargo};
+use crate::build::cargo;
 use crate::guests;
 
 #[derive(clap::Args)]
@@ -20,30 +21,53 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// Name, and what cargo runs for it. Each prints lines of [`Figure`]; other lines are for people.
-const BENCHES: &[(&str, &[&str])] = &[
-    (
-        "guest-call",
-        &["run", "--release", "--package", "plugin", "--example", "guest_call"],
-    ),
-    (
-        "placing",
-        &["run", "--release", "--package", "scheduler", "--example", "placing"],
-    ),
-    (
-        "one-change",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "controllers",
-            "--example",
-            "one_change",
-        ],
-    ),
-    ("cluster", &["run", "--package", "harness", "--example", "cluster"]),
-    ("store", &["bench", "--package", "store", "--bench", "store"]),
+/// A program that prints lines of [`Figure`]; its other lines are for people.
+struct Bench {
+    name: &'static str,
+    package: &'static str,
+    program: Program,
+}
+
+enum Program {
+    Example(&'static str),
+    Bench(&'static str),
+}
+
+impl Bench {
+    const fn example(name: &'static str, package: &'static str, example: &'static str) -> Self {
+        Self {
+            name,
+            package,
+            program: Program::Example(example),
+        }
+    }
+
+    /// The name of the program, and how cargo is asked for it.
+    fn target(&self) -> (&'static str, [&'static str; 2]) {
+        match self.program {
+            Program::Example(name) => (name, ["--example", name]),
+            Program::Bench(name) => (name, ["--bench", name]),
+        }
+    }
+}
+
+const BENCHES: &[Bench] = &[
+    Bench::example("guest-call", "plugin", "guest_call"),
+    Bench::example("load", "plugin", "load"),
+    Bench::example("placing", "scheduler", "placing"),
+    Bench::example("swap", "scheduler", "swap"),
+    Bench::example("one-change", "controllers", "one_change"),
+    Bench::example("binding", "pilotis", "binding"),
+    Bench::example(CLUSTER, "harness", "cluster"),
+    Bench {
+        name: "store",
+        package: "store",
+        program: Program::Bench("store"),
+    },
 ];
+
+/// The one that starts the binary.
+const CLUSTER: &str = "cluster";
 
 /// One figure as a bench prints it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,12 +86,12 @@ struct Figure {
 
 pub fn run(options: &Options) -> Result<()> {
     if options.name == "list" {
-        BENCHES.iter().for_each(|(name, _)| println!("{name}"));
+        BENCHES.iter().for_each(|bench| println!("{}", bench.name));
         return Ok(());
     }
     let chosen: Vec<_> = BENCHES
         .iter()
-        .filter(|(name, _)| options.name == "all" || options.name == *name)
+        .filter(|bench| options.name == "all" || options.name == bench.name)
         .collect();
     ensure!(
         !chosen.is_empty(),
@@ -75,16 +99,11 @@ pub fn run(options: &Options) -> Result<()> {
         options.name
     );
     guests::build_all()?;
-    // `cluster` starts the binary as it ships.
-    let binary = if chosen.iter().any(|(name, _)| *name == "cluster") {
-        Some(build::run(&build::Options { release: true })?)
-    } else {
-        None
-    };
+    let programs = build(&chosen)?;
     let mut figures = Vec::new();
-    for (name, args) in chosen {
-        println!("== {name}");
-        figures.extend(one(args, binary.as_deref()).with_context(|| format!("bench {name}"))?);
+    for bench in chosen {
+        println!("== {}", bench.name);
+        figures.extend(one(bench, &programs).with_context(|| format!("bench {}", bench.name))?);
     }
     if let Some(path) = &options.json {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -109,19 +128,62 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn one(args: &[&str], binary: Option<&Path>) -> Result<Vec<Figure>> {
+/// Builds them all in one run of cargo, so that what they share is built once; answers where each program is.
+fn build(chosen: &[&Bench]) -> Result<HashMap<String, PathBuf>> {
     let mut cargo = cargo();
-    if let Some(binary) = binary {
-        cargo.env("PILOTIS_BIN", binary);
+    cargo.args([
+        "build",
+        "--profile",
+        "bench",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    for bench in chosen {
+        cargo.args(["--package", bench.package]).args(bench.target().1);
+        if bench.name == CLUSTER {
+            cargo.args(["--package", "pilotis", "--bin", "pilotis"]);
+        }
     }
-    let mut child = cargo
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
-    let Some(output) = child.stdout.take() else {
-        bail!("cargo has no output")
-    };
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let mut programs = HashMap::new();
+    for line in BufReader::new(output).lines() {
+        let Ok(built) = serde_json::from_str::<Built>(&line?) else {
+            continue;
+        };
+        if let (Some(target), Some(executable)) = (built.target, built.executable) {
+            programs.insert(target.name, executable);
+        }
+    }
+    ensure!(child.wait()?.success(), "the benches cannot be built");
+    Ok(programs)
+}
+
+/// What cargo says of one thing that it built.
+#[derive(Deserialize)]
+struct Built {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+fn one(bench: &Bench, programs: &HashMap<String, PathBuf>) -> Result<Vec<Figure>> {
+    let name = bench.target().0;
+    let program = programs.get(name).with_context(|| format!("cargo built no {name}"))?;
+    let mut command = Command::new(program);
+    command.current_dir(crate::root());
+    if let Some(binary) = programs.get("pilotis") {
+        command.env("PILOTIS_BIN", binary);
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn();
+    let child = child
+        .as_mut()
+        .map_err(|e| anyhow!("cannot run {}: {e}", program.display()))?;
+    let output = child.stdout.take().context("it has no output")?;
     let mut figures = Vec::new();
     for line in BufReader::new(output).lines() {
         let line = line?;

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{
-    Action, Cluster, Collection, ListOptions, PatchKind, Preconditions, Target, WatchEvent, WatchOptions, Write,
-    WriteOptions,
-};
+use client::{Action, Cluster, Collection, News, PatchKind, Preconditions, Target, Write, WriteOptions};
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Object};
 use tokio::sync::Barrier;
@@ -15,6 +12,9 @@ use super::Rbac;
 use super::policy::{BindingDocument, Policy};
 use super::role::RoleDocument;
 use crate::users;
+
+/// After a write of ours that failed.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -32,73 +32,46 @@ const KINDS: [Kind; 4] = [
 ];
 
 impl Rbac {
-    /// Follows roles and bindings until dropped or aborted. Lists again whenever a watch ends, so no change is missed for
-    /// longer than an outage of the cluster itself lasts; meanwhile the last known policy holds.
+    /// Follows roles and bindings until dropped or aborted. While the cluster cannot be read the last known policy holds.
     pub async fn keep_current(self: Arc<Self>, cluster: Arc<dyn Cluster>) {
         let all_read = Arc::new(Barrier::new(KINDS.len()));
         let followers = KINDS.map(|kind| {
             let (rbac, cluster, all_read) = (self.clone(), cluster.clone(), all_read.clone());
-            async move { rbac.follow(kind, &*cluster, &all_read).await }
+            async move { rbac.follow(kind, cluster, &all_read).await }
         });
         futures::future::join_all(followers).await;
     }
 
-    async fn follow(&self, kind: Kind, cluster: &dyn Cluster, all_read: &Barrier) {
+    async fn follow(&self, kind: Kind, cluster: Arc<dyn Cluster>, all_read: &Barrier) {
         let caller = users::api_server();
-        let mut wait = Duration::ZERO;
-        let mut first = true;
+        let mut news = client::follow(cluster.clone(), caller.clone(), Collection::all(kind.gvr()), "");
+        let mut settled = true;
         loop {
-            tokio::time::sleep(wait).await;
-            match self.follow_once(kind, cluster, &caller, all_read, &mut first).await {
-                Ok(()) => wait = Duration::ZERO,
-                Err(failure) => {
-                    tracing::warn!(?kind, %failure, "roles cannot be followed; trying again");
-                    wait = (wait * 2).clamp(Duration::from_millis(50), Duration::from_secs(5));
+            let wait = if settled { Duration::MAX } else { SETTLE_AGAIN };
+            match tokio::time::timeout(wait, news.next()).await {
+                Ok(Some(News::Restarted { objects, .. })) => {
+                    self.change(|policy| kind.replace(policy, &objects));
+                    if !*self.synced.borrow() {
+                        // Nobody may believe the policy before all four kinds are in: a binding alone grants nothing, but a
+                        // deny-by-absence would be wrong too.
+                        all_read.wait().await;
+                        self.synced.send_replace(true);
+                    }
                 }
-            }
-        }
-    }
-
-    /// One list and the watch after it. `Ok` when the watch ended by itself or must be started anew.
-    async fn follow_once(
-        &self,
-        kind: Kind,
-        cluster: &dyn Cluster,
-        caller: &Caller,
-        all_read: &Barrier,
-        first: &mut bool,
-    ) -> Result<(), Failure> {
-        let all = Collection::all(kind.gvr());
-        let list = cluster.list(caller, &all, &ListOptions::default()).await?;
-        self.change(|policy| kind.replace(policy, &list.items));
-        if std::mem::take(first) {
-            // Nobody may believe the policy before all four kinds are in: a binding alone grants nothing, but a
-            // deny-by-absence would be wrong too.
-            all_read.wait().await;
-            self.synced.send_replace(true);
-        }
-        let options = WatchOptions {
-            from: Some(list.version),
-            bookmarks: true,
-            ..WatchOptions::default()
-        };
-        self.settle(kind, cluster, caller).await?;
-        let mut events = cluster.watch(caller, &all, &options).await?;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                    self.change(|policy| kind.set(policy, &object))
-                }
-                Ok(WatchEvent::Deleted(object)) => {
+                Ok(Some(News::Changed(object))) => self.change(|policy| kind.set(policy, &object)),
+                Ok(Some(News::Removed(object))) => {
                     self.change(|policy| kind.remove(policy, &object.key.namespace, &object.key.name));
                 }
-                Ok(WatchEvent::Bookmark { .. }) => {}
-                Err(Failure::Expired(_)) => return Ok(()),
-                Err(failure) => return Err(failure),
+                Ok(Some(News::UpTo(_) | News::Failed(_))) if settled => continue,
+                Ok(Some(News::UpTo(_) | News::Failed(_))) | Err(_) => {}
+                Ok(None) => return,
             }
-            self.settle(kind, cluster, caller).await?;
+            let result = self.settle(kind, &*cluster, &caller).await;
+            if let (Err(failure), true) = (&result, settled) {
+                tracing::warn!(%failure, "the rules of aggregated roles cannot be written; trying again");
+            }
+            settled = result.is_ok();
         }
-        Ok(())
     }
 
     /// Writes into each aggregated ClusterRole the rules it has come to hold, so that people read what the authorizer

@@ -1,6 +1,6 @@
 //! What the fake holds, and how one write changes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use model::{Caller, Cause, CauseReason, Failure, Gvr, Kind, Object, ObjectKey, Uid};
@@ -21,6 +21,10 @@ pub(super) struct State {
     pub(super) compacted: u64,
     /// Rises when running watches must end.
     pub(super) broken: u64,
+    /// What they end with.
+    pub(super) ending: Option<fn() -> Failure>,
+    /// What the next lists end with.
+    pub(super) refused_lists: VecDeque<Failure>,
     /// By resource: watches deliver nothing after this version.
     pub(super) held_at: HashMap<String, u64>,
     pub(super) refuse_first: bool,
@@ -48,6 +52,8 @@ impl State {
             log: Vec::new(),
             compacted: 0,
             broken: 0,
+            ending: None,
+            refused_lists: VecDeque::new(),
             held_at: HashMap::new(),
             refuse_first: false,
             refused: HashSet::new(),

@@ -24,7 +24,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// The next event; `None` once the watch has ended with an error.
+    /// The next event; `None` once the watch has ended, with an error or without.
     pub(super) async fn next(&mut self) -> Option<Result<WatchEvent, Failure>> {
         loop {
             if self.ended {
@@ -37,6 +37,7 @@ impl Watcher {
                     self.ended = true;
                     return Some(Err(failure));
                 }
+                None if self.ended => return None,
                 None => self.moved.changed().await.ok()?,
             }
         }
@@ -45,7 +46,8 @@ impl Watcher {
     fn ready(&mut self) -> Option<Result<WatchEvent, Failure>> {
         let state = lock(&self.state);
         if state.broken != self.broken {
-            return Some(Err(Failure::Expired("the fake ended its watches".into())));
+            self.ended = true;
+            return state.ending.map(|failure| Err(failure()));
         }
         let limit = state
             .held_at

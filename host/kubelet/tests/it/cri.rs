@@ -1,221 +1,19 @@
-//! containerd and runc, started by the test in folders of its own; an image made of busybox. As root only.
+//! containerd and runc, on a machine of the test's own; an image made of busybox. As root only.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use client::fake::Fake;
 use client::node::{ExecRequest, LogOptions, Session, TerminalSize};
 use futures::StreamExt;
+use harness::{Containerd, Machine};
 use kubelet::runtime::Runtime;
 use kubelet::runtime::cri::CriRuntime;
 use serde_json::{Value, json};
 
-use crate::support::{TestNode, eventually, skip, state};
+use crate::support::{TestNode, eventually, state};
 
-const IMAGE: &str = "pilotis.test/busybox:1";
-
-/// A containerd of the test's own. Everything it made is gone when it is dropped.
-struct Containerd {
-    dir: tempfile::TempDir,
-    process: Child,
-    bridge: String,
-}
-
-impl Containerd {
-    fn start() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            skip("containerd needs root");
-            return None;
-        }
-        for tool in [
-            "containerd",
-            "ctr",
-            "runc",
-            "umoci",
-            "/bin/busybox",
-            "/usr/lib/cni/bridge",
-        ] {
-            let found = Path::new(tool).exists() || run("sh", &["-c", &format!("command -v {tool}")]).is_ok();
-            if !found {
-                skip(&format!(
-                    "{tool} is not installed (apt-get install containerd runc umoci busybox-static containernetworking-plugins)"
-                ));
-                return None;
-            }
-        }
-        // /var/tmp is seldom on the overlay that tests in containers have as /tmp and /.
-        let dir = tempfile::Builder::new()
-            .prefix("pilotis-cri")
-            .tempdir_in("/var/tmp")
-            .expect("a folder");
-        let bridge = format!("plt{}", std::process::id() % 100_000);
-        let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-        std::fs::create_dir_all(at("cni")).expect("a folder");
-        let net = json!({
-            "cniVersion": "0.4.0", "name": "pilotis-test",
-            "plugins": [{
-                "type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": false,
-                "ipam": {"type": "host-local", "dataDir": at("ipam"),
-                    "ranges": [[{"subnet": format!("10.{}.{}.0/24", 90 + std::process::id() % 100, std::process::id() / 100 % 256)}]],
-                    "routes": [{"dst": "0.0.0.0/0"}]},
-            }],
-        });
-        std::fs::write(dir.path().join("cni/10-test.conflist"), net.to_string()).expect("written");
-        let config = format!(
-            r#"
-version = 2
-root = "{root}"
-state = "{state}"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
-[grpc]
-  address = "{socket}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{opt}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{IMAGE}"
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "{cni}"
-"#,
-            root = at("root"),
-            state = at("state"),
-            socket = at("c.sock"),
-            opt = at("opt"),
-            cni = at("cni"),
-        );
-        std::fs::write(dir.path().join("config.toml"), config).expect("written");
-        let log = std::fs::File::create(dir.path().join("containerd.log")).expect("a file");
-        let process = Command::new("containerd")
-            .args(["--config", &at("config.toml")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .expect("containerd starts");
-        let held = Self { dir, process, bridge };
-        let begun = std::time::Instant::now();
-        while held.ctr(&["version"]).is_err() {
-            if begun.elapsed() > Duration::from_secs(30) {
-                skip(&format!("containerd does not come up here: {}", held.log()));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        held.import_busybox();
-        Some(held)
-    }
-
-    fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.dir.path().join("containerd.log")).unwrap_or_default();
-        text.lines().rev().take(5).collect::<Vec<_>>().join(" | ")
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("c.sock")
-    }
-
-    fn ctr(&self, args: &[&str]) -> Result<String, String> {
-        let socket = self.socket();
-        run(
-            "ctr",
-            &[&["--address", socket.to_str().unwrap(), "--namespace", "k8s.io"], args].concat(),
-        )
-    }
-
-    /// One static binary and links to it. `pause` is its `sleep`.
-    fn import_busybox(&self) {
-        let at = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
-        let (layout, tag, bundle) = (at("oci"), at("oci") + ":1", at("bundle"));
-        let must =
-            |program: &str, args: &[&str]| run(program, args).unwrap_or_else(|e| panic!("{program} {args:?}: {e}"));
-        must("umoci", &["init", "--layout", &layout]);
-        must("umoci", &["new", "--image", &tag]);
-        must("umoci", &["unpack", "--image", &tag, &bundle]);
-        let root = Path::new(&bundle).join("rootfs");
-        for folder in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
-            std::fs::create_dir_all(root.join(folder)).expect("a folder");
-        }
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
-        for name in [
-            "sh", "sleep", "cat", "echo", "httpd", "ls", "env", "tr", "dd", "id", "hostname", "wget",
-        ] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a link");
-        }
-        must("umoci", &["repack", "--image", &tag, &bundle]);
-        must(
-            "umoci",
-            &[
-                "config",
-                "--image",
-                &tag,
-                "--config.entrypoint",
-                "/bin/sleep",
-                "--config.cmd",
-                "2147483647",
-                "--config.env",
-                "PATH=/bin",
-            ],
-        );
-        must("tar", &["-C", &layout, "-cf", &at("image.tar"), "."]);
-        self.ctr(&[
-            "images",
-            "import",
-            "--snapshotter",
-            "native",
-            "--base-name",
-            "pilotis.test/busybox",
-            &at("image.tar"),
-        ])
-        .expect("the image is imported");
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        // Containers that a failed test left: by name, through containerd itself.
-        for id in self.ctr(&["tasks", "list", "-q"]).unwrap_or_default().lines() {
-            let _ = self.ctr(&["tasks", "kill", "-s", "SIGKILL", id]);
-        }
-        for id in self.ctr(&["containers", "list", "-q"]).unwrap_or_default().lines() {
-            let _ = self.ctr(&["tasks", "delete", "-f", id]);
-            let _ = self.ctr(&["containers", "delete", id]);
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let prefix = self.dir.path().to_string_lossy().into_owned();
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        for line in mounts.lines().rev() {
-            if let Some(path) = line.split(' ').nth(1).filter(|p| p.starts_with(&prefix)) {
-                let _ = run("umount", &["-l", path]);
-            }
-        }
-        let _ = run("ip", &["link", "delete", &self.bridge]);
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| e.to_string())?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-}
+const IMAGE: &str = Containerd::IMAGES[0];
 
 fn shell(script: &str) -> Value {
     json!({"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
@@ -275,31 +73,29 @@ async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bo
     )
 }
 
+#[test]
+fn containers_of_containerd() {
+    Machine::of_its_own("cri::containers_of_containerd", &Containerd::TOOLS, |machine| {
+        let containerd = Containerd::start(machine);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime.expect("threads").block_on(pods_of(&containerd));
+        assert_eq!(containerd.left(), [""; 0]);
+    });
+}
+
 /// One containerd for all: starting it costs seconds.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn containers_of_containerd() {
-    let Some(containerd) = tokio::task::spawn_blocking(Containerd::start).await.unwrap() else {
-        return;
-    };
+async fn pods_of(containerd: &Containerd) {
     let kubelet = tempfile::tempdir().expect("a folder");
     let runtime: Arc<dyn Runtime> = Arc::new(CriRuntime::new(containerd.socket(), "n1").unwrap());
     let mut node = TestNode::start(kubelet.path().join("kubelet"), Fake::new(), runtime);
-    server(&node, &containerd).await;
+    server(&node, containerd).await;
     restarts_and_limits(&node).await;
     volumes_and_logs(&node).await;
-    taken_up_again(&mut node, &containerd).await;
+    taken_up_again(&mut node, containerd).await;
     node.halt().await;
-    let left = containerd.ctr(&["containers", "list", "-q"]).unwrap();
-    let whose: Vec<String> = left
-        .lines()
-        .map(|id| containerd.ctr(&["containers", "info", id]).unwrap_or_default())
-        .collect();
-    let whose: Vec<&str> = whose
-        .iter()
-        .flat_map(|i| i.lines())
-        .filter(|l| l.contains("io.kubernetes"))
-        .collect();
-    assert!(left.is_empty(), "containers are left: {whose:#?}");
 }
 
 async fn server(node: &TestNode, containerd: &Containerd) {
@@ -346,14 +142,9 @@ async fn server(node: &TestNode, containerd: &Containerd) {
     })
     .await;
     // Killed behind our back: found, told and started again.
-    let id = node.status("web")["containerStatuses"][0]["containerID"]
-        .as_str()
-        .unwrap()
-        .trim_start_matches("containerd://")
-        .to_owned();
-    containerd
-        .ctr(&["tasks", "kill", "-s", "SIGKILL", &id])
-        .expect("killed");
+    let status = node.status("web");
+    let id = status["containerStatuses"][0]["containerID"].as_str().unwrap();
+    containerd.kill(id.trim_start_matches("containerd://"));
     node.until("it was restarted", |n| {
         n.status("web")["containerStatuses"][0]["restartCount"] == 1
     })

@@ -189,7 +189,8 @@ fn source(spec: &mut At<'_, '_>, kind: &str) {
     let mut source = spec.under(kind);
     match kind {
         "hostPath" => {
-            if source.need("path", "") && source.text("path").split('/').any(|part| part == "..") {
+            let given = source.need("path", "");
+            if given && source.text("path").split('/').any(|part| part == "..") {
                 source.under("path").invalid("must not contain '..'");
             }
         }

@@ -53,16 +53,10 @@ pub(crate) fn validate<'v>(spec: &mut At<'v, '_>) -> Vec<&'v str> {
 
 fn source(mut source: At<'_, '_>, kind: &str) {
     match kind {
-        "emptyDir" => {
-            if source.has("sizeLimit")
-                && source
-                    .under("sizeLimit")
-                    .quantity()
-                    .is_some_and(|q| q < Quantity::default())
-            {
-                source
-                    .under("sizeLimit")
-                    .forbidden("SizeLimit field must be a valid resource quantity");
+        "emptyDir" if source.has("sizeLimit") => {
+            let mut limit = source.under("sizeLimit");
+            if limit.quantity().is_some_and(|q| q < Quantity::default()) {
+                limit.forbidden("SizeLimit field must be a valid resource quantity");
             }
         }
         "hostPath" => {

@@ -452,7 +452,8 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
 fn ports(spec: &mut At<'_, '_>, kind: &str, outside: bool) {
     let several = spec.list("ports").len() > 1;
     let mut names: Vec<&str> = Vec::new();
-    let (mut served, mut on_nodes): (Vec<(&str, i64)>, Vec<(&str, i64)>) = Default::default();
+    let mut served: Vec<(&str, i64)> = Vec::new();
+    let mut on_nodes: Vec<(&str, i64)> = Vec::new();
     spec.each("ports", |mut port| {
         let (name, protocol) = (port.text("name"), port.text("protocol"));
         if name.is_empty() && several {

@@ -1,6 +1,7 @@
 //! A policy written against the SDK, run in this process: what the component does, without the wall.
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use model::Failure;
 use scheduler::NodeSet;
 use scheduler::policy::{Points, Policy, Verdict};
@@ -56,8 +57,12 @@ impl<P: guest::Policy + Send> Policy for Native<P> {
         }
     }
 
-    async fn renew(&mut self) -> Result<u64, Failure> {
-        Ok(0)
+    fn successor(&self) -> Option<BoxFuture<'static, Result<Box<dyn Policy>, Failure>>> {
+        None
+    }
+
+    fn is_lost(&self) -> bool {
+        false
     }
 
     async fn sync(&mut self, deltas: &[u8]) -> Result<(), Failure> {

@@ -10,41 +10,97 @@ use crate::steps::{LIMIT, address, answer, is_ready, name, pods, rolled_out, set
 
 const HELLO: &str = "app=hello";
 
+/// What differs between the runtimes that the story is told on.
+pub trait Ground {
+    fn cluster(&self) -> &TestCluster;
+    /// In `tests/manifests`: a Deployment and a Service named hello, of three pods.
+    fn manifest(&self) -> &'static str;
+    /// The image it begins with, and the next.
+    fn images(&self) -> [&'static str; 2];
+    /// Whether the server prints this line when it has answered a request.
+    fn tells_of_a_request(&self, line: &str) -> bool;
+    /// What runs for pods, as the machine sees it: one for each pod.
+    fn containers(&self) -> Vec<String>;
+    /// `kill -9` of one of them, behind the kubelet's back.
+    fn kill(&self, container: &str);
+    /// What the machine still holds of pods.
+    fn left(&self) -> Vec<String>;
+}
+
+struct Wasm(TestCluster);
+
+impl Ground for Wasm {
+    fn cluster(&self) -> &TestCluster {
+        &self.0
+    }
+
+    fn manifest(&self) -> &'static str {
+        "hello.yaml"
+    }
+
+    fn images(&self) -> [&'static str; 2] {
+        ["hello:v1", "hello:v2"]
+    }
+
+    fn tells_of_a_request(&self, line: &str) -> bool {
+        line == "/healthz 200"
+    }
+
+    fn containers(&self) -> Vec<String> {
+        self.0.pod_processes().iter().map(|(pid, _)| pid.to_string()).collect()
+    }
+
+    fn kill(&self, container: &str) {
+        self.0.kill(container.parse().expect("a process id"));
+    }
+
+    fn left(&self) -> Vec<String> {
+        self.0.pod_processes().into_iter().map(|(_, line)| line).collect()
+    }
+}
+
 #[test]
-fn hello_from_apply_to_delete() {
-    let cluster = TestCluster::wasm();
-    let manifest = root().join("tests/manifests/hello.yaml");
+fn hello_on_wasm() {
+    story(&Wasm(TestCluster::wasm()), || {});
+}
+
+/// `meanwhile` runs while three pods do.
+pub fn story(ground: &dyn Ground, meanwhile: impl FnOnce()) {
+    let cluster = ground.cluster();
+    let manifest = root().join("tests/manifests").join(ground.manifest());
     let manifest = manifest.to_str().expect("UTF-8");
+    let [first, second] = ground.images();
     let said = cluster.kubectl(&["apply", "-f", manifest]);
     assert_eq!(said, "deployment.apps/hello created\nservice/hello created\n");
-    rolled_out(&cluster, "hello");
-    pods_are_shown(&cluster);
-    let service = address(&cluster, "hello");
+    rolled_out(cluster, "hello");
+    pods_are_shown(cluster);
+    let service = address(cluster, "hello");
     assert!(answer(&service).body.contains("hello from hello-"));
-    logs_are_shown(&cluster);
-    plugins_are_ready(&cluster);
+    logs_are_shown(ground);
+    plugins_are_ready(cluster);
     for replicas in [5, 1, 3] {
         cluster.kubectl(&["scale", "deployment/hello", &format!("--replicas={replicas}")]);
-        rolled_out(&cluster, "hello");
-        settled(&cluster, HELLO, replicas);
+        rolled_out(cluster, "hello");
+        settled(cluster, HELLO, replicas);
     }
     no_request_fails_while(&service, || {
-        cluster.kubectl(&["set", "image", "deployment/hello", "hello=hello:v2"]);
-        rolled_out(&cluster, "hello");
-        settled(&cluster, HELLO, 3);
+        cluster.kubectl(&["set", "image", "deployment/hello", &format!("hello={second}")]);
+        rolled_out(cluster, "hello");
+        settled(cluster, HELLO, 3);
     });
-    assert_eq!(images(&cluster), ["hello:v2"]);
+    assert_eq!(images(cluster), [second]);
     no_request_fails_while(&service, || {
         cluster.kubectl(&["rollout", "undo", "deployment/hello"]);
-        rolled_out(&cluster, "hello");
-        settled(&cluster, HELLO, 3);
+        rolled_out(cluster, "hello");
+        settled(cluster, HELLO, 3);
     });
-    assert_eq!(images(&cluster), ["hello:v1"]);
-    a_killed_container_is_started_again(&cluster);
-    a_deleted_pod_is_replaced(&cluster);
+    assert_eq!(images(cluster), [first]);
+    meanwhile();
+    a_killed_container_is_started_again(ground);
+    a_deleted_pod_is_replaced(cluster);
     assert!(answer(&service).body.contains("hello from hello-"));
     cluster.kubectl(&["delete", "-f", manifest]);
-    nothing_is_left(&cluster, &service);
+    nothing_is_left(ground, &service);
 }
 
 fn pods_are_shown(cluster: &TestCluster) {
@@ -65,10 +121,11 @@ fn pods_are_shown(cluster: &TestCluster) {
     }
 }
 
-/// The component prints a line for each request; the readiness probe made some.
-fn logs_are_shown(cluster: &TestCluster) {
+/// The readiness probe made some requests.
+fn logs_are_shown(ground: &dyn Ground) {
+    let cluster = ground.cluster();
     let log = cluster.kubectl(&["logs", "deployment/hello"]);
-    assert!(log.lines().any(|line| line == "/healthz 200"), "{log}");
+    assert!(log.lines().any(|line| ground.tells_of_a_request(line)), "{log}");
     let last = cluster.kubectl(&["logs", "deployment/hello", "--tail=1"]);
     assert_eq!(last.lines().count(), 1, "{last}");
 }
@@ -150,12 +207,13 @@ fn images(cluster: &TestCluster) -> Vec<String> {
 }
 
 /// The pod stays the same pod, and counts the restart.
-fn a_killed_container_is_started_again(cluster: &TestCluster) {
+fn a_killed_container_is_started_again(ground: &dyn Ground) {
+    let cluster = ground.cluster();
     let uids = |of: &[serde_json::Value]| of.iter().map(|pod| pod["metadata"]["uid"].clone()).collect::<Vec<_>>();
     let before = uids(&settled(cluster, HELLO, 3));
-    let processes = cluster.pod_processes();
-    assert_eq!(processes.len(), 3, "one process for each pod: {processes:?}");
-    cluster.kill(processes[0].0);
+    let containers = ground.containers();
+    assert_eq!(containers.len(), 3, "one for each pod: {containers:?}");
+    ground.kill(&containers[0]);
     let after = eventually("the killed container runs again", LIMIT, || {
         let pods = pods(cluster, HELLO);
         let restarts = pods
@@ -181,15 +239,15 @@ fn a_deleted_pod_is_replaced(cluster: &TestCluster) {
     assert!(!names.contains(&victim), "{names:?}");
 }
 
-fn nothing_is_left(cluster: &TestCluster, service: &str) {
+fn nothing_is_left(ground: &dyn Ground, service: &str) {
     const KINDS: &str = "deployments,replicasets,pods,services,endpoints,endpointslices";
     eventually("nothing of hello is left", LIMIT, || {
-        let names = cluster.kubectl(&["get", KINDS, "-o", "name"]);
+        let names = ground.cluster().kubectl(&["get", KINDS, "-o", "name"]);
         let left: Vec<&str> = names.lines().filter(|line| line.contains("/hello")).collect();
         if left.is_empty() { Ok(()) } else { Err(left.join(" ")) }
     });
-    eventually("no pod's process is left", LIMIT, || {
-        match cluster.pod_processes().as_slice() {
+    eventually("the machine holds nothing of a pod", LIMIT, || {
+        match ground.left().as_slice() {
             [] => Ok(()),
             left => Err(format!("{left:?}")),
         }

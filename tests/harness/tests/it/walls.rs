@@ -151,6 +151,25 @@ fn every_guest_is_used_by_a_test() {
     }
 }
 
+/// Who copies the README's plugin gets one that compiles and does what it says: `admission.rs` loads it.
+#[test]
+fn the_readme_shows_a_plugin_that_is_built() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let (_, shown) = readme
+        .split_once("2. `plugins/admission-imagetag/src/lib.rs`:\n\n   ```rust\n")
+        .expect("its second step");
+    let (shown, _) = shown.split_once("   ```\n").expect("the end of the code");
+    let lines = shown
+        .lines()
+        .map(|line| line.strip_prefix("   ").unwrap_or(line).to_owned() + "\n");
+    let built = fs::read_to_string(root().join("tests/guests/examples/admission-imagetag.rs")).expect("the guest");
+    assert_eq!(
+        lines.collect::<String>(),
+        built,
+        "README and tests/guests/examples/admission-imagetag.rs differ"
+    );
+}
+
 #[test]
 fn every_source_file_begins_with_its_sentence() {
     for top in ["host", "plugins", "sdk", "tests"] {

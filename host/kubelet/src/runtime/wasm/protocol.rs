@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -79,6 +80,9 @@ pub(crate) struct State {
     pub pod: PodRef,
     pub sandbox: SandboxFacts,
     pub containers: Vec<ContainerFacts>,
+    /// When the shim looked. What it started after that is not in here, however late this is read.
+    #[serde(default)]
+    pub observed: Timestamp,
 }
 
 /// Channels of frames: `[channel u8][length u32 big-endian][bytes]`. No bytes on a stream channel: its end.

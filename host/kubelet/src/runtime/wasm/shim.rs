@@ -114,6 +114,7 @@ fn serve_pod(dir: &Path) -> Result<(), String> {
             pod: sandbox.pod.clone(),
             sandbox: facts,
             containers: Vec::new(),
+            observed: Timestamp::now(),
         };
         let shim = Arc::new(Shim {
             ip,
@@ -210,8 +211,11 @@ impl Shim {
                 Request::Watch => {
                     let mut state = self.state.subscribe();
                     loop {
-                        let now = state.borrow_and_update().clone();
-                        if protocol::send(&mut write, &now).await.is_err() || state.changed().await.is_err() {
+                        // Before the look, so that nothing seen is newer than the time it is said to be of.
+                        let observed = Timestamp::now();
+                        let mut seen = state.borrow_and_update().clone();
+                        seen.observed = observed;
+                        if protocol::send(&mut write, &seen).await.is_err() || state.changed().await.is_err() {
                             return;
                         }
                     }

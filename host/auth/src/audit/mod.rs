@@ -1,8 +1,12 @@
 //! What happened, as `audit.k8s.io/v1` events at the Metadata level.
 
+mod file;
+
 use jiff::Timestamp;
 use model::UserInfo;
 use serde::Serialize;
+
+pub use file::FileLog;
 
 /// One request, after it was answered.
 #[derive(Debug, Clone, Serialize)]

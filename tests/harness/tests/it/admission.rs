@@ -1,0 +1,69 @@
+//! A rule of the user's own: the README's `admission-imagetag`, from `kubectl apply` of its Plugin to its end.
+
+use harness::{TestCluster, eventually, guest};
+use serde_json::json;
+
+use crate::steps::{LIMIT, loaded, plugin_status, settled};
+
+const POLICY: &str = "image \"web\" has no tag: write web:VERSION";
+
+#[test]
+fn a_users_rule_keeps_out_what_it_denies_until_it_is_deleted() {
+    let cluster = TestCluster::fake(1);
+    let plugin = json!({
+        "apiVersion": "plugins.pilotis.dev/v1alpha1", "kind": "Plugin", "metadata": {"name": "imagetag"},
+        "spec": {"source": {"file": guest("admission-imagetag")}, "failurePolicy": "Fail"},
+    });
+    cluster.apply(&plugin.to_string());
+    let status = plugin_status(&cluster, "imagetag");
+    assert_eq!(loaded(&status).0, "True", "{status}");
+    assert_eq!(status["worlds"], json!(["admission"]), "{status}");
+    // Loaded a moment ago; its place in the chain is taken right after.
+    let denied = eventually("the rule is asked", LIMIT, || {
+        let said = cluster.try_kubectl(&["run", "web", "--image=web", "--dry-run=server"]);
+        said.err().ok_or_else(|| "admitted".to_owned())
+    });
+    assert!(denied.contains(POLICY), "{denied}");
+
+    let denied = cluster.try_kubectl(&["run", "web", "--image=web"]).expect_err("no tag");
+    assert!(denied.contains(POLICY), "{denied}");
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "a", "image": "web:v1"}, {"name": "b", "image": "web"}]},
+    });
+    let denied = cluster.try_apply(&manifest.to_string()).expect_err("one has no tag");
+    assert!(denied.contains(POLICY), "{denied}");
+    assert_eq!(
+        cluster.kubectl(&["get", "pods", "-o", "name"]),
+        "",
+        "nothing of the denied was kept"
+    );
+
+    cluster.kubectl(&["run", "tagged", "--image=localhost:5000/web:v1", "--labels=app=tagged"]);
+    settled(&cluster, "app=tagged", 1);
+    a_controller_hears_it_too(&cluster);
+
+    cluster.kubectl(&["delete", "plugin", "imagetag"]);
+    eventually("nobody asks the rule any more", LIMIT, || {
+        cluster.try_kubectl(&["run", "web", "--image=web", "--labels=app=web"])
+    });
+    settled(&cluster, "app=web", 1);
+}
+
+/// The pod is made by a controller, the rule applies, and the people who look at the Deployment learn why there is none.
+fn a_controller_hears_it_too(cluster: &TestCluster) {
+    cluster.kubectl(&["create", "deployment", "web", "--image=web"]);
+    eventually("the ReplicaSet says why it has no pod", LIMIT, || {
+        let sets = cluster.items(&["get", "replicasets", "-l", "app=web"]);
+        let conditions = sets
+            .first()
+            .map(|set| set["status"]["conditions"].to_string())
+            .unwrap_or_default();
+        if conditions.contains("ReplicaFailure") && conditions.contains("has no tag") {
+            Ok(())
+        } else {
+            Err(conditions)
+        }
+    });
+    cluster.kubectl(&["delete", "deployment", "web"]);
+}
