@@ -56,7 +56,6 @@ fn kinds(generator: &mut SchemaGenerator) {
         apiextensions::CustomResourceDefinition,
         apiregistration::APIService,
         meta::DeleteOptions, meta::Status,
-        k8s_openapi::List<core::ConfigMap>,
     );
 }
 
