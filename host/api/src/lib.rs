@@ -13,6 +13,7 @@ pub mod gates;
 mod gzip;
 mod health;
 mod kinds;
+mod legacy;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -28,6 +29,7 @@ mod tables;
 pub mod tls;
 mod verbs;
 mod watch;
+mod yaml;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -227,6 +229,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/livez/{*check}", page())
         .route("/readyz", page())
         .route("/readyz/{*check}", page())
+        .route("/", get(discovery::paths))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
         .route("/metrics", get(health::metrics))
@@ -238,10 +241,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/api", get(discovery::answer))
         .route("/api/", get(discovery::answer))
         .route("/api/{version}", get(discovery::answer))
+        .route("/api/{version}/", get(discovery::answer))
         .route("/apis", get(discovery::answer))
         .route("/apis/", get(discovery::answer))
         .route("/apis/{group}", get(discovery::answer))
+        .route("/apis/{group}/", get(discovery::answer))
         .route("/apis/{group}/{version}", get(discovery::answer))
+        .route("/apis/{group}/{version}/", get(discovery::answer))
         .fallback(verbs::answer)
         .layer(middleware::from_fn_with_state(app.clone(), filters::pass))
         .layer(middleware::from_fn_with_state(gzip::turns(), gzip::pass))
