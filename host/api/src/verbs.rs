@@ -205,12 +205,13 @@ impl Doing<'_> {
             let comma = if options.fields.is_empty() { "" } else { "," };
             options.fields = format!("{}{comma}metadata.name={}", options.fields, self.at.name);
         }
+        let open = self.app.limits.watch(&self.asked.caller.user().name)?;
         let events = self
             .app
             .cluster
             .watch(&self.asked.caller, &self.collection(), &options)
             .await?;
-        watch::stream(self.app, self.kind, events, accepted, self.query.clone())
+        watch::stream(self.app, self.kind, open, events, accepted, self.query.clone())
     }
 
     async fn create(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {

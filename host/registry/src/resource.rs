@@ -116,6 +116,8 @@ pub(crate) struct Rules {
     pub generation: bool,
     /// Whether `status` is written through the `status` door only.
     pub status: bool,
+    /// Whether a new object keeps the status it brings.
+    pub born_with_status: bool,
     pub deletion: Deletion,
     /// An update without `metadata.resourceVersion` overwrites; otherwise it is refused.
     pub unconditional_update: bool,
@@ -392,6 +394,12 @@ impl Resource {
         self
     }
 
+    /// Who makes one of the kind knows its status already (a kubelet that registers its node).
+    pub(crate) fn born_with_status(mut self) -> Self {
+        self.rules.born_with_status = true;
+        self
+    }
+
     /// Updates must say which version they change.
     pub(crate) fn conditional_updates(mut self) -> Self {
         self.rules.unconditional_update = false;
@@ -488,6 +496,7 @@ impl Default for Rules {
             ttl: None,
             generation: true,
             status: false,
+            born_with_status: false,
             deletion: Deletion::AtOnce,
             unconditional_update: true,
             create_on_update: false,

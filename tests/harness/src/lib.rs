@@ -18,6 +18,7 @@ pub use cluster::TestCluster;
 pub use containerd::Containerd;
 pub use http::{Answer, get};
 pub use machine::Machine;
+pub use run::{kill_group, output};
 
 /// The repository.
 pub fn root() -> PathBuf {

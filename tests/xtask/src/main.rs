@@ -4,9 +4,11 @@
 
 mod bench;
 mod build;
+mod clients;
 mod conformance;
 mod debian;
 mod guests;
+mod images;
 mod test;
 mod toolchain;
 mod up;

@@ -7,43 +7,50 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{cargo, finish};
-use crate::{build, debian};
+use crate::{build, clients, debian};
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only this part: `lint`, `unit`, `e2e`, or the name of a crate
+    /// Only this part: `lint`, `unit`, `e2e`, `api` (real clients), or the name of a crate
     part: Option<String>,
 }
 
 /// Everything but the end-to-end tests, and the guests, whose exports only a component's linker takes.
 const NATIVE: [&str; 5] = ["--workspace", "--exclude", "harness", "--exclude", "guests"];
+const HARNESS: [&str; 2] = ["--package", "harness"];
 
 pub fn run(options: &Options) -> Result<()> {
     let mut tally = Tally::default();
     match options.part.as_deref() {
         None => {
             lint()?;
-            debian::install();
-            build::run(&build::Options::default())?;
+            prepare()?;
+            clients::install();
             tests(&NATIVE, &mut tally)?;
-            tests(&["--package", "harness"], &mut tally)?;
+            tests(&HARNESS, &mut tally)?;
         }
         Some("lint") => return lint(),
         Some("unit") => {
-            debian::install();
-            build::run(&build::Options::default())?;
+            prepare()?;
             tests(&NATIVE, &mut tally)?;
         }
         Some("e2e") => {
-            debian::install();
-            build::run(&build::Options::default())?;
-            tests(&["--package", "harness"], &mut tally)?;
+            prepare()?;
+            clients::install();
+            tests(&HARNESS, &mut tally)?;
+        }
+        Some("api") => {
+            prepare()?;
+            clients::install();
+            tests(&[&HARNESS[..], &["clients::"]].concat(), &mut tally)?;
         }
         Some(name) => {
-            debian::install();
-            build::run(&build::Options::default())?;
+            prepare()?;
             tests(&["--package", name], &mut tally)?;
         }
+    }
+    for line in &tally.clients {
+        println!("{line}");
     }
     for line in &tally.skips {
         println!("{line}");
@@ -56,6 +63,11 @@ pub fn run(options: &Options) -> Result<()> {
     );
     ensure!(tally.failed == 0 && !tally.broken, "some tests failed");
     Ok(())
+}
+
+fn prepare() -> Result<()> {
+    debian::install();
+    build::run(&build::Options::default()).map(|_| ())
 }
 
 fn lint() -> Result<()> {
@@ -71,6 +83,8 @@ struct Tally {
     failed: usize,
     /// `skipped: …` lines that tests wrote.
     skips: Vec<String>,
+    /// `client NAME VERSION: …` lines: what each real client did.
+    clients: Vec<String>,
     broken: bool,
 }
 
@@ -103,6 +117,9 @@ fn tests(which: &[&str], tally: &mut Tally) -> Result<()> {
         }
         if line.trim_start().starts_with("skipped: ") {
             tally.skips.push(line.trim().to_owned());
+        }
+        if line.starts_with("client ") {
+            tally.clients.push(line.clone());
         }
         if shown.wants(&line) {
             println!("{line}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::TestCluster;
 
@@ -506,6 +507,49 @@ async fn too_many_requests_are_told_to_come_back() {
         StatusCode::OK,
         "reads have their own share"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_wants_too_much_is_limited_and_named() {
+    let cluster = TestCluster::start_with(|config| {
+        config.watches_each = 2;
+        config.request_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let watch = || get(&format!("{MAPS}?watch=true"));
+    let (one, two) = (
+        cluster.open("admin", watch()).await,
+        cluster.open("admin", watch()).await,
+    );
+    let refused = cluster.send("admin", watch()).await;
+    assert_eq!(
+        refusal(&refused),
+        "429 TooManyRequests\nadmin has 2 watches open, and no user may have more; close some, or share one among readers\nretryAfterSeconds: 1"
+    );
+    let too_large = cluster.send("admin", post(MAPS, &config_map("big", 4 << 20))).await;
+    assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let mut liar = cluster.connect("admin").await;
+    let head =
+        format!("POST {MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
+    liar.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    liar.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 504");
+
+    let metrics = cluster.send("admin", get("/metrics")).await.into_body();
+    let limited: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("pilotis_apiserver_limited"))
+        .collect();
+    assert_eq!(
+        limited,
+        [
+            "pilotis_apiserver_limited_total{limit=\"watches\",user=\"admin\"} 1",
+            "pilotis_apiserver_limited_total{limit=\"body_size\",user=\"admin\"} 1",
+            "pilotis_apiserver_limited_total{limit=\"request_time\",user=\"admin\"} 1",
+        ]
+    );
+    drop((one, two));
 }
 
 /// Keeps what it is told.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_input;
+mod clients;
 mod command;
 mod containerd;
 mod crash;
