@@ -13,6 +13,7 @@ pub mod gates;
 mod gzip;
 mod health;
 mod kinds;
+mod legacy;
 mod limits;
 mod metrics;
 mod negotiate;
@@ -29,6 +30,7 @@ mod tables;
 pub mod tls;
 mod verbs;
 mod watch;
+mod yaml;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -230,6 +232,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/livez/{*check}", page())
         .route("/readyz", page())
         .route("/readyz/{*check}", page())
+        .route("/", get(discovery::paths))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
         .route("/metrics", get(health::metrics))
@@ -241,10 +244,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/api", get(discovery::answer))
         .route("/api/", get(discovery::answer))
         .route("/api/{version}", get(discovery::answer))
+        .route("/api/{version}/", get(discovery::answer))
         .route("/apis", get(discovery::answer))
         .route("/apis/", get(discovery::answer))
         .route("/apis/{group}", get(discovery::answer))
+        .route("/apis/{group}/", get(discovery::answer))
         .route("/apis/{group}/{version}", get(discovery::answer))
+        .route("/apis/{group}/{version}/", get(discovery::answer))
         .fallback(verbs::answer)
         .layer(middleware::from_fn_with_state(app.clone(), filters::pass))
         .layer(middleware::from_fn_with_state(gzip::turns(), gzip::pass))

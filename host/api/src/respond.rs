@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::body::{self, Joined};
 use crate::negotiate::{Accepted, Format, MetaVersion, View};
 use crate::options::Query;
-use crate::{App, protobuf};
+use crate::{App, legacy, protobuf};
 
 /// One object, or what a subresource answers.
 ///
@@ -157,7 +157,7 @@ pub(crate) fn table(
     query: &Query,
     columns: bool,
 ) -> Result<String, Failure> {
-    let printer = app.tables.printer(&kind.gvr());
+    let printer = legacy::printer(app, &kind.gvr());
     let definitions = if columns { printer.definitions() } else { Vec::new() };
     let api_version = version.api_version();
     let mut text =

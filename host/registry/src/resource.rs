@@ -90,7 +90,7 @@ pub struct Selectable {
     /// What an absent field counts as.
     pub default: &'static str,
     /// Where it is read, the first place that has something; none: at `path`.
-    pub places: &'static [&'static str],
+    pub places: Vec<String>,
 }
 
 /// The functions that make a kind what it is. All are pure but for `claim`.
@@ -204,6 +204,7 @@ impl Resource {
         };
         let schema = body::schema_of(&gvk);
         let kind = Kind {
+            stored: Some(gvk.clone()),
             gvk,
             plural: plural.into(),
             singular: kind.to_lowercase().into(),
@@ -262,7 +263,7 @@ impl Resource {
         self.selectable.extend(paths.iter().map(|&path| Selectable {
             path: path.into(),
             default: "",
-            places: &[],
+            places: Vec::new(),
         }));
         self
     }
@@ -271,17 +272,17 @@ impl Resource {
         self.selectable.push(Selectable {
             path: path.into(),
             default,
-            places: &[],
+            places: Vec::new(),
         });
         self
     }
 
     /// A name that is no path of its own.
-    pub(crate) fn selectable_at(mut self, name: &str, places: &'static [&'static str]) -> Self {
+    pub(crate) fn selectable_at(mut self, name: &str, places: &[&str]) -> Self {
         self.selectable.push(Selectable {
             path: name.into(),
             default: "",
-            places,
+            places: places.iter().map(|&place| place.into()).collect(),
         });
         self
     }
@@ -308,19 +309,38 @@ impl Resource {
     pub(crate) fn translated_from(mut self, other: &Resource, translation: Translation) -> Self {
         self.storage = other.storage.clone();
         self.storage.versions = Versions::Translated(translation);
-        self
+        self.stored_as(other.storage.gvk.clone())
     }
 
     /// Serves the objects of another resource under this one's version, with some top-level fields renamed
-    /// (stored name, served name).
+    /// (stored name, served name). Field selectors name the fields as they are served; the cache, which both faces share,
+    /// reads them where they are stored.
     pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
         self.storage = other.storage.clone();
+        self.selectable = other.selectable.clone();
+        for field in &mut self.selectable {
+            let (first, rest) = field.path.split_once('.').unwrap_or((&field.path, ""));
+            if let Some((_, served)) = renamed.iter().find(|(stored, _)| *stored == first) {
+                let dot = if rest.is_empty() { "" } else { "." };
+                let path = format!("{served}{dot}{rest}");
+                let stored = std::mem::replace(&mut field.path, path);
+                if field.places.is_empty() {
+                    field.places.push(stored);
+                }
+            }
+        }
         self.storage.versions = if renamed.is_empty() {
             Versions::Alike
         } else {
             Versions::Renamed(renamed)
         };
-        self
+        self.stored_as(other.storage.gvk.clone())
+    }
+
+    /// The kind and version that is written.
+    pub(crate) fn stored_as(mut self, gvk: Arc<Gvk>) -> Self {
+        self.storage.gvk = gvk.clone();
+        self.edit(|kind| kind.stored = Some((*gvk).clone()))
     }
 
     pub(crate) fn names(mut self, rule: NameRule) -> Self {

@@ -383,6 +383,56 @@ async fn health_version_and_discovery() {
         resources.contains(&"configmaps".into()) && resources.contains(&"pods/status".into()),
         "{resources:?}"
     );
+    let of = |name: &str| {
+        plain["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        of("pods")["storageVersionHash"],
+        "xPOwRZ+Yhw8=",
+        "as a kube-apiserver has it"
+    );
+    assert_eq!(of("componentstatuses")["storageVersionHash"], Value::Null);
+    assert_eq!(
+        (&of("pods/exec")["version"], &of("pods/eviction")["version"]),
+        (&Value::Null, &json!("v1"))
+    );
+    for (path, kind) in [
+        ("/api/", "APIVersions"),
+        ("/api/v1/", "APIResourceList"),
+        ("/apis/", "APIGroupList"),
+        ("/apis/apps/", "APIGroup"),
+        ("/apis/apps/v1/", "APIResourceList"),
+    ] {
+        let answer = cluster.send("admin", get(path)).await;
+        assert_eq!(
+            (answer.status(), &read(&answer)["kind"]),
+            (StatusCode::OK, &json!(kind)),
+            "{path}"
+        );
+    }
+    for path in [
+        "/openapi/v2/",
+        "/openapi/v3/",
+        "/healthz/",
+        "/apis/nothing/",
+        "/api/v2/",
+    ] {
+        assert_eq!(
+            cluster.send("admin", get(path)).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let paths = read(&cluster.send("admin", get("/")).await)["paths"].clone();
+    for path in ["/api/v1", "/apis/apps/v1", "/livez/ping", "/openapi/v3", "/version"] {
+        assert!(paths.as_array().unwrap().contains(&path.into()), "{path}");
+    }
     let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let response = cluster.send("admin", accepting("/api", v2)).await;
     assert_eq!(
@@ -402,6 +452,68 @@ async fn health_version_and_discovery() {
         read(&cluster.send("admin", accepting("/apis", "application/json")).await)["kind"],
         "APIGroupList"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_nobody_stores() {
+    let cluster = TestCluster::start().await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    assert_eq!(
+        cluster.send("admin", post(pods, &pod)).await.status(),
+        StatusCode::CREATED
+    );
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let bound = cluster
+        .send("admin", post("/api/v1/namespaces/default/bindings", &binding))
+        .await;
+    assert_eq!(bound.status(), StatusCode::CREATED, "{}", bound.body());
+    let pod = read(&cluster.send("admin", get("/api/v1/namespaces/default/pods/p")).await);
+    assert_eq!(pod["spec"]["nodeName"], "n");
+
+    let all = cluster.send("admin", get("/api/v1/componentstatuses")).await;
+    assert_eq!(
+        all.headers()["warning"],
+        "299 - \"v1 ComponentStatus is deprecated in v1.19+\""
+    );
+    let all = read(&all);
+    assert_eq!(all["kind"], "ComponentStatusList");
+    assert_eq!(all["items"].as_array().unwrap().len(), 3);
+    let one = read(&cluster.send("admin", get("/api/v1/componentstatuses/etcd-0")).await);
+    assert_eq!(
+        one["conditions"],
+        json!([{"type": "Healthy", "status": "True", "message": "ok"}])
+    );
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = read(
+        &cluster
+            .send("admin", accepting("/api/v1/componentstatuses/scheduler", table))
+            .await,
+    );
+    assert_eq!(table["rows"][0]["cells"], json!(["scheduler", "Healthy", "ok", ""]));
+}
+
+/// Of what an apply in YAML names twice the last counts, and the client is told of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn doubled_keys_of_yaml_are_warned_of() {
+    let cluster = TestCluster::start().await;
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: one\n  a: two\n  b: x\n  b: z\n";
+    let apply = Request::patch(format!("{MAPS}/a?fieldManager=m"))
+        .header("Content-Type", "application/apply-patch+yaml")
+        .body(text.to_owned())
+        .unwrap();
+    let applied = cluster.send("admin", apply).await;
+    assert_eq!(applied.status(), StatusCode::CREATED, "{}", applied.body());
+    let warnings: Vec<_> = applied.headers().get_all("warning").iter().collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"line 6: key \\\"a\\\" already set in map\"",
+            "299 - \"line 8: key \\\"b\\\" already set in map\""
+        ]
+    );
+    assert_eq!(read(&applied)["data"], json!({"a": "two", "b": "z"}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
