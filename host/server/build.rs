@@ -1,4 +1,5 @@
-//! Puts the built-in plugins into the binary: a table of the components that `cargo xtask guests` left in `target/guests`.
+//! Puts the built-in plugins into the binary: the components that `cargo xtask guests` left in `target/guests`, and the code
+//! that `plugin-images` made of them in `target/images`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,27 +7,35 @@ use std::{env, fs};
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let guests = root.join("target/guests");
-    let mut table = String::from(
+    let plugins = names(&root.join("plugins"));
+    let mut tables = String::from(
         "/// Name and component of every built-in plugin, in order of their names.\npub const EMBEDDED: &[(&str, &[u8])] = &[\n",
     );
-    for name in names(&root.join("plugins")) {
-        let file = guests.join(format!("{name}.wasm"));
+    for (name, file) in built(&plugins, &root.join("target/guests"), "wasm") {
+        writeln!(tables, "    ({name:?}, include_bytes!({file:?})),").expect("a String takes it");
+    }
+    tables.push_str("];\n/// Their code, compiled; one that is stale is passed over when it is loaded.\npub const IMAGES: &[&[u8]] = &[\n");
+    for (_, file) in built(&plugins, &root.join("target/images"), "image") {
+        writeln!(tables, "    include_bytes!({file:?}),").expect("a String takes it");
+    }
+    tables.push_str("];\n");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("embedded.rs");
+    fs::write(out, tables).expect("OUT_DIR can be written");
+    println!("cargo::rerun-if-changed={}", root.join("plugins").display());
+}
+
+/// What was built of each plugin. Without it the workspace still compiles (for `cargo check`, clippy, an editor); `up` says
+/// what is missing.
+fn built(plugins: &[String], folder: &Path, extension: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for name in plugins {
+        let file = folder.join(name).with_extension(extension);
         println!("cargo::rerun-if-changed={}", file.display());
-        // Without its guests the workspace still compiles (for `cargo check`, clippy, an editor); `up` says what is missing.
         if let Ok(file) = file.canonicalize() {
-            writeln!(
-                table,
-                "    ({name:?}, include_bytes!({:?})),",
-                file.display().to_string()
-            )
-            .expect("a String takes it");
+            found.push((name.clone(), file.display().to_string()));
         }
     }
-    table.push_str("];\n");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("embedded.rs");
-    fs::write(out, table).expect("OUT_DIR can be written");
-    println!("cargo::rerun-if-changed={}", root.join("plugins").display());
+    found
 }
 
 fn names(plugins: &Path) -> Vec<String> {

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use model::Failure;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::negotiate::Encoding;
+use crate::yaml;
 
 /// Kubernetes' own limit for a request body.
 pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
@@ -51,25 +51,39 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
     }
 }
 
+/// A body as the registry takes it.
+pub(crate) struct Text {
+    pub(crate) json: Bytes,
+    /// What is lost in `json`: keys that stood twice in YAML, told by their lines (`line 9: key "foo" already set in map`).
+    pub(crate) doubled: Vec<String>,
+}
+
 /// A body as JSON. JSON stays as it is, to the byte: the registry reports what is wrong in it by its place.
 ///
 /// # Errors
 /// `BadRequest` for YAML or protobuf that cannot be read.
-pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Bytes, Failure> {
+pub(crate) fn json(body: Bytes, encoding: Encoding) -> Result<Text, Failure> {
+    let plain = |json| Text {
+        json,
+        doubled: Vec::new(),
+    };
     match encoding {
-        Encoding::Json => Ok(body),
+        Encoding::Json => Ok(plain(body)),
         Encoding::Protobuf => {
             let (_, value) = schema::protobuf::decode(&body)?;
-            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
-        }
-        // Apply patches are called YAML and are nearly always JSON.
-        Encoding::Yaml if body.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(&body).is_ok() => {
-            Ok(body)
+            Ok(plain(serde_json::to_vec(&value).map_err(Failure::internal)?.into()))
         }
         Encoding::Yaml => {
-            let value: Value = serde_yaml_ng::from_slice(&body)
+            // Apply patches are called YAML and are nearly always JSON.
+            if body.first() == Some(&b'{')
+                && let Some(doubled) = yaml::read_json(&body)
+            {
+                return Ok(Text { json: body, doubled });
+            }
+            let yaml::Read { value, doubled } = yaml::read(&body)
                 .map_err(|error| Failure::BadRequest(format!("error converting YAML to JSON: yaml: {error}")))?;
-            Ok(serde_json::to_vec(&value).map_err(Failure::internal)?.into())
+            let json = serde_json::to_vec(&value).map_err(Failure::internal)?.into();
+            Ok(Text { json, doubled })
         }
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use indexmap::IndexMap;
-use model::{Failure, Kind, Subresource, Verb};
+use model::{Failure, Gvk, Kind, Subresource, Verb};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -128,6 +129,9 @@ fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
         if !kind.categories.is_empty() {
             one["categories"] = json!(kind.categories);
         }
+        if let Some(stored) = &kind.stored {
+            one["storageVersionHash"] = storage_version_hash(stored).into();
+        }
         resources.push(one);
         for sub in &kind.subresources {
             let mut one = json!({
@@ -137,7 +141,7 @@ fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
                 "kind": sub_kind(kind, sub),
                 "verbs": verbs(&sub.verbs),
             });
-            if let Some(gvk) = &sub.kind {
+            if let Some(gvk) = sub.kind.as_ref().filter(|gvk| gvk.api_version() != group_version) {
                 one["group"] = gvk.group.as_str().into();
                 one["version"] = gvk.version.as_str().into();
             }
@@ -145,6 +149,12 @@ fn resource_list(group_version: &str, kinds: &[&Kind]) -> Value {
         }
     }
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
+}
+
+/// Changes when objects begin to be stored as another version (KEP-2339, the storage version API, has the rule).
+fn storage_version_hash(stored: &Gvk) -> String {
+    let hash = Sha256::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 
 fn sub_kind<'a>(kind: &'a Kind, sub: &'a Subresource) -> &'a str {
@@ -238,6 +248,31 @@ pub(crate) async fn answer(
     let mut response = crate::respond::document(accepted.format, document.clone())?;
     vary(&mut response);
     Ok(response)
+}
+
+/// `/`: what there is to read, as `kubectl get --raw /` shows it.
+pub(crate) async fn paths(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Reject> {
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/version",
+    ];
+    let mut paths: Vec<String> = fixed.map(String::from).into();
+    paths.extend(app.served().documents.plain.keys().cloned());
+    for page in ["/healthz", "/livez", "/readyz"] {
+        paths.push(page.into());
+        let checks = app.checks.iter().filter(|check| !check.ready_only || page == "/readyz");
+        paths.extend(checks.map(|check| format!("{page}/{}", check.name)));
+    }
+    paths.sort();
+    let accepted = negotiate::accepted(&headers, false)?;
+    Ok(crate::respond::document(
+        accepted.format,
+        json!({"paths": paths}).to_string().into(),
+    )?)
 }
 
 fn aggregated_answer(whole: &Aggregated, version: &str, headers: &HeaderMap) -> Response {

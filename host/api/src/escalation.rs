@@ -81,18 +81,7 @@ impl NoEscalation {
                 let mut rules: Vec<PolicyRule> = read(new, "rules")?;
                 if new.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !same("aggregationRule") {
                     // Labels decide what it will hold: anything, so only who holds everything may say so.
-                    let all = || vec!["*".to_owned()];
-                    rules.push(PolicyRule {
-                        verbs: all(),
-                        api_groups: all(),
-                        resources: all(),
-                        ..PolicyRule::default()
-                    });
-                    rules.push(PolicyRule {
-                        verbs: all(),
-                        non_resource_urls: all(),
-                        ..PolicyRule::default()
-                    });
+                    rules.extend(PolicyRule::everything());
                 }
                 self.rbac.read(|policy| policy.may_write_role(user, of, &rules))
             }

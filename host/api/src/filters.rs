@@ -3,17 +3,18 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use auth::{Ask, Credentials, What, audit, impersonate};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use model::{Caller, Failure, UserInfo};
 
+use crate::limits::Limit;
 use crate::options::Query;
 use crate::path::Path;
 use crate::reject::{self, Reject};
@@ -123,10 +124,11 @@ async fn admitted(
             what: What::Path(path),
         })?;
     }
+    let name = caller.user().name.clone();
     let in_flight = if head.long {
         None
     } else {
-        Some(app.limits.enter(matches!(head.verb, "get" | "list" | "watch"))?)
+        Some(app.limits.enter(&name, matches!(head.verb, "get" | "list"))?)
     };
     request.extensions_mut().insert(Asked {
         caller,
@@ -137,6 +139,7 @@ async fn admitted(
         answer.await
     } else {
         tokio::time::timeout(app.request_timeout, answer).await.map_err(|_| {
+            app.limits.reached(Limit::RequestTime, &name);
             Failure::Timeout(
                 "Timeout: request did not complete within the allotted time; the change may have been made all the same"
                     .into(),
@@ -144,6 +147,9 @@ async fn admitted(
         })?
     };
     drop(in_flight);
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        app.limits.reached(Limit::BodySize, &name);
+    }
     Ok(response)
 }
 
@@ -285,36 +291,4 @@ fn record(
         request_received_timestamp: head.received,
         stage_timestamp: Timestamp::now(),
     });
-}
-
-/// How many requests may be worked on at once. Those that change something have their own share, so that a storm of
-/// reads cannot keep a kubelet from reporting.
-pub(crate) struct Limits {
-    reading: Arc<tokio::sync::Semaphore>,
-    changing: Arc<tokio::sync::Semaphore>,
-}
-
-impl Limits {
-    pub(crate) fn new(reading: usize, changing: usize) -> Self {
-        let of = |n| Arc::new(tokio::sync::Semaphore::new(n));
-        Self {
-            reading: of(reading),
-            changing: of(changing),
-        }
-    }
-
-    /// # Errors
-    /// `TooManyRequests` when the share is used up.
-    fn enter(&self, reads: bool) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
-        let share = if reads { &self.reading } else { &self.changing };
-        share.clone().try_acquire_owned().map_err(|_| Failure::TooManyRequests {
-            reason: "Too many requests, please try again later.".into(),
-            retry_after: Duration::from_secs(1),
-        })
-    }
-
-    /// How many more may enter: reading, changing.
-    pub(crate) fn free(&self) -> (usize, usize) {
-        (self.reading.available_permits(), self.changing.available_permits())
-    }
 }

@@ -104,7 +104,8 @@ pub(crate) async fn page(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
 
 /// Prometheus' text format: this server's figures, then those of the components that gave a source.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut text = app.metrics.text(app.limits.free());
+    let mut text = app.metrics.text();
+    app.limits.text(&mut text);
     for source in &app.metric_sources {
         source(&mut text);
     }

@@ -8,7 +8,7 @@ use client::Cluster;
 use model::{Gvr, Kind};
 
 use crate::discovery::Documents;
-use crate::reviews;
+use crate::{legacy, reviews};
 
 /// One state of the served kinds. Made anew when a CRD comes or goes; requests hold the one they began with.
 pub(crate) struct Served {
@@ -24,9 +24,15 @@ impl Served {
     fn new(said: Arc<Vec<Arc<Kind>>>) -> Self {
         let mut kinds: Vec<Arc<Kind>> = said.iter().cloned().collect();
         let mut by_gvr: HashMap<Gvr, Arc<Kind>> = kinds.iter().map(|kind| (kind.gvr(), kind.clone())).collect();
-        for kind in reviews::kinds() {
+        // Kubernetes lists the groups of reviews here.
+        let mut at = kinds
+            .iter()
+            .position(|kind| kind.gvk.group == "autoscaling")
+            .unwrap_or(kinds.len());
+        for kind in legacy::kinds().into_iter().chain(reviews::kinds()) {
             by_gvr.entry(kind.gvr()).or_insert_with(|| {
-                kinds.push(kind.clone());
+                kinds.insert(at, kind.clone());
+                at += 1;
                 kind
             });
         }

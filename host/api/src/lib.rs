@@ -13,6 +13,8 @@ pub mod gates;
 mod gzip;
 mod health;
 mod kinds;
+mod legacy;
+mod limits;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -28,6 +30,7 @@ mod tables;
 pub mod tls;
 mod verbs;
 mod watch;
+mod yaml;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -83,6 +86,8 @@ pub struct ApiConfig {
     pub metric_sources: Vec<MetricSource>,
     /// Requests worked on at once: those that read and those that change something.
     pub in_flight: (usize, usize),
+    /// Open watches of one user.
+    pub watches_each: usize,
     /// For every request that is not a watch or a stream.
     pub request_timeout: Duration,
     /// How long running requests may take to finish after the stop.
@@ -90,7 +95,7 @@ pub struct ApiConfig {
 }
 
 impl ApiConfig {
-    /// With Kubernetes' own limits, and nothing that is not needed to answer.
+    /// With Kubernetes' own limits (which has none for watches), and nothing that is not needed to answer.
     pub fn new(
         cluster: Arc<dyn Cluster>,
         authenticators: Arc<Authenticators>,
@@ -110,6 +115,7 @@ impl ApiConfig {
             checks: Vec::new(),
             metric_sources: Vec::new(),
             in_flight: (400, 200),
+            watches_each: 5000,
             request_timeout: Duration::from_secs(60),
             farewell: Duration::from_secs(5),
         }
@@ -128,7 +134,7 @@ struct App {
     audit: Arc<dyn audit::Sink>,
     checks: Vec<Check>,
     metric_sources: Vec<MetricSource>,
-    limits: filters::Limits,
+    limits: Arc<limits::Limits>,
     request_timeout: Duration,
     kinds: kinds::Index,
     openapi: openapi::Cache,
@@ -140,7 +146,6 @@ struct App {
 
 impl App {
     fn new(config: ApiConfig, stop: CancellationToken) -> (Self, ServerConfig, Duration) {
-        let (reading, changing) = config.in_flight;
         let seed = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
@@ -185,11 +190,11 @@ impl App {
             audit: config.audit,
             checks,
             metric_sources: config.metric_sources,
-            limits: filters::Limits::new(reading, changing),
+            limits: limits::Limits::new(config.in_flight, config.watches_each),
             request_timeout: config.request_timeout,
             kinds: kinds::Index::default(),
             openapi: openapi::Cache::default(),
-            metrics: metrics::Metrics::new(reading, changing),
+            metrics: metrics::Metrics::default(),
             turns: AtomicU64::new(seed),
             stop,
         };
@@ -227,6 +232,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/livez/{*check}", page())
         .route("/readyz", page())
         .route("/readyz/{*check}", page())
+        .route("/", get(discovery::paths))
         .route("/version", get(health::version))
         .route("/version/", get(health::version))
         .route("/metrics", get(health::metrics))
@@ -238,10 +244,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/api", get(discovery::answer))
         .route("/api/", get(discovery::answer))
         .route("/api/{version}", get(discovery::answer))
+        .route("/api/{version}/", get(discovery::answer))
         .route("/apis", get(discovery::answer))
         .route("/apis/", get(discovery::answer))
         .route("/apis/{group}", get(discovery::answer))
+        .route("/apis/{group}/", get(discovery::answer))
         .route("/apis/{group}/{version}", get(discovery::answer))
+        .route("/apis/{group}/{version}/", get(discovery::answer))
         .fallback(verbs::answer)
         .layer(middleware::from_fn_with_state(app.clone(), filters::pass))
         .layer(middleware::from_fn_with_state(gzip::turns(), gzip::pass))

@@ -1,9 +1,8 @@
-//! Figures of the server, under the names kube-apiserver gives them.
+//! How many requests were answered and how fast, under the names kube-apiserver gives these figures.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::path::Path;
@@ -15,9 +14,6 @@ const BUCKETS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 
 pub(crate) struct Metrics {
     /// One short lock a request; contention shows only far above what one server answers.
     requests: Mutex<BTreeMap<Label, Figures>>,
-    watches: Arc<AtomicI64>,
-    /// What the server may do at once, for the gauge of what it does.
-    share: (usize, usize),
 }
 
 /// The labels are few by construction: names never stand in them, and what is not a resource is lumped together.
@@ -38,15 +34,6 @@ struct Figures {
     buckets: [u64; BUCKETS.len()],
     count: u64,
     seconds: f64,
-}
-
-/// Counts an open watch until it is dropped.
-pub(crate) struct OpenWatch(Arc<AtomicI64>);
-
-impl Drop for OpenWatch {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Metrics {
@@ -86,13 +73,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn watch_opened(&self) -> OpenWatch {
-        self.watches.fetch_add(1, Relaxed);
-        OpenWatch(self.watches.clone())
-    }
-
-    /// `free`: how many more requests may enter, reading and changing.
-    pub(crate) fn text(&self, free: (usize, usize)) -> String {
+    pub(crate) fn text(&self) -> String {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut text =
             String::from("# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n");
@@ -127,28 +108,7 @@ impl Metrics {
                 figures.seconds, figures.count
             );
         }
-        let share = self.share;
-        text += "# TYPE apiserver_current_inflight_requests gauge\n";
-        for (kind, share, free) in [("readOnly", share.0, free.0), ("mutating", share.1, free.1)] {
-            let now = share.saturating_sub(free);
-            let _ = writeln!(
-                text,
-                "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {now}"
-            );
-        }
-        let watches = self.watches.load(Relaxed);
-        let _ = write!(
-            text,
-            "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests{{verb=\"watch\"}} {watches}\n"
-        );
         text
-    }
-
-    pub(crate) fn new(reading: usize, changing: usize) -> Self {
-        Self {
-            share: (reading, changing),
-            ..Self::default()
-        }
     }
 }
 

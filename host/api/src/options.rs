@@ -41,9 +41,10 @@ impl Query {
         self.0.iter().any(|(k, _)| k == key)
     }
 
-    /// `true`, `1` and, as Go's clients send it, a key without a value.
+    /// As Kubernetes reads it: anything but `0` and `false`, which Python's clients write `False`. Go's may send the key alone.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.has(key) && !matches!(self.get(key), "false" | "0")
+        let value = self.get(key);
+        self.has(key) && value != "0" && !value.eq_ignore_ascii_case("false")
     }
 
     /// # Errors
@@ -300,4 +301,26 @@ pub(crate) fn delete(query: &Query, body: &[u8]) -> Result<(DeleteOptions, bool)
         },
         dry_run,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Query;
+
+    #[test]
+    fn flags_are_read_as_kubernetes_reads_them() {
+        for (query, wanted) in [
+            ("", false),
+            ("tty=false", false),
+            ("tty=False", false),
+            ("tty=0", false),
+            ("tty", true),
+            ("tty=", true),
+            ("tty=True", true),
+            ("tty=no", true),
+        ] {
+            let uri = format!("/exec?{query}").parse().unwrap();
+            assert_eq!(Query::parse(&uri).unwrap().flag("tty"), wanted, "{query}");
+        }
+    }
 }

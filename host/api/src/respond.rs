@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::body::{self, Joined};
 use crate::negotiate::{Accepted, Format, MetaVersion, View};
 use crate::options::Query;
-use crate::{App, protobuf};
+use crate::{App, legacy, protobuf};
 
 /// One object, or what a subresource answers.
 ///
@@ -159,7 +159,7 @@ pub(crate) fn table(
 ) -> Result<String, Failure> {
     let printer = match objects {
         [scale] if *scale.gvk == Gvk::new("autoscaling", "v1", "Scale") => app.tables.scale(),
-        _ => app.tables.printer(&kind.gvr()),
+        _ => legacy::printer(app, &kind.gvr()),
     };
     let definitions = if columns { printer.definitions() } else { Vec::new() };
     let api_version = version.api_version();

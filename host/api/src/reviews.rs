@@ -30,6 +30,7 @@ pub(crate) fn kinds() -> Vec<Arc<Kind>> {
             categories: Vec::new(),
             verbs: vec![Verb::Create],
             subresources: Vec::new(),
+            stored: None,
             gvk,
         })
     };
@@ -82,7 +83,7 @@ pub(crate) async fn answer(
                 .into(),
         ));
     }
-    let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?;
+    let body = body::json(body::read(body).await?, negotiate::body_encoding(&parts.headers)?)?.json;
     let gvk = review.gvk();
     let mut document: Value = serde_json::from_slice(&body).map_err(|error| {
         Failure::BadRequest(format!(

@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use client::{Action, Collection, Outcome, PatchKind, Preconditions, Target, Write, Written};
+use client::{Action, Collection, FieldValidation, Outcome, PatchKind, Preconditions, Target, Write, Written};
+use futures::{StreamExt, stream};
 use http::{Method, StatusCode, request};
 use model::{Cause, Failure, Gvk, Kind, Object, Verb};
 use serde_json::json;
 
+use crate::body::Text;
 use crate::filters::Asked;
 use crate::negotiate::{self, Accepted, View};
 use crate::options::{self, Query};
 use crate::path::{Addressed, Path};
 use crate::reject::Reject;
-use crate::{App, body, gzip, protobuf, respond, reviews, streams, watch};
+use crate::{App, body, gzip, legacy, protobuf, respond, reviews, streams, watch};
 
 /// A watch without `timeoutSeconds` ends after this long, plus up to as long again so that clients do not return together.
 const WATCH: u64 = 1800;
@@ -67,6 +69,11 @@ pub(crate) async fn answer(
     Ok(doing.answer(request).await?)
 }
 
+/// As Go's YAML reader sums up what it found.
+fn unmarshal_errors(doubled: &[String]) -> String {
+    format!("yaml: unmarshal errors:\n  {}", doubled.join("\n  "))
+}
+
 fn no_such(at: &Addressed) -> Failure {
     let slash = if at.subresource.is_empty() { "" } else { "/" };
     Failure::NoSuchResource {
@@ -84,6 +91,9 @@ impl Doing<'_> {
         }
         if let Some(review) = reviews::of(&at.gvr) {
             return reviews::answer(self, review, &parts, body).await;
+        }
+        if let Some(legacy) = legacy::of(&at.gvr) {
+            return legacy::answer(self, legacy, &parts, body).await;
         }
         if !at.subresource.is_empty() {
             let door = at.subresource.split('/').next().unwrap_or_default();
@@ -196,34 +206,54 @@ impl Doing<'_> {
             let comma = if options.fields.is_empty() { "" } else { "," };
             options.fields = format!("{}{comma}metadata.name={}", options.fields, self.at.name);
         }
+        let open = self.app.limits.watch(&self.asked.caller.user().name)?;
         let events = self
             .app
             .cluster
             .watch(&self.asked.caller, &self.collection(), &options)
-            .await?;
-        watch::stream(self.app, self.kind, events, accepted, self.query.clone())
+            .await;
+        let events = match events {
+            // An event of the watch, as if it had come later: clients look there for the word to list again.
+            Err(gone @ Failure::Expired(_)) => stream::once(async { Err(gone) }).boxed(),
+            opened => opened?,
+        };
+        watch::stream(self.app, self.kind, open, events, accepted, self.query.clone())
     }
 
     async fn create(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
         let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "CreateOptions")?;
-        let action = Action::Create(body::json(body::read(body).await?, encoding)?);
-        self.write(parts, action, options).await
+        let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
+        let warnings = self.judge(&doubled, options.validation)?;
+        self.write(parts, Action::Create(json), options, warnings).await
     }
 
     async fn update(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
         let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "UpdateOptions")?;
-        let body = body::json(body::read(body).await?, encoding)?;
-        self.write(
-            parts,
-            Action::Update {
-                body,
-                preconditions: Preconditions::default(),
-            },
-            options,
-        )
-        .await
+        let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
+        let warnings = self.judge(&doubled, options.validation)?;
+        let action = Action::Update {
+            body: json,
+            preconditions: Preconditions::default(),
+        };
+        self.write(parts, action, options, warnings).await
+    }
+
+    /// What the request wants done about keys that JSON cannot show to be there twice. Answers warnings.
+    fn judge(&self, doubled: &[String], validation: FieldValidation) -> Result<Vec<String>, Failure> {
+        let Gvk { version, kind, .. } = &self.kind.gvk;
+        Ok(match validation {
+            _ if doubled.is_empty() => Vec::new(),
+            FieldValidation::Ignore => Vec::new(),
+            FieldValidation::Warn => doubled.to_vec(),
+            FieldValidation::Strict => {
+                return Err(Failure::BadRequest(format!(
+                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+                    unmarshal_errors(doubled)
+                )));
+            }
+        })
     }
 
     async fn patch(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
@@ -245,17 +275,23 @@ impl Doing<'_> {
             }
             _ => {}
         }
-        let body = body::json(body::read(body).await?, encoding)?;
-        self.write(
-            parts,
-            Action::Patch {
-                kind,
-                body,
-                preconditions: Preconditions::default(),
-            },
-            options,
-        )
-        .await
+        let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
+        let warnings = match options.validation {
+            FieldValidation::Strict if !doubled.is_empty() => {
+                return Err(Failure::BadRequest(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {}",
+                    unmarshal_errors(&doubled)
+                )));
+            }
+            FieldValidation::Warn => doubled,
+            FieldValidation::Strict | FieldValidation::Ignore => Vec::new(),
+        };
+        let action = Action::Patch {
+            kind,
+            body: json,
+            preconditions: Preconditions::default(),
+        };
+        self.write(parts, action, options, warnings).await
     }
 
     async fn delete(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
@@ -264,7 +300,7 @@ impl Doing<'_> {
             dry_run,
             ..Default::default()
         };
-        self.write(parts, Action::Delete(delete), options).await
+        self.write(parts, Action::Delete(delete), options, Vec::new()).await
     }
 
     async fn delete_collection(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
@@ -277,8 +313,8 @@ impl Doing<'_> {
             dry_run,
             ..Default::default()
         };
-        self.write(parts, Action::DeleteCollection { delete, labels, fields }, options)
-            .await
+        let action = Action::DeleteCollection { delete, labels, fields };
+        self.write(parts, action, options, Vec::new()).await
     }
 
     async fn delete_options(
@@ -290,7 +326,7 @@ impl Doing<'_> {
         let body = if body.is_empty() {
             body
         } else {
-            body::json(body, negotiate::body_encoding(&parts.headers)?)?
+            body::json(body, negotiate::body_encoding(&parts.headers)?)?.json
         };
         options::delete(&self.query, &body)
     }
@@ -300,6 +336,7 @@ impl Doing<'_> {
         parts: &request::Parts,
         action: Action,
         options: client::WriteOptions,
+        mut warnings: Vec<String>,
     ) -> Result<Response, Failure> {
         // Before the write: a client that cannot read the answer must not have changed anything.
         let accepted = self.accepted(parts)?;
@@ -308,13 +345,14 @@ impl Doing<'_> {
             action,
             options,
         };
-        let Written { outcome, warnings } = self.app.cluster.write(&self.asked.caller, write).await?;
-        let mut response = self.written(outcome, accepted).await?;
+        let written: Written = self.app.cluster.write(&self.asked.caller, write).await?;
+        warnings.extend(written.warnings);
+        let mut response = self.written(written.outcome, accepted).await?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
 
-    async fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
+    pub(crate) async fn written(&self, outcome: Outcome, accepted: Accepted) -> Result<Response, Failure> {
         let show = |object: &Arc<Object>| respond::object(self.app, self.kind, object, accepted, &self.query);
         Ok(match outcome {
             Outcome::Created(object) => respond::with_code(show(&object)?, StatusCode::CREATED),

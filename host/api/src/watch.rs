@@ -1,6 +1,8 @@
 //! Watches: a JSON line or a protobuf frame per event, sent as they come, from bytes that all watchers share.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,6 +13,7 @@ use model::{Failure, Kind, Object};
 use serde_json::{Value, json};
 
 use crate::body::Joined;
+use crate::limits::{Limit, OpenWatch};
 use crate::negotiate::{Accepted, Format, View};
 use crate::options::Query;
 use crate::{App, protobuf, reject, respond};
@@ -25,6 +28,7 @@ const TOGETHER: usize = 256;
 pub(crate) fn stream(
     app: &Arc<App>,
     kind: &Arc<Kind>,
+    open: OpenWatch,
     events: client::WatchStream,
     accepted: Accepted,
     query: Query,
@@ -46,14 +50,22 @@ pub(crate) fn stream(
         columns: true,
     };
     let stopped = app.stop.clone().cancelled_owned();
-    let open = app.metrics.watch_opened();
-    let frames = events.take_until(stopped).ready_chunks(TOGETHER).map(move |events| {
-        let _open = &open;
+    let limits = app.limits.clone();
+    let mut events = events.take_until(Box::pin(stopped)).ready_chunks(TOGETHER);
+    let frames = stream::poll_fn(move |context| {
+        open.taken();
+        let Some(events) = ready!(events.poll_next_unpin(context)) else {
+            return Poll::Ready(None);
+        };
         let mut frame = BytesMut::new();
         for event in events {
+            if matches!(event, Err(Failure::Expired(_))) {
+                limits.reached(Limit::WatchBehind, open.user());
+            }
             writer.write(event, &mut frame);
         }
-        Ok::<Bytes, std::convert::Infallible>(frame.freeze())
+        open.handed();
+        Poll::Ready(Some(Ok::<Bytes, Infallible>(frame.freeze())))
     });
     // An empty frame first: the headers leave at once, even if nothing ever happens.
     let frames = stream::once(async { Ok(Bytes::new()) }).chain(frames);

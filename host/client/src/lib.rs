@@ -10,6 +10,8 @@
 pub mod fake;
 mod follow;
 pub mod node;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

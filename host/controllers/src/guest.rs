@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use model::{Failure, Gvk, Kind};
 use plugin::reads;
 use plugin::world::controller as wall;
-use plugin::{Reason, Rule};
+use plugin::{Rule, reason};
 use tokio::sync::watch;
 use view::RecordedView;
 
@@ -119,23 +119,6 @@ fn to_wall(request: &Request) -> wall::Request {
         refused,
         memo: request.memo.to_vec(),
         now: request.now,
-    }
-}
-
-fn reason(text: &str) -> Reason {
-    match text {
-        "not-found" => Reason::NotFound,
-        "already-exists" => Reason::AlreadyExists,
-        "conflict" => Reason::Conflict,
-        "invalid" => Reason::Invalid,
-        "forbidden" => Reason::Forbidden,
-        "bad-request" => Reason::BadRequest,
-        "expired" => Reason::Expired,
-        "too-many-requests" => Reason::TooManyRequests,
-        "timeout" => Reason::Timeout,
-        "unavailable" => Reason::Unavailable,
-        "unsupported" => Reason::Unsupported,
-        _ => Reason::Internal,
     }
 }
 

@@ -188,6 +188,8 @@ pub struct Kind {
     pub categories: Vec<CompactString>,
     pub verbs: Vec<Verb>,
     pub subresources: Vec<Subresource>,
+    /// The kind and version that its objects are stored as, which may be another's; `None`: they are not stored.
+    pub stored: Option<Gvk>,
 }
 
 impl Kind {

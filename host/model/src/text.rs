@@ -104,6 +104,22 @@ fn is_label_word(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+/// Why a condition came about (`metav1.Condition.reason`).
+pub fn condition_reason(text: &str) -> Vec<String> {
+    const REGEX: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+    let bytes = text.as_bytes();
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b',' | b':');
+    let fits = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().all(inner)
+        && bytes.last().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    if fits {
+        return Vec::new();
+    }
+    let says = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let examples = &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+    vec![regex_says(says, REGEX, examples)]
+}
+
 fn too_long(text: &str, limit: usize, part: &str) -> Vec<String> {
     if text.len() > limit {
         vec![format!("{part}must be no more than {limit} bytes")]

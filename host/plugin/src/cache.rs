@@ -19,6 +19,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::Digest;
+use crate::images::Images;
 
 const MAGIC: &[u8; 8] = b"pilaot1\n";
 const TAG: usize = 32;
@@ -29,11 +30,14 @@ const TORN: Duration = Duration::from_secs(3600);
 pub(crate) struct Cache {
     folder: PathBuf,
     key: [u8; 32],
+    images: Images,
 }
 
 /// Where a component's code came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    /// It came with the binary.
+    Built,
     Cached,
     Compiled,
 }
@@ -43,7 +47,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Failure::Internal`] if the folder cannot be made or somebody else can write to it; says which and what to do.
-    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path, images: Images) -> Result<Self, Failure> {
         let at =
             |doing: &str, error: std::io::Error| Failure::Internal(format!("{doing} {}: {error}", folder.display()));
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -65,14 +69,21 @@ impl Cache {
         Ok(Self {
             folder: folder.to_owned(),
             key,
+            images,
         })
     }
 
-    /// The component's code, from here if there is a sound entry, else compiled and put here.
+    /// The component's code: as the binary holds it, or from here if there is a sound entry, else compiled and put here.
     ///
     /// # Errors
     /// Those of the compiler. A cache that cannot be written costs time, not service.
     pub(crate) fn load(&self, engine: &Engine, digest: Digest, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+        // Built on a machine with other instructions, it says no here, and is compiled for this one.
+        if let Some(image) = self.images.get(engine, digest)
+            && let Ok(component) = map(engine, image)
+        {
+            return Ok((component, Origin::Built));
+        }
         let name = self.entry(engine, digest);
         if let Some(image) = self.read(&name) {
             // Another build of wasmtime can share a compatibility hash by accident, never by intent: it says no here.
@@ -157,7 +168,7 @@ impl Cache {
 }
 
 /// The same for engines that can use each other's code.
-fn identity(engine: &Engine) -> u64 {
+pub(crate) fn identity(engine: &Engine) -> u64 {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.finish()
@@ -166,8 +177,9 @@ fn identity(engine: &Engine) -> u64 {
 /// Turns bytes into executable code.
 #[allow(unsafe_code, reason = "the one place where compiled code is taken as it is")]
 fn map(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `image` is in our own memory and was written by `precompile_component`: either a moment ago in this
-    // process, or by one that knew the key of a folder only this user can read, which `Cache::read` has checked.
+    // SAFETY: `image` is in our own memory and was written by `precompile_component`: a moment ago in this process, or
+    // by one that knew the key of a folder only this user can read, which `Cache::read` has checked, or when this binary
+    // was built, which whoever made the `Images` has vouched for.
     unsafe { Component::deserialize(engine, image) }
 }
 
@@ -210,6 +222,7 @@ fn key(folder: &Path) -> std::io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineKind;
 
     const EMPTY: &[u8] = b"(component)";
 
@@ -224,7 +237,13 @@ mod tests {
         let folder = folder.path().join("aot");
         let engine = Engine::default();
         let digest = Digest::of(EMPTY);
-        let load = || Cache::open(&folder).unwrap().load(&engine, digest, EMPTY).unwrap().1;
+        let load = || {
+            Cache::open(&folder, Images::default())
+                .unwrap()
+                .load(&engine, digest, EMPTY)
+                .unwrap()
+                .1
+        };
         assert_eq!(load(), Origin::Compiled);
         assert_eq!(load(), Origin::Cached);
 
@@ -250,7 +269,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::default();
         let other = b"(component (core module))";
-        let cache = Cache::open(folder.path()).unwrap();
+        let cache = Cache::open(folder.path(), Images::default()).unwrap();
         cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap();
         let theirs = entries(folder.path()).remove(0);
         cache.load(&engine, Digest::of(other), other).unwrap();
@@ -262,7 +281,7 @@ mod tests {
         );
 
         fs::write(folder.path().join("key"), [7; 32]).unwrap();
-        let rekeyed = Cache::open(folder.path()).unwrap();
+        let rekeyed = Cache::open(folder.path(), Images::default()).unwrap();
         assert_eq!(
             rekeyed.load(&engine, Digest::of(EMPTY), EMPTY).unwrap().1,
             Origin::Compiled
@@ -270,10 +289,32 @@ mod tests {
     }
 
     #[test]
+    #[allow(unsafe_code, reason = "an image is made here and now")]
+    fn an_image_serves_the_component_and_the_engine_it_was_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = Images::compile(EMPTY, None).unwrap().expect("there was none");
+        assert_eq!(
+            Images::compile(EMPTY, Some(&image)).unwrap(),
+            None,
+            "it is there already"
+        );
+        let image: &'static [u8] = image.leak();
+        // SAFETY: the image was compiled above.
+        let images = unsafe { Images::new(&[image, &image[..20], b"something else"]) };
+        let cache = Cache::open(folder.path(), images).unwrap();
+        let ours = Engine::new(&crate::engine::config(EngineKind::for_component(EMPTY))).unwrap();
+        let origin = |engine: &Engine, bytes: &[u8]| cache.load(engine, Digest::of(bytes), bytes).unwrap().1;
+        assert_eq!(origin(&ours, EMPTY), Origin::Built);
+        assert!(entries(folder.path()).is_empty(), "what the binary holds is not cached");
+        assert_eq!(origin(&ours, b"(component (core module))"), Origin::Compiled);
+        assert_eq!(origin(&Engine::default(), EMPTY), Origin::Compiled);
+    }
+
+    #[test]
     fn entries_of_other_versions_are_swept() {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::default();
-        let cache = Cache::open(folder.path()).unwrap();
+        let cache = Cache::open(folder.path(), Images::default()).unwrap();
         cache.load(&engine, Digest::of(EMPTY), EMPTY).unwrap();
         fs::write(
             folder
@@ -292,9 +333,9 @@ mod tests {
     #[test]
     fn a_folder_that_was_open_to_others_gets_a_new_key() {
         let folder = tempfile::tempdir().unwrap();
-        let before = Cache::open(folder.path()).unwrap().key;
+        let before = Cache::open(folder.path(), Images::default()).unwrap().key;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
+        let cache = Cache::open(folder.path(), Images::default()).unwrap();
         assert_ne!(cache.key, before);
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
     }

@@ -36,6 +36,10 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digits alone, as a file name.
     pub fn hex(&self) -> String {
         hex::encode(self.0)
@@ -44,6 +48,12 @@ impl Digest {
     /// Enough of it to tell two apart by eye: `sha256:0123456789ab`.
     pub fn short(&self) -> String {
         format!("sha256:{}", &self.hex()[..12])
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -60,6 +60,15 @@ impl Engines {
 }
 
 impl EngineKind {
+    /// For a component of which nothing is known but its bytes: one that keeps a mirror grows with the cluster.
+    pub(crate) fn for_component(component: &[u8]) -> Self {
+        if memchr::memmem::find(component, b"pilotis:scheduler/mirror").is_some() {
+            EngineKind::OnDemand
+        } else {
+            Self::for_guest(component.len(), &Limits::controller())
+        }
+    }
+
     /// The pool where it fits.
     pub(crate) fn for_guest(component: usize, limits: &Limits) -> Self {
         let small = component <= POOL_COMPONENT && limits.memory <= POOL_MEMORY && limits.table_elements <= POOL_TABLE;
@@ -80,7 +89,8 @@ impl Tenant {
     }
 }
 
-fn config(kind: EngineKind) -> Config {
+/// What compiled code depends on: the same for a build's images and the process that runs them.
+pub(crate) fn config(kind: EngineKind) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);

@@ -13,6 +13,7 @@ use crate::exports::Indices;
 use crate::fault::{Fault, FaultKind};
 use crate::figures::Figures;
 use crate::grants::{Grants, Rule};
+use crate::images::Images;
 use crate::instance::Mould;
 use crate::limits::Limits;
 use crate::revision::{About, Revision};
@@ -68,8 +69,16 @@ impl Host {
     /// # Errors
     /// [`Failure::Internal`] with what to do.
     pub fn new(cache: &Path) -> Result<Arc<Self>, Failure> {
+        Self::with_images(cache, Images::default())
+    }
+
+    /// As [`Host::new`], with code that came with the binary: what it holds is neither compiled nor cached.
+    ///
+    /// # Errors
+    /// As [`Host::new`].
+    pub fn with_images(cache: &Path, images: Images) -> Result<Arc<Self>, Failure> {
         let engines = Engines::new()?;
-        let cache = Cache::open(cache)?;
+        let cache = Cache::open(cache, images)?;
         cache.sweep(&[
             &engines.get(EngineKind::Pooled).engine,
             &engines.get(EngineKind::OnDemand).engine,
@@ -77,7 +86,7 @@ impl Host {
         Ok(Arc::new(Self { engines, cache }))
     }
 
-    /// Compiles (or finds) the component, checks what it imports, exports and asks for, and starts it once.
+    /// Compiles the component (or finds it compiled), checks what it imports, exports and asks for, and starts it once.
     ///
     /// # Errors
     /// A [`Fault`] that says what is wrong with the component or its configuration. Whatever served before is untouched.
@@ -103,14 +112,11 @@ impl Host {
             return Err(fault(FaultKind::Load, what.into()));
         }
         let limits = load.limits.clone();
-        // Whoever gave no limits gets those of its world, which is known after compiling; the engine is chosen before, by
-        // whether it keeps a mirror.
-        let mirror = load.world == World::Policy || exports_mirror(&load.component);
-        let kind = match &limits {
-            Some(limits) => EngineKind::for_guest(load.component.len(), limits),
-            None if mirror => EngineKind::OnDemand,
-            None => EngineKind::for_guest(load.component.len(), &Limits::controller()),
-        };
+        // Whoever gave no limits gets those of its world, which is known after compiling; the engine is chosen before.
+        let kind = limits.as_ref().map_or_else(
+            || EngineKind::for_component(&load.component),
+            |limits| EngineKind::for_guest(load.component.len(), limits),
+        );
         let (component, origin, kind) = self
             .component(digest, &load, kind)
             .await
@@ -200,11 +206,6 @@ impl Host {
 
 fn has_world(indices: &Indices) -> bool {
     indices.reconcile.is_some() || indices.mirror.is_some() || indices.review.is_some()
-}
-
-/// A guess from the bytes, before anything is compiled; only picks the engine.
-fn exports_mirror(component: &[u8]) -> bool {
-    memchr::memmem::find(component, b"pilotis:scheduler/mirror").is_some()
 }
 
 /// The first import that no plugin is offered.

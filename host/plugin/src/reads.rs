@@ -7,6 +7,7 @@ use model::{Failure, Gvk};
 use view::RecordedView;
 
 use crate::bindings::pilotis::core::types::{Failure as Refusal, Reason};
+use crate::words;
 
 pub use crate::bindings::pilotis::cluster::metrics::Metric;
 pub use crate::bindings::pilotis::cluster::view::{Delta, Scaling, Selection, Served};
@@ -231,21 +232,8 @@ fn bytes(answer: view::Answer) -> Result<Vec<u8>, Refusal> {
 
 impl From<view::Refused> for Refusal {
     fn from(refused: view::Refused) -> Self {
-        let reason = match refused.reason.as_str() {
-            "not-found" => Reason::NotFound,
-            "already-exists" => Reason::AlreadyExists,
-            "conflict" => Reason::Conflict,
-            "invalid" => Reason::Invalid,
-            "forbidden" => Reason::Forbidden,
-            "bad-request" => Reason::BadRequest,
-            "expired" => Reason::Expired,
-            "too-many-requests" => Reason::TooManyRequests,
-            "timeout" => Reason::Timeout,
-            "unavailable" => Reason::Unavailable,
-            _ => Reason::Internal,
-        };
         Refusal {
-            reason,
+            reason: words::reason(&refused.reason),
             message: refused.message,
         }
     }

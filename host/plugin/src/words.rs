@@ -30,3 +30,21 @@ pub fn refusal(plugin: &str, doing: &'static str, said: types::Failure) -> Failu
         },
     }
 }
+
+/// A failure's reason, as `model::Failure` names it, in a plugin's words.
+pub fn reason(text: &str) -> Reason {
+    match text {
+        "not-found" => Reason::NotFound,
+        "already-exists" => Reason::AlreadyExists,
+        "conflict" => Reason::Conflict,
+        "invalid" => Reason::Invalid,
+        "forbidden" => Reason::Forbidden,
+        "bad-request" => Reason::BadRequest,
+        "expired" => Reason::Expired,
+        "too-many-requests" => Reason::TooManyRequests,
+        "timeout" => Reason::Timeout,
+        "unavailable" => Reason::Unavailable,
+        "unsupported" => Reason::Unsupported,
+        _ => Reason::Internal,
+    }
+}

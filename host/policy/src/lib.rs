@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use client::{Action, Cluster, Collection, ListOptions, PatchKind, Target, WatchOptions, Write, WriteOptions};
 use futures::StreamExt;
-use model::{Caller, Failure, Gvr, Object};
+use model::{Caller, Failure, Gvr, Kind, Object};
 use registry::gates::{Admit, Authorize, Interest, Notes, Request};
 use schema::Schema;
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ impl Policies {
 #[async_trait]
 impl Admit for Policies {
     fn wants(&self, of: &Interest<'_>) -> bool {
-        self.inner.wants(of) || self.concerns(of)
+        self.inner.wants(of) || self.concerns(of) || of.subresource.is_empty() && effect_of(of.kind).is_some()
     }
 
     async fn mutate(
@@ -146,8 +146,35 @@ impl Admit for Policies {
 
     async fn validate(&self, request: &Request<'_>, object: Option<&Value>, notes: &mut Notes) -> Result<(), Failure> {
         self.inner.validate(request, object, notes).await?;
+        if let Some(policy) = object {
+            compiles(request, policy)?;
+        }
         self.review(request, object, notes).await
     }
+}
+
+/// What the policies of a kind do; `None` for kinds that are no policies.
+fn effect_of(kind: &Kind) -> Option<Effect> {
+    let of = KINDS.into_iter().filter(|_| kind.gvk.group == GROUP);
+    of.filter_map(|(plural, effect, is_policy)| (is_policy && kind.plural == plural).then_some(effect))
+        .next()
+}
+
+/// A policy whose expressions are none would fail every request it is bound to: it is refused when it is written.
+fn compiles(request: &Request<'_>, policy: &Value) -> Result<(), Failure> {
+    let Some(effect) = effect_of(request.kind).filter(|_| request.target.subresource.is_empty()) else {
+        return Ok(());
+    };
+    let before = request.old.map(|old| Policy::read(effect, old));
+    let causes = Policy::read(effect, policy).faults(before.as_ref());
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Invalid {
+        kind: request.kind.gvk.clone(),
+        name: request.target.name.clone(),
+        causes,
+    })
 }
 
 #[derive(Default)]
@@ -266,8 +293,7 @@ impl Follower {
             }
             let warnings: Vec<Value> = policy
                 .complaints()
-                .into_iter()
-                .map(|(field, warning)| json!({"fieldRef": field, "warning": warning}))
+                .map(|(expression, why)| json!({"fieldRef": expression.field, "warning": why}))
                 .collect();
             let mut checking = json!({});
             if !warnings.is_empty() {

@@ -1,6 +1,7 @@
 //! A policy and a binding, read from their objects, with every expression compiled.
 
 use cel::{Env, Program, Type};
+use model::Cause;
 use serde_json::Value;
 
 use crate::matching::Constraints;
@@ -221,11 +222,19 @@ impl Policy {
             .chain(mutations)
     }
 
-    /// What does not compile: the place and why.
-    pub(crate) fn complaints(&self) -> Vec<(String, String)> {
-        let refused = self
-            .expressions()
-            .filter_map(|e| Some((e.field.clone(), e.program.as_ref().err()?.clone())));
-        refused.collect()
+    /// What does not compile, and why.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = (&Expression, &String)> {
+        self.expressions().filter_map(|e| Some((e, e.program.as_ref().err()?)))
+    }
+
+    /// What keeps the policy from being written. Expressions that `before` had as well are let be: what compiled once
+    /// may be refused by a later compiler, and must not hold up other changes.
+    pub(crate) fn faults(&self, before: Option<&Self>) -> Vec<Cause> {
+        let had =
+            |expression: &Expression| before.is_some_and(|b| b.expressions().any(|e| e.source == expression.source));
+        self.complaints()
+            .filter(|(expression, _)| !had(expression))
+            .map(|(expression, why)| Cause::invalid(&expression.field, Value::from(expression.source.as_str()), why))
+            .collect()
     }
 }

@@ -149,29 +149,70 @@ async fn conditions_parameters_and_warnings() {
 }
 
 #[tokio::test]
-async fn what_does_not_compile_fails_as_the_policy_says() {
+async fn what_does_not_compile_is_refused() {
     let registry = open().await;
+    let spec = json!({
+        "matchConditions": [{"name": "a", "expression": "1"}],
+        "variables": [{"name": "v", "expression": "nothing"}],
+        "validations": [{"expression": "params.x == 1", "messageExpression": "authorizer.path('/').check('get').reason()"}],
+        "auditAnnotations": [{"key": "k", "valueExpression": "1 +"}],
+    });
+    let Err(Failure::Invalid { causes, .. }) = create(&registry, POLICY, "", policy("broken", spec)).await else {
+        panic!("it was not refused")
+    };
+    let told: Vec<String> = causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect();
+    for (at, (field, says)) in [
+        (
+            "spec.matchConditions[0].expression",
+            "Invalid value: \"1\": must evaluate to bool but got int",
+        ),
+        (
+            "spec.variables[0].expression",
+            "undeclared reference to 'nothing' (in container '')\n | nothing\n | ^",
+        ),
+        ("spec.validations[0].expression", "undeclared reference to 'params'"),
+        (
+            "spec.validations[0].messageExpression",
+            "undeclared reference to 'authorizer'",
+        ),
+        (
+            "spec.auditAnnotations[0].valueExpression",
+            "compilation failed: ERROR: <input>:1:4: Syntax error",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(told[at].starts_with(field) && told[at].contains(says), "{told:#?}");
+    }
+    assert_eq!(told.len(), 5);
+}
+
+/// Such a policy may have been stored by a release that understood it.
+#[tokio::test]
+async fn what_does_not_compile_fails_as_the_policy_says() {
     let broken = json!({"validations": [{"expression": "object.data.size >"}]});
+    let policy = |spec: &Value| Policy::read(Effect::Validate, &json!({"metadata": {"name": "p"}, "spec": spec}));
+    assert!(
+        policy(&broken).faults(Some(&policy(&broken))).is_empty(),
+        "it may be changed elsewhere"
+    );
     let mut lenient = broken.clone();
     lenient["failurePolicy"] = "Ignore".into();
-    create(&registry, POLICY, "", policy("lenient", lenient)).await.unwrap();
-    create(&registry, BINDING, "", binding("lenient", &["Deny"]))
+    asked(Effect::Validate, lenient, "configmaps", map("web", json!({})))
         .await
         .unwrap();
-    create(&registry, POLICY, "", policy("broken", broken)).await.unwrap();
-    create(&registry, BINDING, "", binding("broken", &["Deny"]))
-        .await
-        .unwrap();
-    let failure = until(&registry, json!({}), Result::err).await.to_string();
-    assert!(
-        failure.contains("policy 'broken'") || failure.contains("Policy 'broken'"),
-        "{failure}"
-    );
+    let failure = asked(Effect::Validate, broken, "configmaps", map("web", json!({}))).await;
+    let failure = failure.unwrap_err().to_string();
+    assert!(failure.contains("olicy 'p'"), "{failure}");
     assert!(failure.contains("Syntax error"), "{failure}");
 }
 
 /// Asks one policy, bound to everything, about an object.
-async fn mutated(spec: Value, kind: &str, object: Value) -> Result<Value, Failure> {
+async fn asked(effect: Effect, spec: Value, kind: &str, object: Value) -> Result<Value, Failure> {
     let registry = open().await;
     let policies = Policies::around(Arc::new(AdmitAll));
     let of = registry.clone();
@@ -185,8 +226,9 @@ async fn mutated(spec: Value, kind: &str, object: Value) -> Result<Value, Failur
     let mut spec = spec;
     spec["matchConstraints"] =
         json!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}]});
-    let policy = Policy::read(Effect::Mutate, &json!({"metadata": {"name": "p"}, "spec": spec}));
-    let binding = Binding::read(&json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}}));
+    let policy = Policy::read(effect, &json!({"metadata": {"name": "p"}, "spec": spec}));
+    let binding =
+        Binding::read(&json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}}));
     policies.current.store(Arc::new(vec![Bound {
         policy: Arc::new(policy),
         bindings: vec![Arc::new(binding)],
@@ -208,7 +250,14 @@ async fn mutated(spec: Value, kind: &str, object: Value) -> Result<Value, Failur
     policies
         .mutate(&request, Some(&mut object), &mut Notes::default())
         .await?;
+    policies
+        .validate(&request, Some(&object), &mut Notes::default())
+        .await?;
     Ok(object)
+}
+
+async fn mutated(spec: Value, kind: &str, object: Value) -> Result<Value, Failure> {
+    asked(Effect::Mutate, spec, kind, object).await
 }
 
 fn deployment() -> Value {

@@ -50,7 +50,9 @@ fn read(
             "the body of the request is not a {kind}: a JSON object is expected"
         )));
     }
-    judge(schema, decoded.problems, validation, warnings)?;
+    judge(decoded.problems, validation, warnings, |problems| {
+        schema.strict(problems)
+    })?;
     let mut value = decoded.value;
     schema.default(&mut value);
     Ok(value)
@@ -58,10 +60,10 @@ fn read(
 
 /// What the request wants done about unknown and doubled fields.
 fn judge(
-    schema: &Schema,
     problems: Vec<String>,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
+    refuse: impl FnOnce(&[String]) -> Failure,
 ) -> Result<(), Failure> {
     match validation {
         _ if problems.is_empty() => Ok(()),
@@ -70,7 +72,7 @@ fn judge(
             warnings.extend(problems);
             Ok(())
         }
-        FieldValidation::Strict => Err(schema.strict(&problems)),
+        FieldValidation::Strict => Err(refuse(&problems)),
     }
 }
 
@@ -157,11 +159,30 @@ pub(crate) fn track(resource: &Resource, old: Option<&Value>, new: &mut Value, h
     schema::apply::track_update(&resource.schema, old, new, writer)
 }
 
+/// `unknown field "[0].colour"`: what an operation of a JSON patch has no use for (RFC 6902).
+fn unknown_in_operations(patch: &Value) -> Vec<String> {
+    let known = |key: &str| matches!(key, "op" | "path" | "from" | "value");
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    operations
+        .flat_map(|(at, operation)| {
+            operation
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(move |(key, _)| (at, key))
+        })
+        .filter(|(_, key)| !known(key))
+        .map(|(at, key)| format!("unknown field \"[{at}].{key}\""))
+        .collect()
+}
+
 /// A patch as it was read, to be put on as many old states as it takes.
 pub(crate) struct Patch {
     schema: Schema,
     kind: PatchKind,
     patch: Value,
+    /// Problems of the patch's own text.
+    problems: Vec<String>,
     validation: FieldValidation,
     resets: &'static [&'static str],
 }
@@ -197,12 +218,17 @@ impl Patch {
     }
 
     fn with(schema: Schema, kind: PatchKind, body: &Bytes, validation: FieldValidation) -> Result<Self, Failure> {
-        let patch = serde_json::from_slice(body)
-            .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
+        let (patch, mut problems) =
+            schema::parse(body).map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
+        if kind == PatchKind::Json {
+            problems.extend(unknown_in_operations(&patch));
+            problems = problems.iter().map(|says| format!("json patch {says}")).collect();
+        }
         Ok(Self {
             schema,
             kind,
             patch,
+            problems,
             validation,
             resets: &[],
         })
@@ -217,7 +243,7 @@ impl Patch {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Failure> {
         let mut new = match self.kind {
-            PatchKind::Apply { force } => return self.merge(Some(old), key, hand, force, warnings),
+            PatchKind::Apply { force } => return self.merge(Some(old), key, hand, force),
             PatchKind::Json | PatchKind::Merge | PatchKind::Strategic => old.clone(),
         };
         match self.kind {
@@ -231,32 +257,15 @@ impl Patch {
     }
 
     /// The object that an apply makes where there is none.
-    pub(crate) fn apply_to_nothing(
-        &self,
-        key: &ObjectKey,
-        hand: Hand<'_>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Value, Failure> {
-        self.merge(None, key, hand, true, warnings)
+    pub(crate) fn apply_to_nothing(&self, key: &ObjectKey, hand: Hand<'_>) -> Result<Value, Failure> {
+        self.merge(None, key, hand, true)
     }
 
-    fn merge(
-        &self,
-        old: Option<&Value>,
-        key: &ObjectKey,
-        hand: Hand<'_>,
-        force: bool,
-        warnings: &mut Vec<String>,
-    ) -> Result<Value, Failure> {
-        // Unknown fields are told of before apply, which does not forgive them.
-        let mut config = self.patch.clone();
-        if !config.is_object() {
+    /// Apply forgives no unknown field, whatever the request's `fieldValidation` says.
+    fn merge(&self, old: Option<&Value>, key: &ObjectKey, hand: Hand<'_>, force: bool) -> Result<Value, Failure> {
+        if !self.patch.is_object() {
             return Err(Failure::BadRequest("the applied configuration is not an object".into()));
         }
-        let problems = self.schema.conform(&mut config)?;
-        judge(&self.schema, problems, self.validation, warnings)?;
-        let mut config = self.patch.clone();
-        self.schema.prune(&mut config);
         let time = model::time::seconds(hand.now);
         let writer = Writer {
             manager: hand.manager,
@@ -264,7 +273,7 @@ impl Patch {
             time: &time,
             resets: self.resets,
         };
-        let mut new = schema::apply::apply(&self.schema, old, &config, writer, force, key)?;
+        let mut new = schema::apply::apply(&self.schema, old, &self.patch, writer, force, key)?;
         self.schema.conform(&mut new)?;
         self.schema.default(&mut new);
         Ok(new)
@@ -274,8 +283,17 @@ impl Patch {
         if !new.is_object() {
             return Err(Failure::BadRequest("the patch leaves no object".into()));
         }
-        let problems = self.schema.conform(new)?;
-        judge(&self.schema, problems, self.validation, warnings)?;
+        let found = self.schema.conform(new)?;
+        let problems: Vec<String> = self.problems.iter().cloned().chain(found).collect();
+        judge(problems, self.validation, warnings, |problems| Failure::Invalid {
+            kind: Gvk::new("", "", ""),
+            name: String::new(),
+            causes: vec![Cause::invalid(
+                "patch",
+                Value::from(new.to_string()),
+                &format!("strict decoding error: {}", problems.join(", ")),
+            )],
+        })?;
         self.schema.default(new);
         Ok(())
     }

@@ -196,7 +196,7 @@ impl Job<'_> {
             }
             if old.is_none() && door.is_none() {
                 self.registry.authorize(self.caller, "create", target).await?;
-                let new = patch.apply_to_nothing(&key, hand, &mut notes.warnings)?;
+                let new = patch.apply_to_nothing(&key, hand)?;
                 return self.create_value(target, new, Origin::Applied, notes).await;
             }
         }

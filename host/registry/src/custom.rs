@@ -493,7 +493,7 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
         .map(|f| Selectable {
             path: text_at(f, "jsonPath").trim_start_matches('.').into(),
             default: "",
-            places: &[],
+            places: Vec::new(),
         })
         .collect();
     // What is read is filled in by the stored version's schema.
@@ -525,8 +525,8 @@ fn compile(definition: &Value) -> Result<Vec<Resource>, Failure> {
             .stored_under(&format!("/registry/{group}/{plural}/"))
             .short(&shorts.iter().map(CompactString::as_str).collect::<Vec<_>>())
             .categories(&categories.iter().map(CompactString::as_str).collect::<Vec<_>>())
-            .conditional_updates();
-        resource.storage.gvk = stored.clone();
+            .conditional_updates()
+            .stored_as(stored.clone());
         resource.storage.versions = match text_at(spec, "conversion.strategy") {
             "Webhook" => Versions::Asked,
             _ => Versions::Alike,

@@ -245,9 +245,9 @@ impl Picker {
         let mut paths = Vec::new();
         let mut defaults = Vec::new();
         for field in selectable {
-            match field.places {
+            match field.places.as_slice() {
                 [] => paths.push(field.path.as_str()),
-                places => paths.extend(places),
+                places => paths.extend(places.iter().map(String::as_str)),
             }
             defaults.push((field.default.into(), field.places.len().max(1)));
         }
@@ -347,10 +347,10 @@ mod tests {
 
     #[test]
     fn fields_are_picked_without_parsing_the_rest() {
-        let field = |path: &str, default, places| Selectable {
+        let field = |path: &str, default, places: &[&str]| Selectable {
             path: path.into(),
             default,
-            places,
+            places: places.iter().map(|&place| place.into()).collect(),
         };
         let picker = Picker::new(&[
             field("spec.nodeName", "", &[]),

@@ -90,7 +90,7 @@ pub struct Selectable {
     /// What an absent field counts as.
     pub default: &'static str,
     /// Where it is read, the first place that has something; none: at `path`.
-    pub places: &'static [&'static str],
+    pub places: Vec<String>,
 }
 
 /// The functions that make a kind what it is. All are pure but for `claim`.
@@ -116,6 +116,8 @@ pub(crate) struct Rules {
     pub generation: bool,
     /// Whether `status` is written through the `status` door only.
     pub status: bool,
+    /// Whether a new object keeps the status it brings.
+    pub born_with_status: bool,
     pub deletion: Deletion,
     /// An update without `metadata.resourceVersion` overwrites; otherwise it is refused.
     pub unconditional_update: bool,
@@ -202,6 +204,7 @@ impl Resource {
         };
         let schema = body::schema_of(&gvk);
         let kind = Kind {
+            stored: Some(gvk.clone()),
             gvk,
             plural: plural.into(),
             singular: kind.to_lowercase().into(),
@@ -260,7 +263,7 @@ impl Resource {
         self.selectable.extend(paths.iter().map(|&path| Selectable {
             path: path.into(),
             default: "",
-            places: &[],
+            places: Vec::new(),
         }));
         self
     }
@@ -269,17 +272,17 @@ impl Resource {
         self.selectable.push(Selectable {
             path: path.into(),
             default,
-            places: &[],
+            places: Vec::new(),
         });
         self
     }
 
     /// A name that is no path of its own.
-    pub(crate) fn selectable_at(mut self, name: &str, places: &'static [&'static str]) -> Self {
+    pub(crate) fn selectable_at(mut self, name: &str, places: &[&str]) -> Self {
         self.selectable.push(Selectable {
             path: name.into(),
             default: "",
-            places,
+            places: places.iter().map(|&place| place.into()).collect(),
         });
         self
     }
@@ -306,19 +309,38 @@ impl Resource {
     pub(crate) fn translated_from(mut self, other: &Resource, translation: Translation) -> Self {
         self.storage = other.storage.clone();
         self.storage.versions = Versions::Translated(translation);
-        self
+        self.stored_as(other.storage.gvk.clone())
     }
 
     /// Serves the objects of another resource under this one's version, with some top-level fields renamed
-    /// (stored name, served name).
+    /// (stored name, served name). Field selectors name the fields as they are served; the cache, which both faces share,
+    /// reads them where they are stored.
     pub fn served_from(mut self, other: &Resource, renamed: &'static [(&'static str, &'static str)]) -> Self {
         self.storage = other.storage.clone();
+        self.selectable = other.selectable.clone();
+        for field in &mut self.selectable {
+            let (first, rest) = field.path.split_once('.').unwrap_or((&field.path, ""));
+            if let Some((_, served)) = renamed.iter().find(|(stored, _)| *stored == first) {
+                let dot = if rest.is_empty() { "" } else { "." };
+                let path = format!("{served}{dot}{rest}");
+                let stored = std::mem::replace(&mut field.path, path);
+                if field.places.is_empty() {
+                    field.places.push(stored);
+                }
+            }
+        }
         self.storage.versions = if renamed.is_empty() {
             Versions::Alike
         } else {
             Versions::Renamed(renamed)
         };
-        self
+        self.stored_as(other.storage.gvk.clone())
+    }
+
+    /// The kind and version that is written.
+    pub(crate) fn stored_as(mut self, gvk: Arc<Gvk>) -> Self {
+        self.storage.gvk = gvk.clone();
+        self.edit(|kind| kind.stored = Some((*gvk).clone()))
     }
 
     pub(crate) fn names(mut self, rule: NameRule) -> Self {
@@ -369,6 +391,12 @@ impl Resource {
     /// Data without a spec (`ConfigMap`, `Event`): nothing to count generations of.
     pub(crate) fn no_generation(mut self) -> Self {
         self.rules.generation = false;
+        self
+    }
+
+    /// Who makes one of the kind knows its status already (a kubelet that registers its node).
+    pub(crate) fn born_with_status(mut self) -> Self {
+        self.rules.born_with_status = true;
         self
     }
 
@@ -467,6 +495,7 @@ impl Default for Rules {
             ttl: None,
             generation: true,
             status: false,
+            born_with_status: false,
             deletion: Deletion::AtOnce,
             unconditional_update: true,
             create_on_update: false,

@@ -268,7 +268,7 @@ impl Job<'_> {
         match old {
             None => {
                 meta::born(new, now, uid, rules.generation);
-                if rules.status {
+                if rules.status && !rules.born_with_status {
                     meta::put(new, "status", None);
                 }
                 (rules.prepare)(new, None);

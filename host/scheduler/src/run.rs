@@ -8,7 +8,7 @@ use client::Cluster;
 use compact_str::CompactString;
 use hashbrown::HashSet;
 use model::{Caller, Failure, Gvr, Object, Uid};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{info, warn};
 
 use crate::bind;
@@ -139,6 +139,8 @@ struct Bound {
     pod: Arc<Object>,
     node: Arc<str>,
     result: Result<(), Failure>,
+    /// Free once the answer is heard: whoever was told that there is none is told in time when there is one.
+    _slot: OwnedSemaphorePermit,
 }
 
 struct Candidate {
@@ -201,7 +203,7 @@ impl Scheduler {
         Next::Now
     }
 
-    async fn try_one(&mut self, uid: Uid, slot: tokio::sync::OwnedSemaphorePermit) {
+    async fn try_one(&mut self, uid: Uid, slot: OwnedSemaphorePermit) {
         let Some(candidate) = self.queue.get(&uid) else { return };
         let (pod, object) = (candidate.pod, candidate.object.clone());
         if let Some((_, why)) = self
@@ -232,9 +234,9 @@ impl Scheduler {
                             pod: object,
                             node,
                             result,
+                            _slot: slot,
                         })
                         .await;
-                    drop(slot);
                 });
             }
             Ok(Placement::Nowhere(why)) => {
@@ -274,7 +276,9 @@ impl Scheduler {
     }
 
     fn bound(&mut self, answer: Bound) {
-        let Bound { uid, pod, node, result } = answer;
+        let Bound {
+            uid, pod, node, result, ..
+        } = answer;
         match result {
             // It stays out of the queue until its own event says where it is: an older event may still be on its way.
             Ok(()) => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Cause, CauseReason, Failure, ObjectKey};
+use model::{Cause, CauseReason, Failure, Gvk, ObjectKey};
 use serde_json::{Map, Value, json};
 
 use crate::Schema;
@@ -83,7 +83,7 @@ pub fn apply(
     force: bool,
     key: &ObjectKey,
 ) -> Result<Value, Failure> {
-    check_config(schema, config, key)?;
+    check_config(schema, config)?;
     let fresh = live.is_none();
     let before = live.cloned().map_or_else(|| blank(schema), Ok)?;
     let mut owners = read_owners(&before);
@@ -192,7 +192,7 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
     Ok(())
 }
 
-fn check_config(schema: &Schema, config: &Value, key: &ObjectKey) -> Result<(), Failure> {
+fn check_config(schema: &Schema, config: &Value) -> Result<(), Failure> {
     let wanted = version(schema);
     let word = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if word("apiVersion") != wanted || word("kind") != schema.gvk().kind {
@@ -205,15 +205,12 @@ fn check_config(schema: &Schema, config: &Value, key: &ObjectKey) -> Result<(), 
     {
         return Err(Failure::BadRequest("metadata.managedFields must be nil".into()));
     }
-    typed::check(Some(schema.root()), config, "").map_err(|says| {
-        let place = if key.namespace.is_empty() {
-            key.name.to_string()
-        } else {
-            format!("{}/{}", key.namespace, key.name)
-        };
-        let kind = &schema.gvk().kind;
+    typed::check(Some(schema.root()), config).map_err(|says| {
+        let named = |path| config.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (namespace, name) = (named("/metadata/namespace"), named("/metadata/name"));
+        let Gvk { group, version, kind } = schema.gvk();
         Failure::BadRequest(format!(
-            "failed to create typed patch object ({place}; {wanted}, Kind={kind}): {says}"
+            "failed to create typed patch object ({namespace}/{name}; {group}/{version}, Kind={kind}): {says}"
         ))
     })
 }
@@ -526,7 +523,7 @@ fn renew_last_applied(object: &mut Value, config: &Value) {
 /// # Errors
 /// A configuration that does not fit the kind, or sets a part that is one value to apply: the rest of it would be lost.
 pub fn merge_into(schema: &Schema, live: &Value, config: &Value) -> Result<Value, String> {
-    typed::check(Some(schema.root()), config, "")?;
+    typed::check(Some(schema.root()), config)?;
     let mut atomic = Vec::new();
     typed::atomics(schema.root(), config, "", &mut atomic);
     if !atomic.is_empty() {

@@ -12,7 +12,10 @@ use crate::place::Place;
 pub(crate) const MOST_PROBLEMS: usize = 100;
 
 /// The value (of a field that is there twice, the last), and a `duplicate field "…"` for each that is.
-pub(crate) fn parse(json: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
+///
+/// # Errors
+/// The reader's, for what is not JSON.
+pub fn parse(json: &[u8]) -> Result<(Value, Vec<String>), serde_json::Error> {
     let (value, twice, _) = read(json, false)?;
     Ok((value, twice))
 }

@@ -27,6 +27,7 @@ mod table;
 mod typed;
 
 pub use form::{Member, Relation, Scalar, Type};
+pub use json::parse;
 pub use merge::json_merge;
 pub use patch::json_patch;
 pub use schema::{Decoded, Schema};

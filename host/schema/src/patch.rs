@@ -17,7 +17,9 @@ pub fn json_patch(target: &mut Value, patch: &Value, gvk: &Gvk, name: &str) -> R
     }
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
-    json_patch::patch(target, &operations).map_err(|error| {
+    // On a copy: the library's own way back forgets what a `move` took when a later operation fails.
+    let mut changed = target.clone();
+    json_patch::patch_unsafe(&mut changed, &operations).map_err(|error| {
         let operation = patch.get(error.operation).map(Value::to_string).unwrap_or_default();
         let cause = Cause::invalid(
             format!("patch[{}]", error.operation),
@@ -29,7 +31,9 @@ pub fn json_patch(target: &mut Value, patch: &Value, gvk: &Gvk, name: &str) -> R
             name: name.to_owned(),
             causes: vec![cause],
         }
-    })
+    })?;
+    *target = changed;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -52,6 +56,9 @@ mod tests {
         assert_eq!(value, json!({"a": [2, 3], "e": {"c/d": 2}}));
 
         let before = value.clone();
+        let moved = json!([{"op": "move", "from": "/e", "path": "/g"}, {"op": "remove", "path": "/nothing"}]);
+        json_patch(&mut value, &moved, &gvk, "web").unwrap_err();
+        assert_eq!(value, before);
         let patch = json!([{"op": "remove", "path": "/a/0"}, {"op": "test", "path": "/e", "value": 1}]);
         let failure = json_patch(&mut value, &patch, &gvk, "web").unwrap_err().to_string();
         assert!(

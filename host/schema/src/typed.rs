@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::fields::{Element, Set};
 use crate::form::{Node, Relation, Scalar, Type};
+use crate::json::MOST_PROBLEMS;
 
 /// How a place takes part, given what stands there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,43 +107,71 @@ fn addressed<'v>(list: Type<'_>, value: Option<&'v Value>) -> Vec<(Element, &'v 
         .collect()
 }
 
-/// Says the first thing about a configuration that the form does not allow, path first: `.spec.foo: field not declared in schema`.
-pub(crate) fn check(of: Of<'_>, value: &Value, path: &str) -> Result<(), String> {
-    let Some(form) = of else { return Ok(()) };
+/// What the form does not allow of a configuration, path first: `.spec.foo: field not declared in schema`. Of several
+/// things, a list below `errors:`.
+///
+/// # Errors
+/// That text.
+pub(crate) fn check(of: Of<'_>, value: &Value) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    complain(of, value, "", &mut wrong);
+    match wrong.len() {
+        0 => Ok(()),
+        1 => Err(wrong.swap_remove(0)),
+        _ => Err(format!("errors:\n  {}", wrong.join("\n  "))),
+    }
+}
+
+fn complain(of: Of<'_>, value: &Value, path: &str, wrong: &mut Vec<String>) {
+    let Some(form) = of.filter(|_| wrong.len() < MOST_PROBLEMS) else {
+        return;
+    };
     match (form.node(), value) {
-        (_, Value::Null) | (Node::Any | Node::Union { .. }, _) => Ok(()),
-        (Node::Struct(shape), Value::Object(members)) => members.iter().try_for_each(|(key, value)| {
-            let path = format!("{path}.{key}");
-            match form.member(key) {
-                Some(member) => check(Some(member.of()), value, &path),
-                None if shape.open => Ok(()),
-                None => Err(format!("{path}: field not declared in schema")),
+        (_, Value::Null) | (Node::Any | Node::Union { .. }, _) => {}
+        (Node::Struct(shape), Value::Object(members)) => {
+            for (key, value) in members {
+                let path = format!("{path}.{key}");
+                match form.member(key) {
+                    Some(member) => complain(Some(member.of()), value, &path, wrong),
+                    None if shape.open => {}
+                    None => wrong.push(format!("{path}: field not declared in schema")),
+                }
             }
-        }),
-        (Node::Map { .. }, Value::Object(members)) => members
-            .iter()
-            .try_for_each(|(key, value)| check(form.values(), value, &format!("{path}.{key}"))),
+        }
+        (Node::Map { .. }, Value::Object(members)) => {
+            for (key, value) in members {
+                complain(form.values(), value, &format!("{path}.{key}"), wrong);
+            }
+        }
         (Node::List(list), Value::Array(elements)) => {
             let mut seen = std::collections::BTreeSet::new();
             for (at, element) in elements.iter().enumerate() {
                 let mut here = format!("{path}[{at}]");
                 if list.relation != Relation::Atomic {
-                    let address = address(form, element).map_err(|says| format!("{path}: element {at}: {says}"))?;
-                    here = format!("{path}{address}");
-                    if !seen.insert(address.clone()) {
-                        return Err(format!("{path}: duplicate entries for key {address}"));
+                    match address(form, element) {
+                        Ok(address) => {
+                            here = format!("{path}{address}");
+                            if !seen.insert(address.clone()) {
+                                wrong.push(format!("{path}: duplicate entries for key {address}"));
+                            }
+                        }
+                        // An element without an address has no place to look below.
+                        Err(says) => {
+                            wrong.push(format!("{path}: element {at}: {says}"));
+                            continue;
+                        }
                     }
                 }
-                check(form.item(), element, &here)?;
+                complain(form.item(), element, &here, wrong);
             }
-            Ok(())
         }
-        (Node::Scalar(scalar), value) => match expected(*scalar, value) {
-            Some(expected) => Err(format!("{path}: expected {expected}, got {value}")),
-            None => Ok(()),
-        },
-        (Node::Struct(_) | Node::Map { .. }, value) => Err(format!("{path}: expected map, got {value}")),
-        (Node::List(_), value) => Err(format!("{path}: expected list, got {value}")),
+        (Node::Scalar(scalar), value) => {
+            if let Some(expected) = expected(*scalar, value) {
+                wrong.push(format!("{path}: expected {expected}, got {value}"));
+            }
+        }
+        (Node::Struct(_) | Node::Map { .. }, value) => wrong.push(format!("{path}: expected map, got {value}")),
+        (Node::List(_), value) => wrong.push(format!("{path}: expected list, got {value}")),
     }
 }
 

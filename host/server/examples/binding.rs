@@ -33,6 +33,8 @@ const NODES: usize = 5_000;
 const WAITING: usize = 20_000;
 /// Creates under way at a time, before the clock starts.
 const AT_ONCE: usize = 512;
+/// The scheduler works without a pause: when nothing is bound for so long, something is wrong.
+const STILL: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() {
@@ -100,7 +102,13 @@ async fn run() {
     let mut bound: HashMap<String, String> = HashMap::new();
     let mut first = None;
     while bound.len() < WAITING {
-        let event = events.next().await.expect("the watch goes on").expect("an event");
+        let Ok(event) = tokio::time::timeout(STILL, events.next()).await else {
+            panic!(
+                "{} of {WAITING} pods are bound, and nothing happens any more",
+                bound.len()
+            );
+        };
+        let event = event.expect("the watch goes on").expect("an event");
         let WatchEvent::Modified(object) = event else { continue };
         let value: Value = object.parse().expect("JSON");
         let Some(node) = value["spec"]["nodeName"].as_str() else {

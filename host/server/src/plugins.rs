@@ -11,7 +11,7 @@ use auth::users;
 use controllers::{Asked, Controller, Guest, Options};
 use model::{Caller, GroupResource, Object};
 use plugin::objects::{LoadedPlugins, Objects};
-use plugin::{Host, PluginName};
+use plugin::{Host, Images, PluginName};
 use registry::Registry;
 use registry::gates::{Admit, Figures};
 use scheduler::policy::Policy;
@@ -40,7 +40,10 @@ impl Plugins {
             !EMBEDDED.is_empty(),
             "this binary was built without its plugins; build it with `cargo xtask build`"
         );
-        let host = Host::new(&dir.compiled()).context("the plugin host cannot start")?;
+        // SAFETY: they are part of this binary.
+        #[allow(unsafe_code, reason = "the images lie in the binary that runs them")]
+        let images = unsafe { Images::new(IMAGES) };
+        let host = Host::with_images(&dir.compiled(), images).context("the plugin host cannot start")?;
         Ok(Self {
             host,
             chain: Chain::new(),

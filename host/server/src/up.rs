@@ -1,6 +1,7 @@
 //! `pilotis up`: starts the cluster, says when it is ready and what to type next.
 
 use std::io::{BufRead, BufReader, Write};
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -131,7 +132,9 @@ fn detach(dir: &Dir) -> Result<()> {
 }
 
 fn serve(dir: &Dir, options: &Options) -> Result<()> {
-    let _lock = dir.lock()?;
+    // Never let go of by us: the kernel does when the process is over, and with it the store's own lock, which a task that
+    // outlives the runtime may hold. `down` waits for this one, so that the next `up` finds both free.
+    let _lock = ManuallyDrop::new(dir.lock()?);
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.log())?;
     let filter = tracing_subscriber::EnvFilter::try_from_env("PILOTIS_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()

@@ -41,6 +41,7 @@ pub(crate) fn slot() -> Arc<Slot> {
         categories: Vec::new(),
         verbs: Verb::ALL.to_vec(),
         subresources: Vec::new(),
+        stored: None,
     }))
 }
 

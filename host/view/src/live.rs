@@ -151,6 +151,7 @@ async fn new_kinds_wake_who_asked_for_kinds() {
         categories: Vec::new(),
         verbs: Verb::ALL.to_vec(),
         subresources: Vec::new(),
+        stored: None,
     });
     woken.times(2).await;
     assert_eq!(open(&view).kinds().unwrap().len(), before + 1);

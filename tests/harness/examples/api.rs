@@ -106,6 +106,11 @@ async fn measure(server: &Server, who: &str, process: Process) -> Result<Vec<Fig
     clients[0]
         .expect(Method::POST, "/api/v1/namespaces", JSON, document.to_string())
         .await?;
+    // Pods are refused until a controller has made the namespace's account.
+    let query = "watch=1&fieldSelector=metadata.name%3Ddefault";
+    let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts?{query}");
+    let mut account = clients[0].open(&account, JSON, false).await?;
+    while account.next().await?.is_some_and(|frame| frame.is_empty()) {}
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     let mut figures = Figures {
         server: process,

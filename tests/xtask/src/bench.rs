@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::build::cargo;
-use crate::guests;
+use crate::{guests, images};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -109,10 +109,17 @@ pub fn run(options: &Options) -> Result<()> {
     guests::build_all()?;
     let programs = build(&chosen)?;
     let mut figures = Vec::new();
+    let mut failed = Vec::new();
     for bench in chosen {
         println!("== {}", bench.name);
-        figures
-            .extend(one(bench, &programs, options.peer.as_deref()).with_context(|| format!("bench {}", bench.name))?);
+        match one(bench, &programs, options.peer.as_deref()) {
+            Ok(more) => figures.extend(more),
+            // The others took minutes, or will.
+            Err(why) => {
+                println!("{} failed: {why:#}", bench.name);
+                failed.push(bench.name);
+            }
+        }
     }
     if let Some(path) = &options.json {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -134,11 +141,14 @@ pub fn run(options: &Options) -> Result<()> {
             f.bench, f.what, f.value, f.unit, ratio
         );
     }
+    ensure!(failed.is_empty(), "no figures of {}", failed.join(", "));
     Ok(())
 }
 
 /// Builds them all in one run of cargo, so that what they share is built once; answers where each program is.
 fn build(chosen: &[&Bench]) -> Result<HashMap<String, PathBuf>> {
+    let packages: Vec<&str> = chosen.iter().map(|bench| bench.package).collect();
+    images::make("bench", &packages)?;
     let mut cargo = cargo();
     cargo.args([
         "build",

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the guests, then the binary that holds them.
+//! `cargo xtask build`: the guests, their compiled code, then the binary that holds both.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guests;
+use crate::{guests, images};
 
 #[derive(clap::Args, Default)]
 pub struct Options {
@@ -18,15 +18,13 @@ pub struct Options {
 /// Returns where the binary is.
 pub fn run(options: &Options) -> Result<PathBuf> {
     guests::build_all()?;
-    let mut cargo = cargo();
-    cargo.args(["build", "--package", "pilotis"]);
-    if options.release {
-        cargo.arg("--release");
-    }
-    finish(&mut cargo)?;
-    Ok(target()
-        .join(if options.release { "release" } else { "debug" })
-        .join("pilotis"))
+    let (profile, folder) = match options.release {
+        true => ("release", "release"),
+        false => ("dev", "debug"),
+    };
+    images::make(profile, &["pilotis"])?;
+    finish(cargo().args(["build", "--profile", profile, "--package", "pilotis"]))?;
+    Ok(target().join(folder).join("pilotis"))
 }
 
 pub fn target() -> PathBuf {

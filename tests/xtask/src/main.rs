@@ -8,6 +8,7 @@ mod clients;
 mod conformance;
 mod debian;
 mod guests;
+mod images;
 mod test;
 mod toolchain;
 mod up;

@@ -6,10 +6,12 @@ use model::{Gvk, Kind};
 use schema::{Relation, Scalar, Schema, Table, Type};
 use serde_json::{Map, Value, json};
 
+use super::prose::Prose;
 use super::{Dialect, structural};
 
 pub(super) struct Definitions {
     dialect: Dialect,
+    prose: Prose,
     done: BTreeMap<String, Value>,
 }
 
@@ -19,6 +21,7 @@ impl Definitions {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
+            prose: Prose::read(),
             done: BTreeMap::new(),
         }
     }
@@ -41,32 +44,44 @@ impl Definitions {
 
     /// A custom kind and its list: the schema as the CRD gives it, with the fields that every object has.
     pub(super) fn add_custom(&mut self, kind: &Kind, schema: Option<Value>) {
-        let meta = |definitions: &mut Self, of: Gvk| {
-            let schema = Table::builtin().schema(&of);
-            let meta = schema.as_ref().and_then(|s| s.root().under("metadata"));
-            meta.map_or(Value::Null, |meta| definitions.refer(meta))
-        };
-        let object_meta = meta(self, Gvk::new("", "v1", "ConfigMap"));
-        let list_meta = meta(self, Gvk::new("", "v1", "ConfigMapList"));
+        let own = self.own(&Gvk::new("", "v1", "ConfigMap"), "io.k8s.api.core.v1.ConfigMap");
         let name = custom_name(&kind.gvk);
-        let mut schema = structural::published(schema, &object_meta, self.dialect);
+        let mut schema = structural::published(schema, &own, self.dialect);
         schema[GVK] = json!([gvk(&kind.gvk)]);
         self.done.insert(name.clone(), schema);
-        let items = self.reference(&name);
         let list = Gvk {
             kind: kind.list_kind().into(),
             ..kind.gvk.clone()
         };
-        let properties = json!({
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": list_meta,
-            "items": {"type": "array", "items": items},
-        });
-        let schema = json!({"type": "object", "required": ["items"], "properties": properties, GVK: [gvk(&list)]});
+        // Lists have no words of their own; a Status has the same metadata.
+        let mut properties = self.own(
+            &Gvk::new("", "v1", "ConfigMapList"),
+            "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+        );
+        let items = json!({"type": "array", "items": self.reference(&name), "description": format!("List of {}.", kind.plural)});
+        properties.insert("items".into(), items);
+        let schema = json!({"type": "object", "required": ["items"], "properties": properties, GVK: [gvk(&list)],
+            "description": format!("{} is a list of {}", list.kind, kind.gvk.kind)});
         self.done.insert(custom_name(&list), schema);
         self.add_below(kind);
         self.add_shared();
+    }
+
+    /// The properties that every object has, of the shapes they have in `like` and in the words used of `told`.
+    fn own(&mut self, like: &Gvk, told: &str) -> Map<String, Value> {
+        let Some(like) = Table::builtin().schema(like) else {
+            return Map::new();
+        };
+        let mut own = Map::new();
+        for name in ["apiVersion", "kind", "metadata"] {
+            let Some(of) = like.root().under(name) else { continue };
+            let mut property = self.shape(of);
+            if let Some(says) = self.prose.of_field(told, name) {
+                property["description"] = says.into();
+            }
+            own.insert(name.into(), property);
+        }
+        own
     }
 
     /// What subresources show that is not the object itself.
@@ -89,7 +104,10 @@ impl Definitions {
     }
 
     /// A type that is written as a scalar and has a name of its own.
-    fn named(&mut self, name: &str, definition: Value) -> Value {
+    fn named(&mut self, name: &str, mut definition: Value) -> Value {
+        if let Some(says) = self.prose.of(name) {
+            definition["description"] = says.into();
+        }
         self.done.entry(name.to_owned()).or_insert(definition);
         self.reference(name)
     }
@@ -127,10 +145,16 @@ impl Definitions {
         // In place before its members, which may lead back to it.
         self.done.insert(name.clone(), Value::Null);
         let mut definition = json!({"type": "object"});
+        if let Some(says) = self.prose.of(&name) {
+            definition["description"] = says.into();
+        }
         let mut properties = Map::new();
         let mut required = Vec::new();
         for member in of.members() {
             let mut property = self.shape(member.of());
+            if let Some(says) = self.prose.of_field(&name, member.name()) {
+                property["description"] = says.into();
+            }
             if let Some(default) = member
                 .default_json()
                 .and_then(|text| serde_json::from_str::<Value>(text).ok())
@@ -143,7 +167,8 @@ impl Definitions {
             if let Some(strategy) = strategy(member.of().merges(), member.retains_keys()) {
                 property["x-kubernetes-patch-strategy"] = strategy.into();
             }
-            if !member.omits_empty() && !member.is_pointer() {
+            let always_written = !member.omits_empty() && !member.is_pointer();
+            if self.prose.requires(&name, member.name()).unwrap_or(always_written) {
                 required.push(Value::from(member.name()));
             }
             properties.insert(member.name().to_owned(), property);

@@ -3,6 +3,7 @@
 mod custom;
 mod definitions;
 mod paths;
+mod prose;
 mod proto;
 mod structural;
 

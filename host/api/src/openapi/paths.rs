@@ -388,6 +388,7 @@ mod tests {
             short_names: Vec::new(),
             categories: Vec::new(),
             verbs: Verb::ALL.to_vec(),
+            stored: None,
             subresources: vec![Subresource {
                 name: "scale".into(),
                 kind: Some(Gvk::new("autoscaling", "v1", "Scale")),

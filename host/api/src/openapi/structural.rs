@@ -10,8 +10,8 @@ use super::Dialect;
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 
-/// The schema of a whole object. `metadata` is the reference to ObjectMeta.
-pub(super) fn published(schema: Option<Value>, metadata: &Value, dialect: Dialect) -> Value {
+/// The schema of a whole object. `own`: the properties that every object has (`apiVersion`, `kind`, `metadata`).
+pub(super) fn published(schema: Option<Value>, own: &Map<String, Value>, dialect: Dialect) -> Value {
     let v2 = dialect == Dialect::V2;
     let Some(mut schema) = schema.filter(Value::is_object) else {
         return json!({"type": "object"});
@@ -22,23 +22,20 @@ pub(super) fn published(schema: Option<Value>, metadata: &Value, dialect: Dialec
     if v2 {
         simplify(&mut schema);
     }
-    embed(&mut schema, metadata, v2);
-    if !schema["properties"].is_object() {
-        schema["properties"] = json!({});
-    }
-    // What an object says of itself stands wherever the CRD's author put other words.
-    own(&mut schema, metadata);
+    embed(&mut schema, own, v2);
+    give(&mut schema, own);
     schema
 }
 
-fn own(schema: &mut Value, metadata: &Value) {
-    schema["properties"]["metadata"] = metadata.clone();
-    schema["properties"]["apiVersion"] = json!({"type": "string", "description": API_VERSION});
-    schema["properties"]["kind"] = json!({"type": "string", "description": KIND});
+/// What an object says of itself stands wherever the CRD's author put other words.
+fn give(schema: &mut Value, own: &Map<String, Value>) {
+    if !schema["properties"].is_object() {
+        schema["properties"] = json!({});
+    }
+    for (name, property) in own {
+        schema["properties"][name] = property.clone();
+    }
 }
-
-const API_VERSION: &str = "The version of the schema of this object: GROUP/VERSION.";
-const KIND: &str = "What this object is, in CamelCase. Cannot be updated.";
 
 /// The schemas directly below one.
 fn below(schema: &mut Map<String, Value>) -> Vec<&mut Value> {
@@ -94,17 +91,14 @@ fn simplify(schema: &mut Value) {
 }
 
 /// Objects inside the object have metadata too.
-fn embed(schema: &mut Value, metadata: &Value, v2: bool) {
+fn embed(schema: &mut Value, own: &Map<String, Value>, v2: bool) {
     if let Some(fields) = schema.as_object_mut() {
-        below(fields).into_iter().for_each(|schema| embed(schema, metadata, v2));
+        below(fields).into_iter().for_each(|schema| embed(schema, own, v2));
     }
     if schema[EMBEDDED] != true || v2 && schema[PRESERVE] == true {
         return;
     }
-    if !schema["properties"].is_object() {
-        schema["properties"] = json!({});
-    }
-    own(schema, metadata);
+    give(schema, own);
     if !schema["required"].is_array() {
         schema["required"] = json!([]);
     }
@@ -129,19 +123,19 @@ mod tests {
                 "b": {"type": "array", "items": {"type": "integer", "anyOf": [{}]}},
                 "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"x": {"type": "string"}}},
                 "t": {"type": "object", "x-kubernetes-embedded-resource": true}}}}});
-        let meta = json!({"$ref": "M"});
-        let v2 = published(Some(schema.clone()), &meta, Dialect::V2);
+        let own = json!({"metadata": {"$ref": "M"}, "kind": {"type": "string", "description": "What it is."}});
+        let own = own.as_object().unwrap();
+        let v2 = published(Some(schema.clone()), own, Dialect::V2);
         assert_eq!(
             v2["properties"]["spec"],
             json!({"type": "object", "required": ["b"], "properties": {
                 "a": {}, "b": {"type": "array", "items": {"type": "integer"}}, "c": {PRESERVE: true},
                 "t": {"type": "object", EMBEDDED: true, "required": ["kind", "apiVersion"], "properties": {
-                    "metadata": {"$ref": "M"}, "apiVersion": {"type": "string", "description": API_VERSION},
-                    "kind": {"type": "string", "description": KIND}}}}})
+                    "metadata": {"$ref": "M"}, "kind": {"type": "string", "description": "What it is."}}}}})
         );
-        let v3 = published(Some(schema), &meta, Dialect::V3);
+        let v3 = published(Some(schema), own, Dialect::V3);
         assert_eq!(v3["properties"]["spec"]["properties"]["a"]["nullable"], true);
-        assert_eq!(v3["properties"]["metadata"], meta);
-        assert_eq!(published(None, &meta, Dialect::V2), json!({"type": "object"}));
+        assert_eq!(v3["properties"]["metadata"], own["metadata"]);
+        assert_eq!(published(None, own, Dialect::V2), json!({"type": "object"}));
     }
 }

@@ -2,22 +2,17 @@
 //!
 //! A pod is reached through its node, as port-forward reaches it, so that the API server needs no route into the pods' network.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use client::node::{ContainerRef, Duplex};
-use client::{Collection, ListOptions, ReadVersion, Target};
+use client::{Collection, ListOptions, ReadVersion, Target, tls};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use model::{Failure, Gvr};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::json;
-use tokio_rustls::TlsConnector;
 
 use super::Pod;
 use crate::verbs::Doing;
@@ -93,7 +88,7 @@ pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body)
         false => service(doing, &named).await?,
     };
     let io = match named.tls {
-        true => tls(reached.io).await?,
+        true => Box::new(tls::connect("localhost", reached.io).await.map_err(unreachable)?),
         false => reached.io,
     };
     pass(io, &reached.host, &before, after, parts, body).await
@@ -266,17 +261,6 @@ async fn service(doing: &Doing<'_>, named: &Named<'_>) -> Result<Reached, Failur
     })
 }
 
-/// Nobody vouches for the certificates of pods; as kube-apiserver, whoever proxies to them takes any.
-async fn tls(io: Box<dyn Duplex>) -> Result<Box<dyn Duplex>, Failure> {
-    let config = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(any::Certificate))
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").map_err(Failure::internal)?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, io).await;
-    Ok(Box::new(stream.map_err(unreachable)?))
-}
-
 async fn pass(
     io: Box<dyn Duplex>,
     host: &str,
@@ -394,52 +378,6 @@ fn relocate(headers: &mut HeaderMap, host: &str, before: &str) {
     };
     if let Ok(moved) = HeaderValue::try_from(format!("{before}{path}")) {
         headers.insert(header::LOCATION, moved);
-    }
-}
-
-/// Trust in whoever answers.
-mod any {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::ring::default_provider;
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-
-    #[derive(Debug)]
-    pub(super) struct Certificate;
-
-    impl ServerCertVerifier for Certificate {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            default_provider().signature_verification_algorithms.supported_schemes()
-        }
     }
 }
 

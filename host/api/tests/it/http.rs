@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::TestCluster;
 
@@ -320,6 +321,26 @@ async fn a_watch_tells_everything_and_ends_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_a_forgotten_version_says_so_in_an_event() {
+    let cluster = TestCluster::start().await;
+    cluster.send("admin", post(MAPS, &config_map("late", 1))).await;
+    let response = cluster
+        .open("admin", get(&format!("{MAPS}?watch=true&resourceVersion=1")))
+        .await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut lines = Lines {
+        body: response.into_body(),
+        buffer: Vec::new(),
+    };
+    let event = lines.next().await.unwrap();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(event["object"]["kind"], "Status");
+    assert_eq!(event["object"]["code"], 410);
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_version_and_discovery() {
     let cluster = TestCluster::start().await;
     for page in ["/healthz", "/livez", "/readyz"] {
@@ -362,6 +383,56 @@ async fn health_version_and_discovery() {
         resources.contains(&"configmaps".into()) && resources.contains(&"pods/status".into()),
         "{resources:?}"
     );
+    let of = |name: &str| {
+        plain["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        of("pods")["storageVersionHash"],
+        "xPOwRZ+Yhw8=",
+        "as a kube-apiserver has it"
+    );
+    assert_eq!(of("componentstatuses")["storageVersionHash"], Value::Null);
+    assert_eq!(
+        (&of("pods/exec")["version"], &of("pods/eviction")["version"]),
+        (&Value::Null, &json!("v1"))
+    );
+    for (path, kind) in [
+        ("/api/", "APIVersions"),
+        ("/api/v1/", "APIResourceList"),
+        ("/apis/", "APIGroupList"),
+        ("/apis/apps/", "APIGroup"),
+        ("/apis/apps/v1/", "APIResourceList"),
+    ] {
+        let answer = cluster.send("admin", get(path)).await;
+        assert_eq!(
+            (answer.status(), &read(&answer)["kind"]),
+            (StatusCode::OK, &json!(kind)),
+            "{path}"
+        );
+    }
+    for path in [
+        "/openapi/v2/",
+        "/openapi/v3/",
+        "/healthz/",
+        "/apis/nothing/",
+        "/api/v2/",
+    ] {
+        assert_eq!(
+            cluster.send("admin", get(path)).await.status(),
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let paths = read(&cluster.send("admin", get("/")).await)["paths"].clone();
+    for path in ["/api/v1", "/apis/apps/v1", "/livez/ping", "/openapi/v3", "/version"] {
+        assert!(paths.as_array().unwrap().contains(&path.into()), "{path}");
+    }
     let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let response = cluster.send("admin", accepting("/api", v2)).await;
     assert_eq!(
@@ -384,6 +455,68 @@ async fn health_version_and_discovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_nobody_stores() {
+    let cluster = TestCluster::start().await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    assert_eq!(
+        cluster.send("admin", post(pods, &pod)).await.status(),
+        StatusCode::CREATED
+    );
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let bound = cluster
+        .send("admin", post("/api/v1/namespaces/default/bindings", &binding))
+        .await;
+    assert_eq!(bound.status(), StatusCode::CREATED, "{}", bound.body());
+    let pod = read(&cluster.send("admin", get("/api/v1/namespaces/default/pods/p")).await);
+    assert_eq!(pod["spec"]["nodeName"], "n");
+
+    let all = cluster.send("admin", get("/api/v1/componentstatuses")).await;
+    assert_eq!(
+        all.headers()["warning"],
+        "299 - \"v1 ComponentStatus is deprecated in v1.19+\""
+    );
+    let all = read(&all);
+    assert_eq!(all["kind"], "ComponentStatusList");
+    assert_eq!(all["items"].as_array().unwrap().len(), 3);
+    let one = read(&cluster.send("admin", get("/api/v1/componentstatuses/etcd-0")).await);
+    assert_eq!(
+        one["conditions"],
+        json!([{"type": "Healthy", "status": "True", "message": "ok"}])
+    );
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = read(
+        &cluster
+            .send("admin", accepting("/api/v1/componentstatuses/scheduler", table))
+            .await,
+    );
+    assert_eq!(table["rows"][0]["cells"], json!(["scheduler", "Healthy", "ok", ""]));
+}
+
+/// Of what an apply in YAML names twice the last counts, and the client is told of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn doubled_keys_of_yaml_are_warned_of() {
+    let cluster = TestCluster::start().await;
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: one\n  a: two\n  b: x\n  b: z\n";
+    let apply = Request::patch(format!("{MAPS}/a?fieldManager=m"))
+        .header("Content-Type", "application/apply-patch+yaml")
+        .body(text.to_owned())
+        .unwrap();
+    let applied = cluster.send("admin", apply).await;
+    assert_eq!(applied.status(), StatusCode::CREATED, "{}", applied.body());
+    let warnings: Vec<_> = applied.headers().get_all("warning").iter().collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"line 6: key \\\"a\\\" already set in map\"",
+            "299 - \"line 8: key \\\"b\\\" already set in map\""
+        ]
+    );
+    assert_eq!(read(&applied)["data"], json!({"a": "two", "b": "z"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_requests_are_told_to_come_back() {
     let cluster = TestCluster::start_with(|config| config.in_flight = (400, 0)).await;
     let refused = cluster.send("admin", post(MAPS, &config_map("x", 1))).await;
@@ -394,6 +527,49 @@ async fn too_many_requests_are_told_to_come_back() {
         StatusCode::OK,
         "reads have their own share"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_wants_too_much_is_limited_and_named() {
+    let cluster = TestCluster::start_with(|config| {
+        config.watches_each = 2;
+        config.request_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let watch = || get(&format!("{MAPS}?watch=true"));
+    let (one, two) = (
+        cluster.open("admin", watch()).await,
+        cluster.open("admin", watch()).await,
+    );
+    let refused = cluster.send("admin", watch()).await;
+    assert_eq!(
+        refusal(&refused),
+        "429 TooManyRequests\nadmin has 2 watches open, and no user may have more; close some, or share one among readers\nretryAfterSeconds: 1"
+    );
+    let too_large = cluster.send("admin", post(MAPS, &config_map("big", 4 << 20))).await;
+    assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let mut liar = cluster.connect("admin").await;
+    let head =
+        format!("POST {MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
+    liar.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    liar.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 504");
+
+    let metrics = cluster.send("admin", get("/metrics")).await.into_body();
+    let limited: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("pilotis_apiserver_limited"))
+        .collect();
+    assert_eq!(
+        limited,
+        [
+            "pilotis_apiserver_limited_total{limit=\"watches\",user=\"admin\"} 1",
+            "pilotis_apiserver_limited_total{limit=\"body_size\",user=\"admin\"} 1",
+            "pilotis_apiserver_limited_total{limit=\"request_time\",user=\"admin\"} 1",
+        ]
+    );
+    drop((one, two));
 }
 
 /// Keeps what it is told.

@@ -150,12 +150,8 @@ impl TestCluster {
         http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// The same, with the body still to come.
-    pub(crate) async fn open(
-        &self,
-        user: &str,
-        request: http::Request<impl Into<bytes::Bytes>>,
-    ) -> http::Response<hyper::body::Incoming> {
+    /// A connection on which nothing is said yet; `user` empty: without a certificate.
+    pub(crate) async fn connect(&self, user: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).unwrap())
@@ -176,10 +172,19 @@ impl TestCluster {
         };
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let tls = connector
+        connector
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    /// The same, with the body still to come.
+    pub(crate) async fn open(
+        &self,
+        user: &str,
+        request: http::Request<impl Into<bytes::Bytes>>,
+    ) -> http::Response<hyper::body::Incoming> {
+        let tls = self.connect(user).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         let (mut parts, body) = request.into_parts();

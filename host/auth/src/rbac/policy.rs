@@ -384,18 +384,7 @@ impl Policy {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> Vec<PolicyRule> {
         let mut rules = Vec::new();
         if user.groups.iter().any(|g| g == users::MASTERS) {
-            let all = || vec!["*".to_owned()];
-            rules.push(PolicyRule {
-                verbs: all(),
-                api_groups: all(),
-                resources: all(),
-                ..PolicyRule::default()
-            });
-            rules.push(PolicyRule {
-                verbs: all(),
-                non_resource_urls: all(),
-                ..PolicyRule::default()
-            });
+            rules.extend(PolicyRule::everything());
         }
         let _ = self.each_held(user, namespace, |holding| {
             rules.extend(holding.role.rules.iter().cloned());

@@ -316,6 +316,7 @@ async fn the_policy_follows_the_cluster() {
             categories: Vec::new(),
             verbs: model::Verb::ALL.to_vec(),
             subresources: Vec::new(),
+            stored: None,
         });
     }
     let cluster = fake.cluster();

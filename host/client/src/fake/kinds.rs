@@ -85,5 +85,6 @@ fn kind((api_version, kind, plural, namespaced, subresources): (&str, &str, &str
         categories: Vec::new(),
         verbs: Verb::ALL.to_vec(),
         subresources: subresources.iter().map(subresource).collect(),
+        stored: Some(Gvk::from_api_version(api_version, kind)),
     }
 }

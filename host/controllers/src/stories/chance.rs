@@ -35,22 +35,7 @@ async fn among_refusals_gaps_and_swaps_nothing_is_doubled_or_forgotten() {
         unlucky.then(|| Failure::modified(key))
     });
     let native = Native::new("apps/v1/ReplicaSet", replicas("a"));
-    let view = View::new(
-        fake.cluster(),
-        Caller::component("system:view", &[]),
-        view::system_time(),
-    );
-    let log = Arc::new(Log::default());
-    let options = Options {
-        name: "replicaset".into(),
-        cluster: fake.cluster(),
-        view: view.clone(),
-        grants: Arc::new(AllGranted),
-        at_once: 4,
-        term: None,
-        observer: Some(log.clone()),
-    };
-    let controller = Controller::start(native.clone(), options);
+    let stage = stage_with(&fake, native.clone(), 4, None);
     let mut dice = Dice(seed);
     let mut wanted = BTreeMap::new();
     let name_of = |pod: &model::Object| {
@@ -108,9 +93,9 @@ async fn among_refusals_gaps_and_swaps_nothing_is_doubled_or_forgotten() {
     assert!(
         wait.is_ok(),
         "seed {seed}: {wanted:?} never came about; {:?}",
-        controller.figures()
+        stage.controller.figures()
     );
     // More pods than a set ever wanted at once: somebody created on a view that lacked its own pods.
     assert_eq!(*over.lock(), [], "seed {seed}");
-    assert!(controller.figures().refusals > 0, "the trouble was real");
+    assert!(stage.controller.figures().refusals > 0, "the trouble was real");
 }

@@ -132,10 +132,15 @@ struct Stage {
 }
 
 fn stage(fake: &Fake, reconciler: Arc<Native>) -> Stage {
-    stage_with(fake, reconciler, None)
+    stage_with(fake, reconciler, 1, None)
 }
 
-fn stage_with(fake: &Fake, reconciler: Arc<Native>, term: Option<watch::Receiver<Option<u64>>>) -> Stage {
+fn stage_with(
+    fake: &Fake,
+    reconciler: Arc<Native>,
+    at_once: usize,
+    term: Option<watch::Receiver<Option<u64>>>,
+) -> Stage {
     let view = View::new(
         fake.cluster(),
         Caller::component("system:view", &[]),
@@ -147,7 +152,7 @@ fn stage_with(fake: &Fake, reconciler: Arc<Native>, term: Option<watch::Receiver
         cluster: fake.cluster(),
         view: view.clone(),
         grants: Arc::new(AllGranted),
-        at_once: 1,
+        at_once,
         term,
         observer: Some(log.clone()),
     };

@@ -99,7 +99,12 @@ async fn a_lost_term_drops_what_is_left_and_the_next_one_decides_anew() {
         None
     });
     fake.put(set("web", 6));
-    let _stage = stage_with(&fake, Native::new("apps/v1/ReplicaSet", replicas("a")), Some(watched));
+    let _stage = stage_with(
+        &fake,
+        Native::new("apps/v1/ReplicaSet", replicas("a")),
+        1,
+        Some(watched),
+    );
     until(&fake, "three pods", |f| f.objects("pods").len() == 3).await;
     for _ in 0..2000 {
         tokio::task::yield_now().await;

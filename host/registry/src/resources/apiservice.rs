@@ -49,7 +49,7 @@ pub(crate) fn resource() -> Resource {
         .status_checked(|new, _, wrong| {
             At::new(&new["status"], "status", wrong).each("conditions", |mut condition| {
                 if !matches!(condition.text("status"), "True" | "False" | "Unknown") {
-                    condition.under("status").not_supported(&["False", "True", "Unknown"]);
+                    condition.under("status").not_supported(&["True", "False", "Unknown"]);
                 }
             });
         })

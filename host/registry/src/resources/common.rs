@@ -125,17 +125,18 @@ pub(crate) fn conditions(list: &Value, field: &str, wrong: &mut Vec<Cause>) {
             at.under("type").duplicate();
         }
         seen.push(&condition["type"]);
-        if at.need("type", "") {
-            at.under("type").fits(text::qualified_name);
-        }
+        at.under("type").fits(text::qualified_name);
         if !matches!(at.text("status"), "True" | "False" | "Unknown") {
             at.under("status").not_supported(&["False", "True", "Unknown"]);
         }
-        at.at_least("observedGeneration", 0);
+        if at.int("observedGeneration").is_some_and(|n| n < 0) {
+            at.under("observedGeneration")
+                .invalid("must be greater than or equal to zero");
+        }
         if !at.has("lastTransitionTime") {
             at.under("lastTransitionTime").required("");
         }
-        at.need("reason", "");
+        at.need_fit("reason", text::condition_reason);
     }
 }
 

@@ -35,7 +35,6 @@ pub(crate) fn resource() -> Resource {
             "involvedObject.fieldPath",
             "reason",
             "reportingComponent",
-            "source.component",
             "type",
         ])
         .selectable_at("source", &["source.component", "reportingComponent"])
@@ -45,16 +44,13 @@ pub(crate) fn resource() -> Resource {
 
 pub(crate) fn new_face() -> Resource {
     let stored = resource();
-    let mut face = with_columns(Resource::namespaced("events.k8s.io", "v1", "Event", "events"))
+    with_columns(Resource::namespaced("events.k8s.io", "v1", "Event", "events"))
         .served_from(&stored, RENAMED)
         .create_on_update()
         .validate(|new, _, wrong| {
             validate(new, "regarding", wrong);
             validate_new(new, wrong);
-        });
-    // The cache reads the stored fields, whichever face asks: the names the selectors use stand beside them.
-    face.selectable = stored.selectable.clone();
-    face
+        })
 }
 
 fn with_columns(resource: Resource) -> Resource {

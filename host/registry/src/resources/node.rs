@@ -13,6 +13,7 @@ pub(crate) fn resource() -> Resource {
         .short(&["no"])
         .stored_under("/registry/minions/")
         .no_generation()
+        .born_with_status()
         .columns(vec![
             Column::computed("Status", |node, _| state(node).into()).about("The status of the node"),
             Column::computed("Roles", |node, _| roles(node).into()).about("The roles of the node"),
@@ -41,7 +42,6 @@ pub(crate) fn resource() -> Resource {
         )
 }
 
-/// A kubelet registers its node with the status in the same create, so a new node keeps the one it brings.
 fn prepare(new: &mut Value, old: Option<&Value>) {
     if old.is_none() && !new["status"].is_object() {
         new["status"] = json!({});

@@ -4,11 +4,12 @@
 //! kubelet's. Deletion is graceful: the pod is marked, the kubelet stops it and deletes it with grace 0.
 
 use jiff::Timestamp;
-use model::{Cause, Gvk, Verb};
+use model::{Cause, Gvk, Verb, text};
 use serde_json::{Value, json};
 
 use crate::meta;
 use crate::resource::{Deletion, Door, Resource};
+use crate::resources::check::At;
 use crate::resources::common::{child, default};
 use crate::resources::{binding, eviction, pod_check, pod_spec};
 use crate::table::{Column, at, int_at, list_at, since, text_at};
@@ -44,7 +45,7 @@ pub(crate) fn resource() -> Resource {
         .deletion(Deletion::Graceful(grace))
         .prepare(prepare)
         .validate(validate)
-        .status()
+        .status_checked(validate_status)
         .act("binding", Gvk::new("", "v1", "Binding"), binding::bind)
         .act("eviction", Gvk::new("policy", "v1", "Eviction"), eviction::evict)
         .door("ephemeralcontainers", None, &[Verb::Get, Verb::Patch, Verb::Update], Door::Part(only_ephemeral, validate_ephemeral))
@@ -93,6 +94,20 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
         }
         Some(old) => validate_change(new, old, wrong),
     }
+}
+
+fn validate_status(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    let not_negative = |at: &mut At<'_, '_>| {
+        if at.int("observedGeneration").is_some_and(|n| n < 0) {
+            at.under("observedGeneration").invalid("must be a non-negative integer");
+        }
+    };
+    let mut status = At::new(&new["status"], "status", wrong);
+    status.each("conditions", |mut condition| {
+        not_negative(&mut condition);
+        condition.under("type").fits(text::qualified_name);
+    });
+    not_negative(&mut status);
 }
 
 const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";

@@ -612,7 +612,6 @@ fn validate_status(new: &Value, _old: Option<&Value>, wrong: &mut Vec<Cause>) {
             }
         }
     });
-    status.with("conditions", super::common::conditions);
 }
 
 /// An address that a load balancer gives is one of its own, unless it says otherwise.

@@ -98,6 +98,7 @@ pub(crate) fn validate_replicas(object: &Value, parts: &[&str], wrong: &mut Vec<
     for part in parts {
         status.at_least(part, 0);
     }
+    status.at_least("observedGeneration", 0);
     let whole = status.int("replicas").unwrap_or(0);
     for part in parts {
         let count = status.int(part).unwrap_or(0);

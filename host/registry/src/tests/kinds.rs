@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use client::{Action, Cluster, DeleteOptions, ListOptions, Outcome, PatchKind, WatchOptions, WriteOptions};
+use client::{
+    Action, Cluster, DeleteOptions, FieldValidation, ListOptions, Outcome, PatchKind, Preconditions, WatchOptions,
+    WriteOptions,
+};
 use futures::StreamExt;
 use model::{Failure, Gvr};
 use schema::Table;
@@ -222,10 +225,76 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() {
 }
 
 #[tokio::test]
+async fn problems_of_a_patch_are_its_own_and_those_of_what_it_leaves() {
+    let registry = open().await;
+    let shop = Shop(&registry);
+    shop.create("pods/default", pod("a")).await.unwrap();
+    let patch = async |kind, text: &'static str, validation| {
+        let action = Action::Patch {
+            kind,
+            body: bytes::Bytes::from_static(text.as_bytes()),
+            preconditions: Preconditions::default(),
+        };
+        let options = WriteOptions {
+            dry_run: true,
+            field_manager: "m".into(),
+            validation,
+        };
+        shop.with("pods/default/a", action, options).await
+    };
+    let operations = r#"[{"op": "add", "path": "/spec/colour", "value": 1, "value": 2, "tint": 3}]"#;
+    let document = r#"{"spec": {"colour": 1, "nodeName": "x", "nodeName": "y"}}"#;
+    let applied =
+        r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"colour": 1, "nodeName": 5}}"#;
+    for (kind, text, problems) in [
+        (
+            PatchKind::Json,
+            operations,
+            r#"json patch duplicate field "[0].value", json patch unknown field "[0].tint", unknown field "spec.colour""#,
+        ),
+        (
+            PatchKind::Merge,
+            document,
+            r#"duplicate field "spec.nodeName", unknown field "spec.colour""#,
+        ),
+        (
+            PatchKind::Strategic,
+            document,
+            r#"duplicate field "spec.nodeName", unknown field "spec.colour""#,
+        ),
+    ] {
+        let refused = patch(kind, text, FieldValidation::Strict).await.unwrap_err();
+        let says = refused.to_string();
+        assert!(
+            matches!(refused, Failure::Invalid { .. })
+                && says.starts_with(r#" "" is invalid: patch: Invalid value: "{"#)
+                && says.ends_with(&format!(": strict decoding error: {problems}")),
+            "{kind:?}: {says}"
+        );
+        // The node of a pod may not be set, so the others end there.
+        if kind == PatchKind::Json {
+            let warned = patch(kind, text, FieldValidation::Warn).await.unwrap();
+            assert_eq!(warned.warnings.join(", "), problems);
+        }
+    }
+    for validation in [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore] {
+        let refused = patch(PatchKind::Apply { force: false }, applied, validation).await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "failed to create typed patch object (/a; /v1, Kind=Pod): errors:\n  .spec.colour: field not declared in schema\n  .spec.nodeName: expected string, got 5"
+        );
+    }
+}
+
+#[tokio::test]
 async fn events_have_two_faces() {
     let registry = open().await;
     let shop = Shop(&registry);
-    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "Started", "message": "hello",
+    // Both share a cache, which reads the stored fields whichever face starts it.
+    shop.list("events.k8s.io/v1/events", ListOptions::default())
+        .await
+        .unwrap();
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "Started", "message": "hello", "reportingComponent": "kubelet",
         "involvedObject": {"kind": "Pod", "name": "a", "namespace": "default"}, "type": "Normal"});
     shop.create("events/default", event).await.unwrap();
     let new = shop.get("events.k8s.io/v1/events/default/e").await.unwrap();
@@ -233,11 +302,33 @@ async fn events_have_two_faces() {
         (&new["apiVersion"], &new["note"], &new["regarding"]["name"]),
         (&json!("events.k8s.io/v1"), &json!("hello"), &json!("a"))
     );
-    let options = ListOptions {
-        fields: "involvedObject.name=a".into(),
-        ..ListOptions::default()
+    // Each face by its own names of the same fields.
+    let found = async |face: &str, fields: &str| {
+        let options = ListOptions {
+            fields: fields.into(),
+            ..ListOptions::default()
+        };
+        shop.list(face, options).await.map(|list| list.items.len())
     };
-    assert_eq!(shop.list("events", options).await.unwrap().items.len(), 1);
+    for (face, fields, many) in [
+        ("events", "involvedObject.name=a,reason=Started", 1),
+        ("events", "reportingComponent=kubelet", 1),
+        ("events", "source=kubelet,type=Normal", 1),
+        ("events.k8s.io/v1/events", "regarding.name=a,reason=Started", 1),
+        ("events.k8s.io/v1/events", "reportingController=kubelet", 1),
+        ("events.k8s.io/v1/events", "reportingController!=kubelet", 0),
+        ("events.k8s.io/v1/events", "regarding.kind=Node", 0),
+    ] {
+        assert_eq!(found(face, fields).await.unwrap(), many, "{face} {fields}");
+    }
+    for (face, fields) in [
+        ("events", "regarding.name=a"),
+        ("events", "reportingController=kubelet"),
+        ("events.k8s.io/v1/events", "involvedObject.name=a"),
+    ] {
+        let failure = found(face, fields).await.unwrap_err().to_string();
+        assert!(failure.contains("field label not supported: "), "{failure}");
+    }
     let mut watch = shop
         .watch("events.k8s.io/v1/events", WatchOptions::default())
         .await
