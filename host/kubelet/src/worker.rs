@@ -589,7 +589,7 @@ fn as_patch(mut status: Value, before: &Value) -> Value {
     // Lists of addresses are merged by address: a new one would stand behind the old one.
     for (one, all) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
         let changed = before[one].is_string() && before[one] != status[one];
-        if let (true, Some(list)) = (changed, status[all].as_array_mut()) {
+        if let (true, Some(list)) = (changed, status.get_mut(all).and_then(Value::as_array_mut)) {
             list.insert(0, json!({"$patch": "replace"}));
         }
     }
