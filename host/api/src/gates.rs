@@ -12,7 +12,7 @@ use client::Target;
 use jiff::Timestamp;
 use model::{Caller, Failure, Gvr, Object};
 use registry::gates::{Attributes, Audit, AuditEvent, Authorize, Decision, SignToken, SignedToken, TokenAsked};
-use registry::{Registry, Resource};
+use registry::{Column, Registry};
 use serde_json::{Value, json};
 
 use crate::tables::{NameAndAge, Printer, Tables};
@@ -191,18 +191,22 @@ impl AdmitConnection for Registry {
 impl Tables for Registry {
     fn printer(&self, of: &Gvr) -> Arc<dyn Printer> {
         match self.resource(of) {
-            Some(resource) => Arc::new(Columns(resource)),
+            Some(resource) => Arc::new(Columns(resource.columns.clone())),
             None => NameAndAge.printer(of),
         }
+    }
+
+    fn scale(&self) -> Arc<dyn Printer> {
+        Arc::new(Columns(registry::scale_columns()))
     }
 }
 
 /// A kind's own columns.
-struct Columns(Arc<Resource>);
+struct Columns(Vec<Column>);
 
 impl Printer for Columns {
     fn definitions(&self) -> Vec<Value> {
-        let definition = |column: &registry::table::Column| {
+        let definition = |column: &Column| {
             json!({
                 "name": column.name,
                 "type": column.kind,
@@ -211,10 +215,10 @@ impl Printer for Columns {
                 "priority": column.priority,
             })
         };
-        self.0.columns.iter().map(definition).collect()
+        self.0.iter().map(definition).collect()
     }
 
     fn row(&self, object: &Object) -> Vec<Value> {
-        self.0.table(object, Timestamp::now())
+        registry::table::row(&self.0, object, Timestamp::now())
     }
 }

@@ -122,7 +122,10 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
         }
         Failure::TooLarge { .. } => (413, "RequestEntityTooLarge"),
         Failure::TooManyRequests { retry_after, .. } => {
-            details.insert("retryAfterSeconds".into(), retry_after.as_secs().max(1).into());
+            // Zero is no promise: nobody knows when it would go better.
+            if !retry_after.is_zero() {
+                details.insert("retryAfterSeconds".into(), retry_after.as_secs().max(1).into());
+            }
             (429, "TooManyRequests")
         }
         Failure::Timeout(_) => (504, "Timeout"),

@@ -157,7 +157,10 @@ pub(crate) fn table(
     query: &Query,
     columns: bool,
 ) -> Result<String, Failure> {
-    let printer = legacy::printer(app, &kind.gvr());
+    let printer = match objects {
+        [scale] if *scale.gvk == Gvk::new("autoscaling", "v1", "Scale") => app.tables.scale(),
+        _ => legacy::printer(app, &kind.gvr()),
+    };
     let definitions = if columns { printer.definitions() } else { Vec::new() };
     let api_version = version.api_version();
     let mut text =

@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 /// Knows how each kind prints itself.
 pub trait Tables: Send + Sync + 'static {
     fn printer(&self, of: &Gvr) -> Arc<dyn Printer>;
+
+    /// Of `autoscaling/v1 Scale`, which is asked of objects of other kinds.
+    fn scale(&self) -> Arc<dyn Printer> {
+        Arc::new(NameAndAge)
+    }
 }
 
 /// How one kind prints itself.

@@ -578,6 +578,14 @@ fn as_patch(mut status: Value, before: &Value) -> Value {
             status[field] = Value::Null;
         }
     }
+    // A condition is merged into the one of its type: why it was False would stay when it is True.
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        for field in ["reason", "message"] {
+            if condition.get(field).is_none() {
+                condition[field] = Value::Null;
+            }
+        }
+    }
     // Lists of addresses are merged by address: a new one would stand behind the old one.
     for (one, all) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
         let changed = before[one].is_string() && before[one] != status[one];
@@ -633,4 +641,24 @@ async fn credentials(reader: &Reader, pod: &Pod) -> Vec<Credential> {
         }
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_takes_back_what_no_longer_holds() {
+        let before = json!({"podIP": "10.0.0.1"});
+        let status = json!({
+            "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        let expected = json!({
+            "podIP": "10.0.0.2", "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}],
+            "reason": null, "message": null,
+            "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+        });
+        assert_eq!(as_patch(status, &before), expected);
+    }
 }

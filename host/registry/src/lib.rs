@@ -44,5 +44,6 @@ pub use document::Media;
 pub use names::NameRule;
 pub use registry::{Network, Options, Registry, SYSTEM_USER};
 pub use resource::{Resource, ScalePaths, Selectable, Storage, Versions};
+pub use scale::columns as scale_columns;
 pub use system::{AdmitAll, AllowAll, NoAudit, SystemClock, SystemDice};
 pub use table::Column;

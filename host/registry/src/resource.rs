@@ -20,7 +20,7 @@ use crate::body;
 use crate::gates::Notes;
 use crate::job::Job;
 use crate::names::NameRule;
-use crate::table::Column;
+use crate::table::{self, Column};
 
 /// One served kind: discovery's facts, and the rules its objects live by.
 #[derive(Debug, Clone)]
@@ -473,8 +473,7 @@ impl Resource {
 
     /// One row of `kubectl get`, a cell per column. `now` is what ages are counted to.
     pub fn table(&self, object: &Object, now: Timestamp) -> Vec<Value> {
-        let value = object.value();
-        self.columns.iter().map(|column| column.cell(&value, now)).collect()
+        table::row(&self.columns, object, now)
     }
 
     /// Does the kind have `status` as a part of its own, with the `status` subresource?

@@ -13,7 +13,7 @@ use crate::gates::Notes;
 use crate::job::Job;
 use crate::meta;
 use crate::resource::{Resource, ScalePaths};
-use crate::table::{at, int_at};
+use crate::table::{Column, at, int_at};
 use crate::write::Origin;
 
 /// What is asked of a scale.
@@ -30,6 +30,16 @@ pub(crate) fn of(resource: &Resource, object: &Object, paths: &ScalePaths) -> Re
     let mut made = Object::from_value(gvk, key, &scale)?;
     made.key.resource = resource.kind.group_resource();
     Ok(made)
+}
+
+/// What `kubectl get --subresource=scale` shows.
+pub fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::number("Desired", "spec.replicas").about("replicas is the desired number of instances."),
+        Column::number("Available", "status.replicas").about("replicas is the observed number of instances."),
+        Column::age(),
+    ]
 }
 
 fn document(object: &Value, paths: &ScalePaths) -> Value {

@@ -48,13 +48,12 @@ impl Filter {
         labels: &str,
         fields: &str,
     ) -> Result<Self, Failure> {
-        let explain = |failure: Failure| {
-            let what = resource.kind.gvr();
-            Failure::BadRequest(format!(
-                "Unable to find \"{}, Resource={}\" that match label selector {labels:?}, field selector {fields:?}: {failure}",
-                resource.kind.gvk.api_version(),
-                what.resource
-            ))
+        let unknown = |path: &str| {
+            Failure::BadRequest(if resource.custom || !resource.selectable.is_empty() {
+                format!("field label not supported: {path}")
+            } else {
+                format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+            })
         };
         let selector = if labels.is_empty() {
             Selector::everything()
@@ -68,8 +67,7 @@ impl Filter {
                 "metadata.namespace" if resource.kind.namespaced() => Field::Namespace,
                 path => {
                     let slot = resource.selectable.iter().position(|s| s.path == path);
-                    let unknown = || explain(Failure::BadRequest(format!("field label not supported: {path}")));
-                    Field::Slot(slot.ok_or_else(unknown)?)
+                    Field::Slot(slot.ok_or_else(|| unknown(path))?)
                 }
             };
             Ok(Term {

@@ -2,6 +2,7 @@
 
 use compact_str::CompactString;
 use jiff::Timestamp;
+use model::Object;
 use serde_json::Value;
 
 use crate::jsonpath::JsonPath;
@@ -18,6 +19,12 @@ pub struct Column {
     pub priority: i32,
     pub description: CompactString,
     cell: Cell,
+}
+
+/// One row: a cell for each of the columns. `now` is what ages are counted to.
+pub fn row(columns: &[Column], object: &Object, now: Timestamp) -> Vec<Value> {
+    let value = object.value();
+    columns.iter().map(|column| column.cell(&value, now)).collect()
 }
 
 #[derive(Debug, Clone)]

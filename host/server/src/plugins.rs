@@ -87,6 +87,11 @@ impl Plugins {
             stop.clone().cancelled_owned(),
         ));
         objects.first_look().await;
+        EMBEDDED
+            .iter()
+            .map(|(_, component)| *component)
+            .chain(IMAGES.iter().copied())
+            .for_each(put_down);
         let mut desk = Desk {
             cluster,
             view,
@@ -127,6 +132,36 @@ impl Plugins {
             registry.ensure(caller, "", &object).await?;
         }
         Ok(())
+    }
+}
+
+/// Lets the kernel have the pages of what was read once, at the start, and is seldom wanted again.
+fn put_down(part: &'static [u8]) {
+    let page = match nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) {
+        Ok(Some(size)) => size as usize,
+        _ => return,
+    };
+    let skipped = part.as_ptr().align_offset(page);
+    let Some(whole) = part
+        .len()
+        .checked_sub(skipped)
+        .map(|rest| rest / page * page)
+        .filter(|length| *length > 0)
+    else {
+        return;
+    };
+    // SAFETY: whole pages of the program's own file that nobody can write to: who reads them again gets the same bytes from
+    // the file.
+    #[allow(
+        unsafe_code,
+        reason = "a third of an idle cluster's memory, 33 of 90 MB, were these pages"
+    )]
+    let advised = unsafe {
+        let start = std::ptr::NonNull::from(&part[skipped]).cast();
+        nix::sys::mman::madvise(start, whole, nix::sys::mman::MmapAdvise::MADV_DONTNEED)
+    };
+    if let Err(error) = advised {
+        tracing::debug!(%error, "pages of the built-in plugins stay in memory");
     }
 }
 

@@ -226,7 +226,8 @@ fn fill(root: &Path) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
     for name in [
-        "sh", "sleep", "cat", "echo", "httpd", "ls", "env", "tr", "dd", "id", "hostname", "mkdir", "wget",
+        "sh", "sleep", "cat", "echo", "httpd", "ls", "env", "tr", "dd", "id", "hostname", "mkdir", "wget", "tar",
+        "head",
     ] {
         symlink("busybox", root.join("bin").join(name)).expect("a link");
     }

@@ -125,6 +125,13 @@ async fn a_protobuf_client_sees_what_a_json_client_sees() {
         .await
         .protobuf();
     assert_eq!(scale["kind"], "Scale");
+    // It prints as itself, not as the Deployment whose it is.
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = ask(&cluster, "GET", &format!("{deployments}/d/scale"), table, None)
+        .await
+        .value();
+    assert_eq!(table["columnDefinitions"][1]["name"], "Desired", "{table}");
+    assert_eq!(table["rows"][0]["cells"][1], 2, "{table}");
     scale["spec"]["replicas"] = 5.into();
     let scaled = ask(
         &cluster,

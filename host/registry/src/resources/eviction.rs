@@ -99,15 +99,17 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         if !ready && (always || healthy && int_at(&value, "status.desiredHealthy") > 0) {
             return Ok(());
         }
-        let retry_after = Duration::from_secs(10);
+        let refused = |retry_after| Failure::TooManyRequests {
+            reason: "Cannot evict pod as it would violate the pod's disruption budget.".to_owned(),
+            retry_after,
+        };
         if int_at(&value, "status.observedGeneration") < int_at(&value, "metadata.generation") {
-            let reason = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
-            return Err(Failure::TooManyRequests { reason, retry_after });
+            return Err(refused(Duration::from_secs(10)));
         }
         let allowed = int_at(&value, "status.disruptionsAllowed");
         if allowed <= 0 {
-            let reason = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
-            return Err(Failure::TooManyRequests { reason, retry_after });
+            // No promise of when. client-go would keep it, ten times over, beyond the deadline of `kubectl drain`.
+            return Err(refused(Duration::ZERO));
         }
         if dry_run {
             return Ok(());

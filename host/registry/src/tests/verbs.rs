@@ -365,7 +365,9 @@ async fn lists_are_selected_and_paged_at_one_version() {
     };
     let failure = shop.list("configmaps", unknown).await.unwrap_err();
     assert!(
-        failure.to_string().contains("field label not supported: data.a"),
+        failure
+            .to_string()
+            .contains(r#""data.a" is not a known field selector"#),
         "{failure}"
     );
     let future = ListOptions {

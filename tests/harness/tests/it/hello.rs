@@ -73,6 +73,9 @@ pub fn story(ground: &dyn Ground, meanwhile: impl FnOnce()) {
     let said = cluster.kubectl(&["apply", "-f", manifest]);
     assert_eq!(said, "deployment.apps/hello created\nservice/hello created\n");
     rolled_out(cluster, "hello");
+    let why = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].reason}";
+    let why = cluster.kubectl(&["get", "pods", "-l", "app=hello", "-o", why]);
+    assert_eq!(why, "", "a pod that is Ready says no more why it was not");
     pods_are_shown(cluster);
     let service = address(cluster, "hello");
     assert!(answer(&service).body.contains("hello from hello-"));

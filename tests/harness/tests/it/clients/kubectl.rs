@@ -1,7 +1,8 @@
 //! kubectl from three years before the cluster to one version after it: the sessions in `tests/clients/kubectl`.
 //!
 //! Each file there is a session in a namespace of its own. Those in `objects` need no more than an API and nodes; those in
-//! `containers` run commands in containers, read logs and forward ports.
+//! `containers` run commands in containers, read logs and forward ports. To hold a few of them, name them:
+//! `KUBECTL_VERSIONS=1.27,1.36 KUBECTL_SESSIONS=get,apply`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +25,8 @@ const AT_ONCE: usize = 3;
 fn sessions_on_objects() {
     let versions = versions(true);
     if !versions.is_empty() {
-        // A node for each version, to be drained and tainted.
-        let cluster = TestCluster::fake(versions.len());
+        // A node for each version, to be drained and tainted, and one to go to then.
+        let cluster = TestCluster::fake(versions.len() + 1);
         hold(&cluster, "objects", &versions, |nth| format!("pilotis-{nth}"));
     }
 }
@@ -44,7 +45,7 @@ fn sessions_on_containers() {
 /// The program of each version that is there; if `tell`, says which are not, and why.
 fn versions(tell: bool) -> Vec<(Minor, PathBuf)> {
     let mut found = Vec::new();
-    for minor in VERSIONS {
+    for minor in VERSIONS.filter(|minor| chosen("KUBECTL_VERSIONS", &format!("1.{minor}"))) {
         match program(minor) {
             Ok(program) => found.push((minor, program)),
             Err(why) if tell => skipped(&format!("kubectl 1.{minor}"), &why),
@@ -101,18 +102,26 @@ fn take<T>(left: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
     left.lock().expect("no panic holds it").next()
 }
 
+/// Whether a variable of the environment names it, or is not set.
+fn chosen(variable: &str, name: &str) -> bool {
+    std::env::var(variable).map_or(true, |names| names.split(',').any(|chosen| chosen == name))
+}
+
+fn topic(script: &Path) -> String {
+    script.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn scripts(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut scripts: Vec<PathBuf> = files.flatten().map(|entry| entry.path()).collect();
-    scripts.retain(|path| path.extension().is_some_and(|of| of == "txt"));
+    scripts.retain(|path| path.extension().is_some_and(|of| of == "txt") && chosen("KUBECTL_SESSIONS", &topic(path)));
     scripts.sort();
     scripts
 }
 
 /// In a namespace and a home of its own, where `kubectl` is the one of this version.
 fn session(cluster: &TestCluster, version: Minor, program: &Path, script: &Path, node: &str) -> Result<usize, String> {
-    let topic = script.file_stem().unwrap_or_default().to_string_lossy();
-    let namespace = format!("v{version}-{topic}");
+    let namespace = format!("v{version}-{}", topic(script));
     let dir = cluster.scratch(&namespace);
     fs::create_dir_all(dir.join("bin")).map_err(|error| error.to_string())?;
     symlink(program, dir.join("bin/kubectl")).map_err(|error| error.to_string())?;

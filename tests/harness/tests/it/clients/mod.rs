@@ -3,6 +3,7 @@
 //! `cargo xtask test` gets them into `target/clients` first (`tests/xtask/src/clients.rs`). What is not Rust of a client lies
 //! in `tests/clients/CLIENT`. Each says one line of what it did, `client NAME VERSION: …`, or `skipped: …` and why.
 
+mod helm;
 mod kubectl;
 mod programs;
 mod session;
@@ -24,7 +25,7 @@ struct Client {
 }
 
 /// They share a cluster, of one node that runs Wasm components; each has a namespace of its own, named as itself.
-const CLIENTS: [Client; 0] = [];
+const CLIENTS: [Client; 1] = [helm::CLIENT];
 
 #[test]
 fn clients_work_unmodified() {
