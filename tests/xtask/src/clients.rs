@@ -9,8 +9,6 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::build::{cargo, finish, target};
-
 /// The newest patch of each minor version that is not beside Google's kubectl (`kubectl.1.27` to `kubectl.1.33`).
 const KUBECTL: [&str; 4] = ["v0.34.13", "v0.35.10", "v0.36.6", "v0.37.2"];
 
@@ -51,8 +49,7 @@ pub fn install() {
 
 /// Programs of ours on a client's library: a folder of `tests/clients` each, and how it is made ready to run.
 type Make = fn(&Path, &Path) -> Result<()>;
-const PROGRAMS: [(&str, Make); 4] = [
-    ("kube-rs", kube_rs),
+const PROGRAMS: [(&str, Make); 3] = [
     ("controller-runtime", controller_runtime),
     ("python", python),
     ("javascript", javascript),
@@ -75,12 +72,6 @@ fn sources(folder: &Path) -> String {
         }
     });
     texts.collect()
-}
-
-fn kube_rs(_: &Path, into: &Path) -> Result<()> {
-    finish(cargo().args(["build", "--package", "client-kube-rs"]))?;
-    fs::copy(target().join("debug/client-kube-rs"), into.join("client-kube-rs"))?;
-    Ok(())
 }
 
 fn controller_runtime(from: &Path, into: &Path) -> Result<()> {

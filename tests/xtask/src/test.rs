@@ -15,16 +15,8 @@ pub struct Options {
     part: Option<String>,
 }
 
-/// Everything but the end-to-end tests and their client, and the guests, whose exports only a component's linker takes.
-const NATIVE: [&str; 7] = [
-    "--workspace",
-    "--exclude",
-    "harness",
-    "--exclude",
-    "client-kube-rs",
-    "--exclude",
-    "guests",
-];
+/// Everything but the end-to-end tests, and the guests, whose exports only a component's linker takes.
+const NATIVE: [&str; 5] = ["--workspace", "--exclude", "harness", "--exclude", "guests"];
 const HARNESS: [&str; 2] = ["--package", "harness"];
 
 pub fn run(options: &Options) -> Result<()> {
