@@ -62,7 +62,7 @@ def exec_(world):
     """commands run, with their output, input and exit code"""
     same(run(world, "cat", "/tmp/index.html"), "page\n")
     talk = run(world, "sh", "-c", "read line; echo $line; echo wrong >&2; exit 3", stdin=True, _preload_content=False)
-    talk.write_stdin(b"hello\n")
+    talk.write_stdin("hello\n")
     talk.run_forever(timeout=LIMIT)
     same((talk.read_stdout(), talk.read_stderr(), talk.returncode), ("hello\n", "wrong\n", 3))
     missing = run(world, "no-such-program", _preload_content=False)
@@ -74,7 +74,7 @@ def attach(world):
     """attach speaks with the container itself"""
     talk = stream(world.core.connect_get_namespaced_pod_attach, "streams", world.namespace,
                   stdin=True, stdout=True, stderr=True, tty=False, _preload_content=False)
-    talk.write_stdin(b"you\n")
+    talk.write_stdin("you\n")
     same(talk.readline_stdout(timeout=LIMIT), "heard you")
     talk.close()
 
