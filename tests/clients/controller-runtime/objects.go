@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -100,10 +101,13 @@ func patches(ctx context.Context, w *world) {
 	late.Annotations = map[string]string{"late": "yes"}
 	locked := client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{})
 	refused(w.Patch(ctx, late, locked), metav1.StatusReasonConflict)
-	var scale autoscaling.Scale
-	must(w.SubResource("scale").Get(ctx, deployment, &scale))
-	scale.Spec.Replicas = 0
-	must(w.SubResource("scale").Update(ctx, deployment, client.WithSubResourceBody(&scale)))
+	// The deployment's controller writes its status meanwhile.
+	must(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		var scale autoscaling.Scale
+		must(w.SubResource("scale").Get(ctx, deployment, &scale))
+		scale.Spec.Replicas = 0
+		return w.SubResource("scale").Update(ctx, deployment, client.WithSubResourceBody(&scale))
+	}))
 	apply := func(owner client.FieldOwner, data map[string]string, how ...client.ApplyOption) error {
 		return w.Apply(ctx, coreapply.ConfigMap("applied", w.namespace).WithData(data), append(how, owner)...)
 	}

@@ -3,7 +3,7 @@
 //! A client lies in a folder of its name beside two files: `NAME.made-of`, all that it was made of, so that it is made
 //! again only when that changes; or `NAME.lacks`, one line, why it is not there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -41,6 +41,62 @@ pub fn install() {
         get(&place, &name, &recipe, |into| kubectl(into, minor, version));
     }
     get(&place, "helm", &format!("helm.sh/helm/v3 {HELM}"), helm);
+    for (name, make) in PROGRAMS {
+        let from = crate::root().join("tests/clients").join(name);
+        get(&place, name, &sources(&from), |into| make(&from, into));
+    }
+}
+
+/// Programs of ours on a client's library: a folder of `tests/clients` each, and how it is made ready to run.
+type Make = fn(&Path, &Path) -> Result<()>;
+const PROGRAMS: [(&str, Make); 3] = [
+    ("controller-runtime", controller_runtime),
+    ("python", python),
+    ("javascript", javascript),
+];
+
+/// Every file of a folder, one after the other.
+fn sources(folder: &Path) -> String {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| {
+        if path.is_dir() {
+            sources(path)
+        } else {
+            fs::read_to_string(path).unwrap_or_default()
+        }
+    });
+    texts.collect()
+}
+
+fn controller_runtime(from: &Path, into: &Path) -> Result<()> {
+    let mut go = Command::new("go");
+    go.current_dir(from).env("CGO_ENABLED", "0");
+    go.args(["build", "-trimpath", "-ldflags", "-s -w", "-o"]);
+    run(go.arg(into.join("controller-runtime")).arg("."))
+}
+
+fn python(from: &Path, into: &Path) -> Result<()> {
+    run(Command::new("python3").args(["-m", "venv"]).arg(into))?;
+    let mut pip = Command::new(into.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    run(pip.arg(from.join("requirements.txt")))
+}
+
+/// Node looks for libraries beside the program, so that it is copied.
+fn javascript(from: &Path, into: &Path) -> Result<()> {
+    for file in fs::read_dir(from)? {
+        let file = file?.path();
+        fs::copy(&file, into.join(file.file_name().unwrap_or_default()))?;
+    }
+    run(Command::new("npm")
+        .args(["ci", "--no-fund", "--no-audit"])
+        .current_dir(into))
 }
 
 /// Makes `place/name`, unless it is there and made of the same.

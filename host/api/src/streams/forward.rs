@@ -262,12 +262,10 @@ async fn channels(socket: WebSocket, to: To, ports: Vec<u16>) {
     };
     let inward = async {
         while let Some(Ok(message)) = from.next().await {
-            let Message::Binary(bytes) = message else {
-                if matches!(message, Message::Close(_)) {
-                    return;
-                }
-                continue;
-            };
+            if matches!(message, Message::Close(_)) {
+                return;
+            }
+            let Some(bytes) = upgrade::said(message) else { continue };
             let Some(channel) = bytes.first().copied().filter(|c| c % 2 == 0) else {
                 continue;
             };

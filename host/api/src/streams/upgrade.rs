@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -40,6 +41,16 @@ pub(super) async fn websocket(
             "none of the WebSocket protocols offered is served; served are: {}",
             served.join(", ")
         ))),
+    }
+}
+
+/// What a message says, in bytes or in text: the Python client writes input as text. `None` of what only holds or ends the
+/// connection.
+pub(super) fn said(message: Message) -> Option<Bytes> {
+    match message {
+        Message::Binary(bytes) => Some(bytes),
+        Message::Text(text) => Some(text.into()),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
     }
 }
 
@@ -98,3 +109,17 @@ impl Spdy {
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_speak_in_bytes_and_in_text() {
+        let input = Bytes::from_static(b"\0hello\n");
+        assert_eq!(said(Message::Binary(input.clone())), Some(input.clone()));
+        assert_eq!(said(Message::Text("\0hello\n".into())), Some(input.clone()));
+        assert_eq!(said(Message::Ping(input)), None);
+        assert_eq!(said(Message::Close(None)), None);
+    }
+}

@@ -11,6 +11,7 @@ use futures::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
 use super::{Command, Outputs, Size, exited, lost, say};
+use crate::streams::upgrade;
 
 const INPUT: u8 = 0;
 const OUTPUT: u8 = 1;
@@ -95,10 +96,10 @@ async fn hear(
 ) {
     let mut stdin = Some(stdin);
     while let Some(Ok(message)) = input.next().await {
-        let Message::Binary(message) = message else {
-            if matches!(message, Message::Close(_)) {
-                return;
-            }
+        if matches!(message, Message::Close(_)) {
+            return;
+        }
+        let Some(message) = upgrade::said(message) else {
             continue;
         };
         match message.first() {

@@ -5,6 +5,7 @@
 
 mod helm;
 mod kubectl;
+mod programs;
 mod session;
 
 use std::fs;
@@ -75,7 +76,6 @@ fn material(name: &str) -> PathBuf {
 /// A program that is a client: it finds `KUBECONFIG`, and `NAMESPACE` to work in, prints `ok WHAT` for each step, and fails
 /// if one does. Returns how many there were.
 #[track_caller]
-#[allow(dead_code)]
 fn steps_of(cluster: &TestCluster, namespace: &str, program: &mut Command, limit: Duration) -> usize {
     program
         .env("KUBECONFIG", cluster.dir().join("kubeconfig"))

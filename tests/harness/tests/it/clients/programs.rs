@@ -23,12 +23,7 @@ struct Program {
 }
 
 /// They share a cluster; each has a namespace of its own, named as itself.
-const PROGRAMS: [Program; 4] = [
-    Program {
-        name: "kube-rs",
-        version: ("Cargo.lock", "name = \"kube\"\nversion = \""),
-        command: |folder| Command::new(folder.join("client-kube-rs")),
-    },
+const PROGRAMS: [Program; 3] = [
     Program {
         name: "controller-runtime",
         version: (
@@ -42,8 +37,9 @@ const PROGRAMS: [Program; 4] = [
         version: ("tests/clients/python/requirements.txt", "\nkubernetes=="),
         command: |folder| {
             let mut python = Command::new(folder.join("bin/python"));
-            // `-B`: nothing is written beside the sources.
-            python.arg("-B").arg(material("python").join("main.py"));
+            // Nothing is written beside the sources, by the programs that it starts neither.
+            python.env("PYTHONDONTWRITEBYTECODE", "1");
+            python.arg(material("python").join("main.py"));
             python
         },
     },
