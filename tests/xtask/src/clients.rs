@@ -31,11 +31,18 @@ func main() {
 }
 "#;
 
-/// Gets what is missing or old. Never fails: a client that cannot be had must not keep the other tests from running.
-pub fn install() {
+/// The variable that names the versions of kubectl whose sessions are held, `1.27,1.36`; without it they all are.
+pub const KUBECTLS: &str = "KUBECTL_VERSIONS";
+
+/// Gets what is missing or old, of kubectl only the versions that `kubectls` names, where it names any. Never fails: a client
+/// that cannot be had must not keep the other tests from running.
+pub fn install(kubectls: &str) {
     let place = crate::root().join("target/clients");
     for version in KUBECTL {
         let minor = version.split('.').nth(1).unwrap_or_default();
+        if !kubectls.is_empty() && !kubectls.split(',').any(|wanted| wanted == format!("1.{minor}")) {
+            continue;
+        }
         let name = format!("kubectl-1.{minor}");
         let recipe = format!("k8s.io/kubectl {version}\n{KUBECTL_MAIN}");
         get(&place, &name, &recipe, |into| kubectl(into, minor, version));

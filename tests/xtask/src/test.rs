@@ -1,5 +1,6 @@
 //! `cargo xtask test [PART]`: everything that must hold, with what it needs installed first.
 
+use std::env;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
@@ -25,7 +26,7 @@ pub fn run(options: &Options) -> Result<()> {
         None => {
             lint()?;
             prepare()?;
-            clients::install();
+            clients::install(&kubectls());
             tests(&NATIVE, &mut tally)?;
             tests(&HARNESS, &mut tally)?;
         }
@@ -36,12 +37,13 @@ pub fn run(options: &Options) -> Result<()> {
         }
         Some("e2e") => {
             prepare()?;
-            clients::install();
+            clients::install(&kubectls());
             tests(&HARNESS, &mut tally)?;
         }
         Some("api") => {
             prepare()?;
-            clients::install();
+            tally.every_kubectl = true;
+            clients::install("");
             tests(&[&HARNESS[..], &["clients::"]].concat(), &mut tally)?;
         }
         Some(name) => {
@@ -65,6 +67,11 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The oldest, one between and the newest: all eleven hold their sessions in `cargo xtask test api`.
+fn kubectls() -> String {
+    env::var(clients::KUBECTLS).unwrap_or_else(|_| "1.27,1.33,1.37".to_owned())
+}
+
 fn prepare() -> Result<()> {
     debian::install();
     build::run(&build::Options::default()).map(|_| ())
@@ -85,6 +92,7 @@ struct Tally {
     skips: Vec<String>,
     /// `client NAME VERSION: …` lines: what each real client did.
     clients: Vec<String>,
+    every_kubectl: bool,
     broken: bool,
 }
 
@@ -92,6 +100,9 @@ struct Tally {
 fn tests(which: &[&str], tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
     let mut cargo = cargo();
+    if !tally.every_kubectl {
+        cargo.env(clients::KUBECTLS, kubectls());
+    }
     cargo
         .args(["test", "--no-fail-fast"])
         .args(which)
