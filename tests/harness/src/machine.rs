@@ -40,6 +40,8 @@ impl Machine {
     #[track_caller]
     pub fn of_its_own(test: &str, tools: &[&str], story: impl FnOnce(&Machine)) {
         if let Some(dir) = env::var_os(INSIDE) {
+            // The test runner has begun a line, `test NAME ... `: what the story says first has its own.
+            println!();
             return story(&Machine { dir: dir.into() });
         }
         if let Some(why) = lacking(tools) {
