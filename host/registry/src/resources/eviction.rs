@@ -1,14 +1,15 @@
 //! `pods/eviction`: a delete that asks the PodDisruptionBudgets first.
 
-use client::{DeleteOptions, Outcome, Preconditions, Target};
+use client::{DeleteOptions, Outcome, Preconditions, Target, WriteOptions};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Failure, Gvr, Selector};
+use model::{Cause, Failure, Gvk, Gvr, Selector};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::Txn;
 
 use crate::Registry;
+use crate::job::Job;
 use crate::meta;
 use crate::read;
 use crate::resource::Acting;
@@ -41,6 +42,15 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
             grace: options["gracePeriodSeconds"].as_u64(),
             propagation: None,
         };
+        // `kubectl drain --dry-run=server` says so here, and not in the query.
+        let write = WriteOptions {
+            dry_run: job.options.dry_run || dry_run(&options["dryRun"])?,
+            ..job.options.clone()
+        };
+        let job = &Job {
+            options: &write,
+            ..*job
+        };
         job.hold(&pod.object, &delete.preconditions)?;
         let phase = text_at(&pod.value, "status.phase");
         // A pod that does not run is missed by nobody.
@@ -55,6 +65,28 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
         })
     }
     .boxed()
+}
+
+fn dry_run(stages: &Value) -> Result<bool, Failure> {
+    let stages: Vec<&str> = stages
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    match stages[..] {
+        [] => Ok(false),
+        ["All"] => Ok(true),
+        [other, ..] => Err(Failure::Invalid {
+            kind: Gvk::new("policy", "v1", "Eviction"),
+            name: String::new(),
+            causes: vec![Cause::not_supported(
+                "deleteOptions.dryRun",
+                format!("{other:?}"),
+                &["All"],
+            )],
+        }),
+    }
 }
 
 /// Takes one disruption from the budget that covers the pod, if one does.

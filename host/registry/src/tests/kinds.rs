@@ -901,6 +901,20 @@ async fn an_eviction_asks_the_budget() {
     )
     .await
     .unwrap();
+    let evict_with = |stage: &str| {
+        let options = json!({"dryRun": [stage]});
+        let eviction =
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}, "deleteOptions": options});
+        shop.act("pods/default/a/eviction", Action::Create(bytes(&eviction)))
+    };
+    evict_with("All").await.unwrap();
+    let unknown = evict_with("Some").await.unwrap_err();
+    assert!(
+        unknown.to_string().contains("deleteOptions.dryRun: Unsupported value"),
+        "{unknown}"
+    );
+    let untouched = shop.get("pods/default/a").await.unwrap();
+    assert_eq!(untouched["metadata"].get("deletionTimestamp"), None);
     shop.act("pods/default/a/eviction", evict()).await.unwrap();
     assert_eq!(
         shop.get("pods/default/a").await.unwrap()["metadata"]["deletionGracePeriodSeconds"],
