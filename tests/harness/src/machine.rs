@@ -58,7 +58,8 @@ impl Machine {
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(INSIDE, dir.path())
             .env("TMPDIR", dir.path());
-        let said = run(&mut again, None, LIMIT).unwrap_or_else(|why| panic!("{why}"));
+        // Indented: a reader of the outer test's output must not take the inner one's for it.
+        let said = run(&mut again, None, LIMIT).unwrap_or_else(|why| panic!("{}", why.replace('\n', "\n    ")));
         assert!(said.contains("1 passed"), "there is no test {test}: {said}");
         // What `cargo xtask test` collects.
         for line in said.lines() {
