@@ -30,11 +30,13 @@ pub struct Script {
     pub missing: bool,
 }
 
+/// Counts the pods of all fake nodes of the process: no two of them may have one address.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
 /// Every container starts at once and runs until it is stopped, unless [`FakeRuntime::script`] says otherwise.
 pub struct FakeRuntime {
     pods: Mutex<HashMap<String, Held>>,
     scripts: Mutex<HashMap<String, Script>>,
-    next: AtomicU32,
     tell: mpsc::Sender<PodFacts>,
     told: Mutex<Option<mpsc::Receiver<PodFacts>>>,
 }
@@ -71,7 +73,6 @@ impl FakeRuntime {
         Self {
             pods: Mutex::default(),
             scripts: Mutex::default(),
-            next: AtomicU32::new(1),
             tell,
             told: Mutex::new(Some(told)),
         }
@@ -198,7 +199,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start_sandbox(&self, config: &SandboxConfig) -> Result<SandboxFacts, Failure> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number % (1 << 22));
         let sandbox = SandboxFacts {
             id: format!("{}-{number}", config.pod.uid),
