@@ -124,14 +124,16 @@ async fn admitted(
             what: What::Path(path),
         })?;
     }
-    let name = caller.user().name.clone();
     let in_flight = if head.long {
         None
     } else {
-        Some(app.limits.enter(&name, matches!(head.verb, "get" | "list"))?)
+        Some(
+            app.limits
+                .enter(&caller.user().name, matches!(head.verb, "get" | "list"))?,
+        )
     };
     request.extensions_mut().insert(Asked {
-        caller,
+        caller: caller.clone(),
         path: head.path.clone(),
     });
     let answer = next.run(request);
@@ -139,7 +141,7 @@ async fn admitted(
         answer.await
     } else {
         tokio::time::timeout(app.request_timeout, answer).await.map_err(|_| {
-            app.limits.reached(Limit::RequestTime, &name);
+            app.limits.reached(Limit::RequestTime, &caller.user().name);
             Failure::Timeout(
                 "Timeout: request did not complete within the allotted time; the change may have been made all the same"
                     .into(),
@@ -148,7 +150,7 @@ async fn admitted(
     };
     drop(in_flight);
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        app.limits.reached(Limit::BodySize, &name);
+        app.limits.reached(Limit::BodySize, &caller.user().name);
     }
     Ok(response)
 }

@@ -86,8 +86,7 @@ pub(crate) async fn run(shared: Arc<Shared>, state: PodState, mut inbox: mpsc::R
         wake: None,
         refresh: None,
     };
-    let mut happened = Some(Happened::Tick);
-    worker.resume_probes();
+    let mut happened = Some(Happened::Met);
     loop {
         if let Some(what) = happened.take() {
             let orders = step(
@@ -453,14 +452,6 @@ impl Worker {
             }
             Done::Happened(Happened::Cleaned)
         });
-    }
-
-    fn resume_probes(&mut self) {
-        let mut orders = Vec::new();
-        for c in &self.state.containers {
-            crate::pod::begin_probes(&self.state, &c.name, &mut orders);
-        }
-        orders.into_iter().for_each(|order| self.carry_out(order));
     }
 
     fn begin_probe(&mut self, container: String, id: String, kind: ProbeKind) {

@@ -33,7 +33,15 @@ const IMAGES: [(&str, &str); 3] = [
     ("job:v1", "pod-command"),
 ];
 
-/// Runs until dropped; then nothing of it is left, and a failed test has shown the end of its log.
+/// What is shown of the cluster of a failed test. With resource versions and heartbeats, which tell who waits for whom.
+const LAST_LOOK: [&[&str]; 4] = [
+    &["get", "plugins"],
+    &["get", "nodes,pods", "--all-namespaces", "-o", "wide"],
+    &["get", "deployments,replicasets,pods", "--all-namespaces", "-o", "yaml"],
+    &["get", "events", "--all-namespaces"],
+];
+
+/// Runs until dropped; then nothing of it is left, and a failed test has shown the end of its log and its objects.
 pub struct TestCluster {
     place: TempDir,
     options: Vec<String>,
@@ -246,6 +254,13 @@ impl Drop for TestCluster {
                 self.dir().display(),
                 self.log_tail()
             );
+            for (pid, line) in self.processes() {
+                eprintln!("{pid} {line}");
+            }
+            for args in LAST_LOOK {
+                let shown = self.try_kubectl(args).unwrap_or_else(|why| why);
+                eprintln!("---- kubectl {}\n{shown}", args.join(" "));
+            }
         }
         let down = self.pilotis(&["down"], STOP);
         for (pid, line) in self.processes() {

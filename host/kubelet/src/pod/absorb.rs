@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::spec::Probe;
+use super::spec::{ContainerSpec, Probe};
 use super::state::{Cleanup, Container, Ended, Ending, Phase, PodState, Probes, Sandbox, Volumes};
 use super::step::{Command, Happened, ProbeKind, later};
 use crate::runtime::{ContainerState, Exit, PodFacts};
@@ -117,6 +117,12 @@ pub(super) fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Comman
         }
         Happened::Cleaned => pod.cleanup = Cleanup::Done,
         Happened::Tick => pod.wake_at = None,
+        Happened::Met => {
+            for at in 0..pod.containers.len() {
+                let name = pod.containers[at].name.clone();
+                begin_probes(pod, &name, orders);
+            }
+        }
     }
 }
 
@@ -144,15 +150,13 @@ fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mu
         orders.push(Command::RemoveContainer { id: last.id.clone() });
     }
     c.attempt = attempt;
-    c.image = spec.image;
+    c.image.clone_from(&spec.image);
     c.starts.reset();
     c.phase = Phase::Running {
         id: id.clone(),
         since: now,
     };
-    c.probes = Probes::default();
-    c.started = spec.startup_probe.is_none();
-    c.ready = c.started && spec.readiness_probe.is_none();
+    c.not_probed_yet(&spec);
     orders.push(Command::Tell {
         warning: false,
         reason: "Started",
@@ -167,7 +171,7 @@ fn started(pod: &mut PodState, name: &str, id: String, attempt: u32, orders: &mu
 }
 
 /// The probes whose time has come: the startup probe alone, then the other two.
-pub(crate) fn begin_probes(pod: &PodState, name: &str, orders: &mut Vec<Command>) {
+fn begin_probes(pod: &PodState, name: &str, orders: &mut Vec<Command>) {
     let (Some(c), Some(spec)) = (pod.container(name), pod.spec_of(name)) else {
         return;
     };
@@ -336,6 +340,13 @@ fn exited(pod: &mut PodState, name: &str, ended: Ended, orders: &mut Vec<Command
 }
 
 impl Container {
+    /// An instance that has just started.
+    pub(super) fn not_probed_yet(&mut self, spec: &ContainerSpec) {
+        self.probes = Probes::default();
+        self.started = spec.startup_probe.is_none();
+        self.ready = self.started && spec.readiness_probe.is_none();
+    }
+
     pub(super) fn wait(&mut self, reason: &'static str, message: String, since: Timestamp) {
         self.phase = Phase::Waiting { reason, message, since };
     }

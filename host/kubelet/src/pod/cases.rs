@@ -108,7 +108,7 @@ impl Teller {
                 self.state.as_mut().unwrap(),
                 Event {
                     at,
-                    what: Happened::Tick,
+                    what: Happened::Met,
                 },
             );
         }

@@ -10,7 +10,5 @@ pub mod state;
 pub mod status;
 pub mod step;
 
-pub(crate) use absorb::begin_probes;
-
 #[cfg(test)]
 mod cases;

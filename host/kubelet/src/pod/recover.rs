@@ -42,6 +42,7 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
             .find(|s| s["name"] == name.as_str());
         let held = facts.into_iter().flat_map(|f| &f.containers).filter(|c| c.name == name);
         let newest = held.max_by_key(|c| c.attempt);
+        let spec = pod.spec_of(&name).cloned();
         let c = &mut pod.containers[at];
         if let Some(said) = said {
             c.attempt = said["restartCount"].as_u64().unwrap_or(0) as u32;
@@ -50,7 +51,16 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
             c.ready = said["ready"].as_bool().unwrap_or(false);
         }
         match newest {
-            Some(held) => adopt(c, held, now),
+            Some(held) => {
+                let told_of = said.is_some_and(|said| {
+                    !said["state"]["running"].is_null() && without_scheme(&text(&said["containerID"])) == held.id
+                });
+                adopt(c, held, now);
+                // Started just before we stopped: what was told, if anything was, is of the time before it.
+                if let Some(spec) = spec.filter(|_| c.alive() && !told_of) {
+                    c.not_probed_yet(&spec);
+                }
+            }
             None => {
                 let Some(said) = said else { continue };
                 if let Some(ended) = ended(&said["state"]["terminated"], begun) {
@@ -80,14 +90,9 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
 }
 
 fn adopt(c: &mut super::state::Container, held: &ContainerFacts, now: Timestamp) {
-    // An instance that the API server was told of less than is a newer one: it was started just before we stopped.
-    let fresh = held.attempt != c.attempt;
     c.attempt = held.attempt;
     match &held.state {
         ContainerState::Running { started } => {
-            if fresh {
-                (c.started, c.ready) = (false, false);
-            }
             c.phase = Phase::Running {
                 id: held.id.clone(),
                 since: *started,

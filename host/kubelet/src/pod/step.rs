@@ -25,6 +25,8 @@ pub struct Event {
 
 #[derive(Debug, Clone)]
 pub enum Happened {
+    /// The first of a worker's events: what the runtime already runs is probed (again).
+    Met,
     /// A new revision of the object.
     Spec(Arc<Pod>),
     /// The object is gone from the API server.
