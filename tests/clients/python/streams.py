@@ -65,9 +65,52 @@ def exec_(world):
     talk.write_stdin("hello\n")
     talk.run_forever(timeout=LIMIT)
     same((talk.read_stdout(), talk.read_stderr(), talk.returncode), ("hello\n", "wrong\n", 3))
+    echo = run(world, "cat", stdin=True, _preload_content=False)
+    echo.write_stdin("to the end")
+    echo.close_channel(0)
+    echo.run_forever(timeout=LIMIT)
+    same((echo.read_stdout(), echo.returncode), ("to the end", 0))
     missing = run(world, "no-such-program", _preload_content=False)
     missing.run_forever(timeout=LIMIT)
     same(json.loads(missing.read_channel(3))["status"], "Failure")
+
+
+def terminal(world):
+    """a terminal has one output, whether it has input or not"""
+    command = ["sh", "-c", "echo shown; echo wrong >&2"]
+    same(run(world, *command, tty=True), "shown\r\nwrong\r\n")
+    same(run(world, *command, tty=True, stdin=True), "shown\r\nwrong\r\n")
+
+
+def handshakes(world):
+    """a handshake that is refused is answered with the reason"""
+    core, namespace = world.core, world.namespace
+    token = core.create_namespaced_service_account_token("default", namespace, client.AuthenticationV1TokenRequest(
+        spec=client.V1TokenRequestSpec(audiences=[])))
+    nobody = client.Configuration()
+    nobody.host, nobody.ssl_ca_cert = world.api.configuration.host, world.api.configuration.ssl_ca_cert
+    nobody.api_key = {"authorization": f"Bearer {token.status.token}"}
+    ended = world.pod("ended", ["true"], restart_policy="Never")
+    core.create_namespaced_pod(namespace, ended)
+    until(lambda pod: pod.status.phase == "Succeeded", core.list_namespaced_pod, namespace,
+          field_selector="metadata.name=ended")
+    for api, name, container, code, reason in [
+        (world.api, "none", "main", 404, "NotFound"),
+        (world.api, "streams", "other", 400, "BadRequest"),
+        (world.api, "ended", "main", 400, "BadRequest"),
+        (client.ApiClient(nobody), "streams", "main", 403, "Forbidden"),
+    ]:
+        try:
+            stream(client.CoreV1Api(api).connect_get_namespaced_pod_exec, name, namespace, container=container,
+                   command=["true"], stdout=True, _preload_content=False)
+        except client.ApiException as error:
+            # The client has put all it was told into a sentence: what happened, the headers, the body.
+            said, _, body = error.reason.split(" -+-+- ")
+            assert said.startswith(f"Handshake status {code} "), said
+            status = json.loads(body)
+            same((status["kind"], status["reason"], status["code"]), ("Status", reason, code))
+        else:
+            raise AssertionError(f"exec in {name}/{container} was not refused with {code}")
 
 
 def attach(world):
@@ -104,4 +147,4 @@ def evicted(world):
     gone(core.list_namespaced_pod, namespace, name="streams")
 
 
-STEPS = [running, logs, exec_, attach, forward, evicted]
+STEPS = [running, logs, exec_, terminal, handshakes, attach, forward, evicted]

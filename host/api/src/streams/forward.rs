@@ -15,11 +15,11 @@ use futures::{SinkExt, StreamExt};
 use http::request;
 use model::Failure;
 use serde_json::json;
+use spdy::{Server, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::spdy::{Connection, Stream};
 use super::upgrade::Wire;
 use super::{Pod, tunnel, upgrade};
 use crate::verbs::Doing;
@@ -122,7 +122,7 @@ impl To {
 
 /// Serves pairs of SPDY streams until the client leaves.
 async fn pairs(wire: Box<dyn Wire>, to: To) {
-    let Ok(mut connection) = Connection::start(wire) else {
+    let Ok(mut connection) = Server::start(wire) else {
         return;
     };
     let mut waiting: HashMap<String, Stream> = HashMap::new();

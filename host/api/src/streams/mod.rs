@@ -4,7 +4,6 @@ mod exec;
 mod forward;
 mod log;
 mod proxy;
-mod spdy;
 mod tunnel;
 mod upgrade;
 

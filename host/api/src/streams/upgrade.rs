@@ -14,13 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// The largest message taken from a client.
 const MESSAGE: usize = 1 << 20;
 
-const SPDY: &str = "SPDY/3.1";
-/// Where SPDY clients say what they speak inside, best first; a line each, or one line with commas.
-const INSIDE: &str = "x-stream-protocol-version";
-
 pub(super) fn wants_spdy(headers: &HeaderMap) -> bool {
     let asked = headers.get(header::UPGRADE).and_then(|u| u.to_str().ok());
-    asked.is_some_and(|u| u.eq_ignore_ascii_case(SPDY))
+    asked.is_some_and(|u| u.eq_ignore_ascii_case(spdy::UPGRADE))
 }
 
 /// Takes the first of `served` that the client offers too.
@@ -65,9 +61,10 @@ pub(super) struct Spdy {
 /// # Errors
 /// `BadRequest` if the connection cannot be upgraded (HTTP/2), or nothing that is served is offered.
 pub(super) fn spdy(parts: &mut request::Parts, served: &'static [&'static str]) -> Result<Spdy, Failure> {
+    // A line each, or one line with commas.
     let lines = parts
         .headers
-        .get_all(INSIDE)
+        .get_all(spdy::INSIDE)
         .iter()
         .filter_map(|line| line.to_str().ok());
     let offered: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
@@ -93,8 +90,8 @@ impl Spdy {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static(SPDY));
-        headers.insert(INSIDE, HeaderValue::from_static(self.protocol));
+        headers.insert(header::UPGRADE, HeaderValue::from_static(spdy::UPGRADE));
+        headers.insert(spdy::INSIDE, HeaderValue::from_static(self.protocol));
         tokio::spawn(async move {
             match self.upgrade.await {
                 Ok(upgraded) => work(Box::new(TokioIo::new(upgraded))).await,

@@ -323,3 +323,68 @@ async fn requests_are_passed_on_to_pods_and_services() {
         .unwrap();
     assert_eq!(cluster.send("", request).await.status(), 403);
 }
+
+/// Who asks for another protocol reads the body of a refusal by its length, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_handshake_tells_why_in_its_body() {
+    let cluster = TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(Arc::default()))).await;
+    let pod: serde_json::Value = serde_yaml_ng::from_str(POD).unwrap();
+    let request = http::Request::post("/api/v1/namespaces/default/pods")
+        .header("content-type", "application/json")
+        .body(pod.to_string())
+        .unwrap();
+    assert_eq!(cluster.send("admin", request).await.status(), 201);
+    let websocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                     Sec-WebSocket-Protocol: v5.channel.k8s.io,v4.channel.k8s.io\r\n";
+    let spdy = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
+    for (user, asked, code, reason) in [
+        (
+            "admin",
+            "nobody/exec?command=true&stdout=1&container=main",
+            404,
+            "NotFound",
+        ),
+        (
+            "admin",
+            "web/exec?command=true&stdout=1&container=other",
+            400,
+            "BadRequest",
+        ),
+        ("admin", "web/exec?stdout=1&container=main", 400, "BadRequest"),
+        ("admin", "web/attach?container=main", 400, "BadRequest"),
+        // It is not said to run.
+        ("admin", "web/portforward?ports=80", 400, "BadRequest"),
+        (
+            "jane",
+            "web/exec?command=true&stdout=1&container=main",
+            403,
+            "Forbidden",
+        ),
+    ] {
+        for upgrade in [websocket, spdy] {
+            let mut wire = BufReader::new(cluster.connect(user).await);
+            let request = format!(
+                "GET /api/v1/namespaces/default/pods/{asked} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n{upgrade}\r\n"
+            );
+            wire.write_all(request.as_bytes()).await.unwrap();
+            wire.flush().await.unwrap();
+            let mut head = Vec::new();
+            while head.last().is_none_or(|line: &String| !line.trim().is_empty()) {
+                let mut line = String::new();
+                wire.read_line(&mut line).await.unwrap();
+                head.push(line);
+            }
+            assert!(head[0].starts_with(&format!("HTTP/1.1 {code} ")), "{asked}: {head:?}");
+            let length = head.iter().find_map(|line| line.strip_prefix("content-length: "));
+            let length = length.unwrap_or_else(|| panic!("{asked}: {head:?}"));
+            let mut body = vec![0; length.trim().parse().unwrap()];
+            wire.read_exact(&mut body).await.unwrap();
+            let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                (&status["kind"], &status["reason"], &status["code"]),
+                (&"Status".into(), &reason.into(), &code.into()),
+                "{asked}"
+            );
+        }
+    }
+}

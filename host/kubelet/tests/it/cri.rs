@@ -10,6 +10,7 @@ use harness::{Containerd, Machine};
 use kubelet::runtime::Runtime;
 use kubelet::runtime::cri::CriRuntime;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::support::{TestNode, eventually, state};
 
@@ -19,6 +20,7 @@ fn shell(script: &str) -> Value {
     json!({"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
 }
 
+/// Exit code, standard output, standard error. The input is ended once it is given.
 async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bool) -> (i32, String, String) {
     let request = ExecRequest {
         command: command.iter().map(|s| (*s).into()).collect(),
@@ -34,8 +36,8 @@ async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bo
         .expect("it starts");
     let Session {
         stdin,
-        mut stdout,
-        mut stderr,
+        stdout,
+        stderr,
         resize,
         exit,
     } = session;
@@ -45,32 +47,22 @@ async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bo
             .await
             .expect("it listens");
     }
-    if !input.is_empty() {
-        stdin
-            .send(Bytes::copy_from_slice(input.as_bytes()))
-            .await
-            .expect("it listens");
+    let say = async {
+        for part in input.as_bytes().chunks(10_000) {
+            stdin.send(Bytes::copy_from_slice(part)).await.expect("it listens");
+        }
+        drop(stdin);
+    };
+    let ((), out, err) = tokio::join!(say, text(stdout), text(stderr));
+    (exit.await.expect("it ends").expect("it ran"), out, err)
+}
+
+async fn text(mut from: mpsc::Receiver<Bytes>) -> String {
+    let mut all = Vec::new();
+    while let Some(bytes) = from.recv().await {
+        all.extend_from_slice(&bytes);
     }
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    tokio::join!(
-        async {
-            while let Some(bytes) = stdout.recv().await {
-                out.extend_from_slice(&bytes)
-            }
-        },
-        async {
-            while let Some(bytes) = stderr.recv().await {
-                err.extend_from_slice(&bytes)
-            }
-        },
-    );
-    drop(stdin);
-    let code = exit.await.expect("it ends").expect("it ran");
-    (
-        code,
-        String::from_utf8_lossy(&out).into_owned(),
-        String::from_utf8_lossy(&err).into_owned(),
-    )
+    String::from_utf8_lossy(&all).into_owned()
 }
 
 #[test]
@@ -129,6 +121,19 @@ async fn server(node: &TestNode, containerd: &Containerd) {
     .await;
     assert!(code == 0 && text.contains("got a line"), "{code} {text:?}");
     assert_eq!(exec(node, "web", &["hostname"], "", false).await.1, "web\n");
+    let long = "all of it, to the end\n".repeat(100_000);
+    let (code, text, _) = exec(node, "web", &["cat"], &long, false).await;
+    assert!(
+        code == 0 && text == long,
+        "{code}: {} of {} bytes",
+        text.len(),
+        long.len()
+    );
+    assert_eq!(
+        exec(node, "web", &["sh", "-c", "echo shown; echo no >&2"], "", true).await,
+        (0, "shown\r\nno\r\n".into(), String::new()),
+        "a terminal without input"
+    );
     let port = node.streams.port_forward(&node.container("web", "c"), 8080).await;
     assert!(
         port.is_ok(),

@@ -304,15 +304,29 @@ async fn volumes_are_folders_that_follow_the_cluster() {
 
 /// Exit code, standard output, standard error.
 async fn exec(node: &TestNode, pod: &str, container: &str, args: &[&str], input: &str) -> (i32, String, String) {
+    let streams = ExecRequest {
+        stdin: !input.is_empty(),
+        stdout: true,
+        stderr: true,
+        ..ExecRequest::default()
+    };
+    exec_with(node, pod, container, args, input, streams).await
+}
+
+async fn exec_with(
+    node: &TestNode,
+    pod: &str,
+    container: &str,
+    args: &[&str],
+    input: &str,
+    streams: ExecRequest,
+) -> (i32, String, String) {
     let request = ExecRequest {
         command: std::iter::once("command")
             .chain(args.iter().copied())
             .map(String::from)
             .collect(),
-        stdin: !input.is_empty(),
-        stdout: true,
-        stderr: true,
-        tty: false,
+        ..streams
     };
     let session = node
         .streams
@@ -374,6 +388,25 @@ async fn exec_runs_the_component_again_and_logs_can_be_followed() {
     assert_eq!(
         exec(node, "p", "c", &["complain", "no"], "").await,
         (0, String::new(), "no\n".into())
+    );
+    let terminal = ExecRequest {
+        stdout: true,
+        tty: true,
+        ..ExecRequest::default()
+    };
+    assert_eq!(
+        exec_with(node, "p", "c", &["complain", "no"], "", terminal).await,
+        (0, "no\n".into(), String::new()),
+        "a terminal has one output, with input or without"
+    );
+    let only_errors = ExecRequest {
+        stderr: true,
+        ..ExecRequest::default()
+    };
+    assert_eq!(
+        exec_with(node, "p", "c", &["echo", "yes"], "", only_errors).await,
+        (0, String::new(), String::new()),
+        "what was not asked for is not sent"
     );
     let big = "x".repeat(300_000);
     assert_eq!(exec(node, "p", "c", &["upper"], &big).await.1.len(), big.len());

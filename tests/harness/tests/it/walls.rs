@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("cel", &["model"]),
     ("schema", &["model", "cel"]),
+    ("spdy", &[]),
     ("store", &["model"]),
     ("client", &["model"]),
     ("view", &["model", "client"]),
@@ -24,9 +25,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("scheduler", &["model", "client", "plugin"]),
     ("controllers", &["model", "client", "view", "plugin"]),
-    ("kubelet", &["model", "client"]),
+    ("kubelet", &["model", "client", "spdy"]),
     ("proxy", &["model", "client"]),
-    ("api", &["model", "schema", "client", "auth", "registry"]),
+    ("api", &["model", "schema", "client", "spdy", "auth", "registry"]),
     (
         "server",
         &[

@@ -51,6 +51,7 @@ pub(super) async fn run(socket: WebSocket, command: Command, protocol: &str) {
             resize,
             exit,
         }) => {
+            let stdin = command.asked.stdin.then_some(stdin);
             let hear = hear(input, stdin, resize, protocol == PROTOCOLS[0]);
             let said = async {
                 say(&mut out, stdout, stderr).await?;
@@ -87,14 +88,13 @@ async fn send(out: &mut Sender, channel: u8, data: &[u8]) -> Result<(), axum::Er
     out.send(Message::Binary(message.freeze())).await
 }
 
-/// What the client sends, until it leaves. A full input waits here, and through TCP at the client.
+/// What the client sends, until it leaves; `stdin` is there if it was asked for. A full input waits here, and through TCP at the client.
 async fn hear(
     mut input: SplitStream<WebSocket>,
-    stdin: mpsc::Sender<Bytes>,
+    mut stdin: Option<mpsc::Sender<Bytes>>,
     resize: mpsc::Sender<TerminalSize>,
     closes: bool,
 ) {
-    let mut stdin = Some(stdin);
     while let Some(Ok(message)) = input.next().await {
         if matches!(message, Message::Close(_)) {
             return;

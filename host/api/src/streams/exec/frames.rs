@@ -6,10 +6,10 @@ use bytes::Bytes;
 use client::node::{Session, TerminalSize};
 use model::Failure;
 use serde_json::Deserializer;
+use spdy::{Gone, Output, Server, Stream};
 use tokio::sync::mpsc;
 
 use super::{Command, Outputs, Size, exited, lost, say};
-use crate::streams::spdy::{Connection, Gone, Output, Stream};
 use crate::streams::upgrade::Wire;
 
 /// Newest first. Version 4 closes with a `Status`, 3 with a sentence, 2 knows no sizes. (5 differs from 4 on WebSockets only.)
@@ -64,7 +64,7 @@ async fn send(to: Option<&Output>, data: Bytes) -> Result<(), Gone> {
 pub(super) async fn run(wire: Box<dyn Wire>, command: Command, protocol: &str) {
     let sizes = !matches!(protocol, "v2.channel.k8s.io");
     let plain = matches!(protocol, "v2.channel.k8s.io" | "v3.channel.k8s.io");
-    let Ok(mut connection) = Connection::start(wire) else {
+    let Ok(mut connection) = Server::start(wire) else {
         return;
     };
     let opening = tokio::time::timeout(OPENING, streams(&mut connection, &command, sizes)).await;
@@ -122,7 +122,7 @@ pub(super) async fn run(wire: Box<dyn Wire>, command: Command, protocol: &str) {
 }
 
 /// As many streams as were asked for; `None` if the client leaves before.
-async fn streams(connection: &mut Connection, command: &Command, sizes: bool) -> Option<Streams> {
+async fn streams(connection: &mut Server, command: &Command, sizes: bool) -> Option<Streams> {
     let asked = &command.asked;
     let wanted = [true, asked.stdin, asked.stdout, asked.stderr, asked.tty && sizes];
     let mut missing = wanted.into_iter().filter(|w| *w).count();

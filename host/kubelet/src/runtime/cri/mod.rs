@@ -545,14 +545,14 @@ impl Runtime for CriRuntime {
     }
 
     async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session, Failure> {
+        let request = of_a_terminal(request);
         let ask = v1::ExecRequest {
             container_id: id.into(),
             cmd: request.command.clone(),
             tty: request.tty,
             stdin: request.stdin,
             stdout: request.stdout,
-            // With a terminal there is one output, and the CRI refuses to be asked for two.
-            stderr: request.stderr && !request.tty,
+            stderr: request.stderr,
         };
         let answer = self
             .calls
@@ -561,16 +561,17 @@ impl Runtime for CriRuntime {
             .exec(within(QUICK, ask))
             .await
             .map_err(failure)?;
-        stream::session(&answer.into_inner().url, request.stdin).await
+        stream::session(&answer.into_inner().url, &request).await
     }
 
     async fn attach(&self, id: &str, request: &ExecRequest) -> Result<Session, Failure> {
+        let request = of_a_terminal(request);
         let ask = v1::AttachRequest {
             container_id: id.into(),
             tty: request.tty,
             stdin: request.stdin,
             stdout: request.stdout,
-            stderr: request.stderr && !request.tty,
+            stderr: request.stderr,
         };
         let answer = self
             .calls
@@ -579,6 +580,14 @@ impl Runtime for CriRuntime {
             .attach(within(QUICK, ask))
             .await
             .map_err(failure)?;
-        stream::session(&answer.into_inner().url, request.stdin).await
+        stream::session(&answer.into_inner().url, &request).await
+    }
+}
+
+/// A terminal has one output, and the CRI refuses to be asked for two.
+fn of_a_terminal(request: &ExecRequest) -> ExecRequest {
+    ExecRequest {
+        stderr: request.stderr && !request.tty,
+        ..request.clone()
     }
 }

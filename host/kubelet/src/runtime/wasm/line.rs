@@ -1,7 +1,7 @@
 //! A connection to a shim: requests and their answers, and the streams of a command.
 
 use bytes::{Bytes, BytesMut};
-use client::node::{SESSION_BUFFER, Session};
+use client::node::{ExecRequest, SESSION_BUFFER, Session};
 use model::Failure;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -48,7 +48,7 @@ pub(super) async fn gather(from: &mut mpsc::Receiver<Bytes>) -> Bytes {
 }
 
 /// Frames of a connection as the channels of a session.
-pub(super) fn session(line: Connection, stdin_wanted: bool) -> Session {
+pub(super) fn session(line: Connection, asked: &ExecRequest) -> Session {
     let (stdin, mut input) = mpsc::channel::<Bytes>(SESSION_BUFFER);
     let (out, stdout) = mpsc::channel(SESSION_BUFFER);
     let (err, stderr) = mpsc::channel(SESSION_BUFFER);
@@ -56,6 +56,8 @@ pub(super) fn session(line: Connection, stdin_wanted: bool) -> Session {
     let (told, exit) = oneshot::channel();
     let Connection { mut read, mut write } = line;
     let (over, done) = oneshot::channel::<()>();
+    let stdin_wanted = asked.stdin;
+    let (out, err) = (asked.stdout.then_some(out), asked.stderr.then_some(err));
     tokio::spawn(async move {
         let forward = async {
             while let Some(bytes) = input.recv().await {
@@ -77,10 +79,10 @@ pub(super) fn session(line: Connection, stdin_wanted: bool) -> Session {
     tokio::spawn(async move {
         let mut code = None;
         while let Ok(Some((channel, bytes))) = protocol::receive_frame(&mut read).await {
-            let sent = match channel {
-                channel::STDOUT => out.send(bytes).await,
-                channel::STDERR => err.send(bytes).await,
-                channel::EXIT => {
+            let sent = match (channel, &out, &err) {
+                (channel::STDOUT, Some(out), _) => out.send(bytes).await,
+                (channel::STDERR, _, Some(err)) => err.send(bytes).await,
+                (channel::EXIT, ..) => {
                     code = bytes.first_chunk::<4>().map(|b| i32::from_be_bytes(*b));
                     break;
                 }

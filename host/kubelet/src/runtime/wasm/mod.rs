@@ -331,9 +331,10 @@ impl Runtime for WasmRuntime {
             id: id.into(),
             command: request.command.clone(),
             stdin: request.stdin,
+            tty: request.tty,
         };
         line.ask(&ask).await?;
-        Ok(session(line, request.stdin))
+        Ok(session(line, request))
     }
 
     /// Follows the log from now on: a guest's streams are its log. Standard input is closed.

@@ -45,6 +45,9 @@ pub(crate) enum Request {
         id: String,
         command: Vec<String>,
         stdin: bool,
+        /// Both outputs are one. (A shim of an earlier version keeps them apart.)
+        #[serde(default)]
+        tty: bool,
     },
     /// The shim ends, and all in it.
     End,

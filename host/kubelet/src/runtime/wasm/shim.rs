@@ -220,7 +220,12 @@ impl Shim {
                         }
                     }
                 }
-                Request::Exec { id, command, stdin } => {
+                Request::Exec {
+                    id,
+                    command,
+                    stdin,
+                    tty,
+                } => {
                     let guest = self
                         .running
                         .lock()
@@ -235,7 +240,7 @@ impl Shim {
                         return;
                     }
                     if let Some(guest) = guest {
-                        exec(&guest, command, stdin, read, write).await;
+                        exec(&guest, command, stdin, tty, read, write).await;
                     }
                     return;
                 }
@@ -392,6 +397,7 @@ async fn exec(
     guest: &Guest,
     command: Vec<String>,
     stdin: bool,
+    tty: bool,
     mut read: impl AsyncRead + Unpin + Send + 'static,
     mut write: impl AsyncWriteExt + Unpin,
 ) {
@@ -414,8 +420,9 @@ async fn exec(
     });
     let stdio = Stdio {
         stdin: stdin.then(|| wasmtime_wasi::cli::AsyncStdinStream::new(input)),
+        // A terminal shows both in the order they were written.
+        stderr: Output::channel(if tty { out.clone() } else { err }),
         stdout: Output::channel(out),
-        stderr: Output::channel(err),
     };
     let run = guest.run(&command, stdio);
     tokio::pin!(run);
@@ -442,7 +449,8 @@ async fn exec(
     }
     if let Some(ending) = ending {
         if !ending.message.is_empty() {
-            let _ = protocol::send_frame(&mut write, channel::STDERR, format!("{}\n", ending.message).as_bytes()).await;
+            let errors = if tty { channel::STDOUT } else { channel::STDERR };
+            let _ = protocol::send_frame(&mut write, errors, format!("{}\n", ending.message).as_bytes()).await;
         }
         let _ = protocol::send_frame(&mut write, channel::EXIT, &ending.code.to_be_bytes()).await;
         let _ = write.flush().await;

@@ -7,7 +7,7 @@ use std::io;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::wrong;
+use crate::reader::wrong;
 
 /// A stream's headers take this much at most, once inflated. Kubernetes' clients send less than a hundred bytes.
 const LIMIT: usize = 16 << 10;
@@ -43,11 +43,11 @@ fn text(bytes: &mut Vec<u8>, text: &str) {
 
 /// Names (lower case, as SPDY demands) and values, in the order sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::streams) struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
     /// Empty if there is none.
-    pub(in crate::streams) fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
     }
@@ -97,16 +97,16 @@ fn string(rest: &mut &[u8]) -> io::Result<String> {
 }
 
 /// Reads the blocks of one direction.
-pub(super) struct Inflate(Decompress);
+pub(crate) struct Inflate(Decompress);
 
 impl Inflate {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Decompress::new(true))
     }
 
     /// # Errors
     /// `InvalidData` for what is no header block, or one that is too large; the connection cannot go on after it.
-    pub(super) fn block(&mut self, mut deflated: &[u8]) -> io::Result<Headers> {
+    pub(crate) fn block(&mut self, mut deflated: &[u8]) -> io::Result<Headers> {
         let mut plain = vec![0; LIMIT];
         let mut length = 0;
         while !deflated.is_empty() {
@@ -132,16 +132,16 @@ impl Inflate {
 }
 
 /// Writes the blocks of one direction.
-pub(super) struct Deflate(Compress);
+pub(crate) struct Deflate(Compress);
 
 impl Deflate {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let mut deflate = Compress::new(Compression::fast(), true);
         deflate.set_dictionary(&dictionary()).map_err(io::Error::other)?;
         Ok(Self(deflate))
     }
 
-    pub(super) fn block(&mut self, headers: &Headers) -> io::Result<Vec<u8>> {
+    pub(crate) fn block(&mut self, headers: &Headers) -> io::Result<Vec<u8>> {
         let plain = headers.encoded();
         // Room for what does not get smaller, and for the empty block that ends a flush.
         let mut deflated = Vec::with_capacity(plain.len() + plain.len() / 8 + 64);
