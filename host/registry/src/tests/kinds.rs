@@ -246,6 +246,80 @@ async fn secrets_take_text_and_keep_base64() {
 }
 
 #[tokio::test]
+async fn ephemeral_containers_are_added_through_a_door_of_their_own() {
+    let registry = open().await;
+    let shop = Shop(&registry);
+    shop.create("pods/default", pod("a")).await.unwrap();
+    let (path, door) = ("pods/default/a", "pods/default/a/ephemeralcontainers");
+    let looks = |name: &str| json!({"name": name, "image": "debug:1"});
+    let names = |pod: &Value| {
+        let list = pod["spec"]["ephemeralContainers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let mut names: Vec<_> = list.iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    // As `kubectl debug` does it.
+    for name in ["one", "two"] {
+        let patch = json!({"spec": {"ephemeralContainers": [looks(name)]}});
+        shop.patch(door, PatchKind::Strategic, patch).await.unwrap();
+    }
+    assert_eq!(names(&shop.get(door).await.unwrap()), "one two");
+    let apply = PatchKind::Apply { force: false };
+    let config = |list: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"ephemeralContainers": list}});
+    let applied = shop.patch(door, apply, config(json!([looks("three")]))).await.unwrap();
+    let applied = applied.value();
+    assert_eq!(names(&applied), "one three two");
+    let books = applied["metadata"]["managedFields"].as_array().unwrap();
+    let book = books
+        .iter()
+        .find(|b| b["operation"] == "Apply")
+        .expect("a book of what was applied");
+    assert_eq!(book["subresource"], "ephemeralcontainers");
+    assert_eq!(book["fieldsV1"].get("f:metadata"), None, "labels are not this door's");
+    let gone = shop
+        .patch(door, apply, config(json!([])))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        gone.contains("existing ephemeral containers \"three\" may not be removed"),
+        "{gone}"
+    );
+    // The rest of the document passes by.
+    let mut whole = shop.get(door).await.unwrap();
+    whole["spec"]["ephemeralContainers"]
+        .as_array_mut()
+        .unwrap()
+        .push(looks("four"));
+    whole["spec"]["containers"][0]["image"] = json!("other");
+    whole["metadata"]["labels"]["x"] = json!("y");
+    let updated = shop.update(door, &whole).await.unwrap().value();
+    assert_eq!(names(&updated), "four one three two");
+    let before = pod("a");
+    assert_eq!(
+        updated["spec"]["containers"][0]["image"],
+        before["spec"]["containers"][0]["image"]
+    );
+    assert_eq!(updated["metadata"]["labels"].get("x"), None);
+    assert_eq!(
+        updated["spec"]["ephemeralContainers"][0]["imagePullPolicy"],
+        "IfNotPresent"
+    );
+    // And no other door changes them.
+    for list in [json!([looks("five")]), Value::Null] {
+        let mut whole = updated.clone();
+        whole["spec"]["ephemeralContainers"] = list;
+        let refused = shop.update(path, &whole).await.unwrap_err().to_string();
+        assert!(refused.contains("pod updates may not change fields"), "{refused}");
+    }
+    shop.update("pods/default/a/status", &before).await.unwrap();
+    assert_eq!(names(&shop.get(path).await.unwrap()), "four one three two");
+}
+
+#[tokio::test]
 async fn an_eviction_asks_the_budget() {
     let registry = open().await;
     let shop = Shop(&registry);
@@ -271,14 +345,28 @@ async fn an_eviction_asks_the_budget() {
     };
     let status = |observed: u64| json!({"status": {"observedGeneration": observed, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
     // A budget that nobody has looked at yet may allow it in a moment; one that is used up promises nothing.
-    for (observed, wait) in [(0, 10), (1, 0)] {
+    for (observed, wait, why) in [
+        (0, 10, "The disruption budget b is still being processed by the server."),
+        (1, 0, "The disruption budget b needs 1 healthy pods and has 1 currently"),
+    ] {
         let budget = "policy/v1/poddisruptionbudgets/default/b/status";
         shop.patch(budget, PatchKind::Merge, status(observed)).await.unwrap();
         let refused = shop.act("pods/default/a/eviction", evict()).await.unwrap_err();
-        assert!(
-            matches!(&refused, Failure::TooManyRequests { reason, retry_after } if reason.contains("disruption budget") && retry_after.as_secs() == wait),
-            "{refused}"
+        let Failure::TooManyRequests {
+            reason,
+            retry_after,
+            causes,
+        } = refused
+        else {
+            panic!("{refused}")
+        };
+        assert_eq!(
+            reason,
+            "Cannot evict pod as it would violate the pod's disruption budget."
         );
+        assert_eq!(retry_after.as_secs(), wait);
+        let told: Vec<_> = causes.iter().map(|c| (c.reason.as_str(), c.message.as_str())).collect();
+        assert_eq!(told, [("DisruptionBudget", why)]);
     }
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
     shop.patch(
