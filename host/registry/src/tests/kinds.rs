@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use client::{Action, DeleteOptions, ListOptions, Outcome, PatchKind, WatchOptions};
 use model::Failure;
 use schema::Table;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::*;
 
