@@ -121,8 +121,10 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             (504, "Timeout")
         }
         Failure::TooLarge { .. } => (413, "RequestEntityTooLarge"),
-        Failure::TooManyRequests { retry_after, .. } => {
-            // Zero is no promise: nobody knows when it would go better.
+        Failure::TooManyRequests {
+            retry_after, causes, ..
+        } => {
+            details_causes(&mut details, causes);
             if !retry_after.is_zero() {
                 details.insert("retryAfterSeconds".into(), retry_after.as_secs().max(1).into());
             }

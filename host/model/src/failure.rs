@@ -70,8 +70,13 @@ pub enum Failure {
     },
     #[error("Request entity too large: limit is {limit} bytes")]
     TooLarge { limit: usize },
+    /// Later it may be granted: after `retry_after`, or, where that is zero, nobody knows when.
     #[error("{reason}")]
-    TooManyRequests { reason: String, retry_after: Duration },
+    TooManyRequests {
+        reason: String,
+        retry_after: Duration,
+        causes: Vec<Cause>,
+    },
     #[error("{0}")]
     Timeout(String),
     #[error("{what} is not reachable")]
@@ -238,6 +243,8 @@ pub enum CauseReason {
     /// A precondition did not hold when the object was compared (uid or version).
     UidMismatch,
     ResourceVersionMismatch,
+    /// A PodDisruptionBudget keeps the pod from being evicted.
+    DisruptionBudget,
 }
 
 impl CauseReason {
@@ -256,6 +263,7 @@ impl CauseReason {
             CauseReason::FieldManagerConflict => "FieldManagerConflict",
             CauseReason::UidMismatch => "UIDMismatch",
             CauseReason::ResourceVersionMismatch => "ResourceVersionMismatch",
+            CauseReason::DisruptionBudget => "DisruptionBudget",
         }
     }
 }

@@ -3,7 +3,7 @@
 use client::{DeleteOptions, Outcome, Preconditions, Target, WriteOptions};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Cause, Failure, Gvk, Gvr, Selector};
+use model::{Cause, CauseReason, Failure, Gvk, Gvr, Selector};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::Txn;
@@ -131,17 +131,24 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         if !ready && (always || healthy && int_at(&value, "status.desiredHealthy") > 0) {
             return Ok(());
         }
-        let refused = |retry_after| Failure::TooManyRequests {
+        let refused = |retry_after, message| Failure::TooManyRequests {
             reason: "Cannot evict pod as it would violate the pod's disruption budget.".to_owned(),
             retry_after,
+            causes: vec![Cause {
+                reason: CauseReason::DisruptionBudget,
+                field: String::new(),
+                message,
+            }],
         };
         if int_at(&value, "status.observedGeneration") < int_at(&value, "metadata.generation") {
-            return Err(refused(Duration::from_secs(10)));
+            let name = meta::text(&value, "name");
+            let message = format!("The disruption budget {name} is still being processed by the server.");
+            return Err(refused(Duration::from_secs(10), message));
         }
         let allowed = int_at(&value, "status.disruptionsAllowed");
         if allowed <= 0 {
             // No promise of when. client-go would keep it, ten times over, beyond the deadline of `kubectl drain`.
-            return Err(refused(Duration::ZERO));
+            return Err(refused(Duration::ZERO, used_up(&value)));
         }
         if dry_run {
             return Ok(());
@@ -165,5 +172,28 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
                 now = newest;
             }
         }
+    }
+}
+
+/// Why a budget grants nothing. Its numbers mean nothing where its controller could not count.
+fn used_up(budget: &Value) -> String {
+    let name = meta::text(budget, "name");
+    let counts = ["status.desiredHealthy", "status.currentHealthy"].map(|path| int_at(budget, path));
+    let mut conditions = list_at(budget, "status.conditions").iter();
+    let told = conditions
+        .find(|c| c["type"] == "DisruptionAllowed" && c["status"] == "False")
+        .map(|condition| (text_at(condition, "reason"), text_at(condition, "message")))
+        .filter(|(_, message)| !message.is_empty());
+    match (told, counts) {
+        (Some(("SyncFailed", why)), _) => {
+            format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}")
+        }
+        (_, [wanted, there]) if there <= wanted => {
+            format!("The disruption budget {name} needs {wanted} healthy pods and has {there} currently")
+        }
+        (Some((reason, why)), _) => {
+            format!("The disruption budget {name} does not allow evicting pods currently ({reason}): {why}")
+        }
+        (None, _) => format!("The disruption budget {name} does not allow evicting pods currently"),
     }
 }

@@ -884,13 +884,17 @@ async fn an_eviction_asks_the_budget() {
     };
     let status = |observed: u64| json!({"status": {"observedGeneration": observed, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
     // A budget that nobody has looked at yet may allow it in a moment; one that is used up promises nothing.
-    for (observed, wait) in [(0, 10), (1, 0)] {
+    for (observed, wait, why) in [
+        (0, 10, "The disruption budget b is still being processed by the server."),
+        (1, 0, "The disruption budget b needs 1 healthy pods and has 1 currently"),
+    ] {
         let budget = "policy/v1/poddisruptionbudgets/default/b/status";
         shop.patch(budget, PatchKind::Merge, status(observed)).await.unwrap();
         let refused = shop.act("pods/default/a/eviction", evict()).await.unwrap_err();
         assert!(
-            matches!(&refused, Failure::TooManyRequests { reason, retry_after } if reason.contains("disruption budget") && retry_after.as_secs() == wait),
-            "{refused}"
+            matches!(&refused, Failure::TooManyRequests { reason, retry_after, causes } if reason.contains("disruption budget")
+                && retry_after.as_secs() == wait && causes[0].reason.as_str() == "DisruptionBudget" && causes[0].message == why),
+            "{refused:?}"
         );
     }
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
