@@ -64,8 +64,19 @@ impl Chain {
             subresource: &request.target.subresource,
             namespace: &request.target.namespace,
         };
+        // Rules pick their fields from text; it is written once, and again after a change.
+        let mut texts: Option<Texts> = None;
         for rule in rules.iter().filter(|rule| rule.in_phase(phase) && rule.wants(&of)) {
-            let asked = self.ask(rule, phase, request, object.as_ref().map(Document::get)).await;
+            let written = match texts.take() {
+                Some(texts) => texts,
+                None => Texts::write(object.as_ref().map(Document::get), request.old)?,
+            };
+            let view = self.connected.get().map(|connected| &*connected.view);
+            if !rule.has_occasion(&written, view, of.namespace) {
+                texts = Some(written);
+                continue;
+            }
+            let asked = self.ask(rule, phase, request, &written).await;
             let verdict = match (asked, rule.failure_policy) {
                 (Ok(verdict), _) => verdict,
                 (Err(failure), FailurePolicy::Fail) => return Err(failure),
@@ -73,21 +84,18 @@ impl Chain {
                     notes
                         .warnings
                         .push(format!("{failure}; its failurePolicy lets the request pass"));
+                    texts = Some(written);
                     continue;
                 }
             };
-            take(rule, verdict, request, object.as_mut(), notes)?;
+            if !take(rule, verdict, request, object.as_mut(), notes)? {
+                texts = Some(written);
+            }
         }
         Ok(())
     }
 
-    async fn ask(
-        &self,
-        rule: &Rule,
-        phase: Phase,
-        request: &Request<'_>,
-        object: Option<&Value>,
-    ) -> Result<Verdict, Failure> {
+    async fn ask(&self, rule: &Rule, phase: Phase, request: &Request<'_>, texts: &Texts) -> Result<Verdict, Failure> {
         let namespace = self.namespace(rule, request).await?;
         let user = request.caller.user();
         let call = Call {
@@ -108,8 +116,8 @@ impl Chain {
                 uid: user.uid.clone(),
                 groups: user.groups.clone(),
             },
-            object: rule.pack(object)?,
-            old: rule.pack(request.old)?,
+            object: rule.pack(texts.object.as_deref()),
+            old: rule.pack(texts.old.as_deref()),
             namespace_object: rule.pack_namespace(namespace.as_deref()),
             dry_run: request.dry_run,
         };
@@ -202,14 +210,30 @@ impl Document<'_> {
     }
 }
 
-/// Does what a verdict says.
+/// The object and its old state as JSON.
+pub(crate) struct Texts {
+    pub(crate) object: Option<Vec<u8>>,
+    pub(crate) old: Option<Vec<u8>>,
+}
+
+impl Texts {
+    fn write(object: Option<&Value>, old: Option<&Value>) -> Result<Self, Failure> {
+        let write = |value: Option<&Value>| value.map(serde_json::to_vec).transpose().map_err(Failure::internal);
+        Ok(Self {
+            object: write(object)?,
+            old: write(old)?,
+        })
+    }
+}
+
+/// Does what a verdict says. Whether that changed the object.
 fn take(
     rule: &Rule,
     verdict: Verdict,
     request: &Request<'_>,
     object: Option<&mut Document<'_>>,
     notes: &mut Notes,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     notes.warnings.extend(verdict.warnings);
     notes.annotations.extend(
         verdict
@@ -239,7 +263,9 @@ fn take(
             code: denial.code,
         });
     }
+    let mut changed = false;
     if let (Some(patch), Some(Document::Open(value))) = (verdict.patch, object) {
+        changed = true;
         let bad = |reason: String| Failure::Plugin {
             name: rule.name().to_owned(),
             doing: "changing an object",
@@ -259,7 +285,7 @@ fn take(
             None => notes.charges.push(charge),
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// The registry keeps count in ResourceQuotas: `.status.used["pods"]` of one, by its name.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use model::{Failure, Object};
+use model::{Failure, FieldValue, Gvk, Object};
 use plugin::Admission;
-use plugin::world::admission::{Description, MatchRule, Operation as Asked, Phase};
+use plugin::world::admission::{Description, MatchRule, Occasion as Asked, Operation as Word, Phase};
 use registry::gates::{Interest, Operation};
-use serde_json::Value;
-use view::Wanted;
+use view::{View, Wanted};
+
+use crate::chain::Texts;
 
 /// What a fault of the plugin means for the write (`spec.failurePolicy`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub struct Rule {
     pub(crate) failure_policy: FailurePolicy,
     /// Comes with the house: its refusals are worded as Kubernetes words them, without naming a plugin.
     pub(crate) built_in: bool,
+    occasion: Option<Occasion>,
     pub(crate) wanted: Arc<Wanted>,
     pub(crate) wanted_of_namespace: Arc<Wanted>,
     /// It asked to read; such rules get a view with each call.
@@ -32,9 +34,15 @@ pub struct Rule {
     description: Description,
 }
 
+/// What gives a rule something to say: one of these fields, or an object of one of these kinds.
+struct Occasion {
+    fields: Arc<Wanted>,
+    kinds: Vec<Gvk>,
+}
+
 impl Rule {
     /// # Errors
-    /// `BadRequest` when the plugin names a field that cannot be read as a path; `Plugin` when nothing of it is loaded.
+    /// `BadRequest` when the plugin names a field that cannot be read as a path, or a kind that is none; `Plugin` when nothing of it is loaded.
     pub fn new(plugin: Arc<plugin::Plugin>, failure_policy: FailurePolicy, built_in: bool) -> Result<Self, Failure> {
         let admission = Admission::new(plugin);
         let description = admission.description().ok_or_else(|| Failure::Plugin {
@@ -42,7 +50,9 @@ impl Rule {
             doing: "describing its rules",
             reason: "it exports no pilotis:admission/about".into(),
         })?;
+        let occasion = description.occasion.as_ref().map(Occasion::parse).transpose()?;
         Ok(Self {
+            occasion,
             wanted: Wanted::parse(&description.wanted)?,
             wanted_of_namespace: Wanted::parse(&description.wanted_of_namespace)?,
             reads: !description.asks.is_empty(),
@@ -62,19 +72,21 @@ impl Rule {
         self.description.rules.iter().any(|rule| matches(rule, of))
     }
 
+    /// `false` only where it said itself that it has nothing to say. A kind that nobody has read yet may have objects.
+    pub(crate) fn has_occasion(&self, texts: &Texts, view: Option<&View>, namespace: &str) -> bool {
+        let any = |kind: &Gvk| view.and_then(|view| view.any(kind, namespace)).unwrap_or(true);
+        self.occasion
+            .as_ref()
+            .is_none_or(|occasion| occasion.is_there(texts, any))
+    }
+
     pub(crate) fn in_phase(&self, phase: Phase) -> bool {
         self.description.phases.contains(&phase)
     }
 
     /// The wanted fields of a document, packed as one row; no row without a document.
-    pub(crate) fn pack(&self, document: Option<&Value>) -> Result<Vec<u8>, Failure> {
-        match document {
-            None => Ok(no_row(&self.wanted)),
-            Some(value) => Ok(row(
-                &self.wanted,
-                &serde_json::to_vec(value).map_err(Failure::internal)?,
-            )),
-        }
+    pub(crate) fn pack(&self, document: Option<&[u8]>) -> Vec<u8> {
+        document.map_or_else(|| no_row(&self.wanted), |json| row(&self.wanted, json))
     }
 
     pub(crate) fn pack_namespace(&self, namespace: Option<&Object>) -> Vec<u8> {
@@ -82,6 +94,24 @@ impl Rule {
             None => no_row(&self.wanted_of_namespace),
             Some(object) => row(&self.wanted_of_namespace, &object.json),
         }
+    }
+}
+
+impl Occasion {
+    fn parse(asked: &Asked) -> Result<Self, Failure> {
+        let kind = |text: &String| {
+            Gvk::parse(text).ok_or_else(|| Failure::BadRequest(format!("occasion: {text:?} is not group/version/Kind")))
+        };
+        Ok(Self {
+            fields: Wanted::parse(&asked.fields)?,
+            kinds: asked.kinds.iter().map(kind).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn is_there(&self, texts: &Texts, any: impl Fn(&Gvk) -> bool) -> bool {
+        let empty = |value: &FieldValue<'_>| matches!(value, FieldValue::Absent | FieldValue::Null);
+        let there = |json: &Vec<u8>| !self.fields.read(json).iter().all(empty);
+        texts.object.iter().chain(&texts.old).any(there) || self.kinds.iter().any(any)
     }
 }
 
@@ -96,10 +126,10 @@ fn row(wanted: &Arc<Wanted>, json: &[u8]) -> Vec<u8> {
 
 fn matches(rule: &MatchRule, of: &Interest<'_>) -> bool {
     let operation = match of.operation {
-        Operation::Create => Asked::Create,
-        Operation::Update => Asked::Update,
-        Operation::Delete => Asked::Delete,
-        Operation::Connect => Asked::Connect,
+        Operation::Create => Word::Create,
+        Operation::Update => Word::Update,
+        Operation::Delete => Word::Delete,
+        Operation::Connect => Word::Connect,
     };
     let one_of = |list: &[String], text: &str| list.iter().any(|entry| entry == "*" || entry == text);
     rule.operations.contains(&operation)
@@ -120,6 +150,37 @@ fn resource_matches(entry: &str, resource: &str, subresource: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_that_is_named_and_there_is_an_occasion() {
+        let texts = |object: Option<&str>, old: Option<&str>| Texts {
+            object: object.map(Into::into),
+            old: old.map(Into::into),
+        };
+        let occasion = |fields: &str, kinds: &[&str]| {
+            let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
+            let fields = fields.to_owned();
+            Occasion::parse(&Asked { fields, kinds }).unwrap()
+        };
+        let quotas = |kind: &Gvk| kind.kind == "ResourceQuota";
+        let class = occasion(".spec.runtimeClassName .spec.overhead", &[]);
+        let plain = r#"{"spec":{"nodeName":"a","overhead":null}}"#;
+        let classed = r#"{"spec":{"runtimeClassName":"b"}}"#;
+        assert!(!class.is_there(&texts(Some(plain), None), quotas));
+        assert!(class.is_there(&texts(Some(classed), None), quotas));
+        assert!(class.is_there(&texts(Some(plain), Some(classed)), quotas));
+        assert!(
+            class.is_there(&texts(None, Some(classed)), quotas),
+            "what is deleted had it"
+        );
+        assert!(occasion("", &["v1/LimitRange", "v1/ResourceQuota"]).is_there(&texts(Some(plain), None), quotas));
+        assert!(!occasion("", &["v1/LimitRange"]).is_there(&texts(Some(classed), None), quotas));
+        let wrong = Asked {
+            fields: String::new(),
+            kinds: vec!["LimitRange".to_owned()],
+        };
+        assert!(Occasion::parse(&wrong).is_err());
+    }
 
     #[test]
     fn resources_match_as_admission_registration_says() {

@@ -236,6 +236,7 @@ fn later(reason: String) -> Failure {
     Failure::TooManyRequests {
         reason,
         retry_after: Duration::from_secs(1),
+        causes: Vec::new(),
     }
 }
 

@@ -121,8 +121,10 @@ pub(crate) fn status(failure: &Failure) -> (u16, Value) {
             (504, "Timeout")
         }
         Failure::TooLarge { .. } => (413, "RequestEntityTooLarge"),
-        Failure::TooManyRequests { retry_after, .. } => {
-            // Zero is no promise: nobody knows when it would go better.
+        Failure::TooManyRequests {
+            retry_after, causes, ..
+        } => {
+            details_causes(&mut details, causes);
             if !retry_after.is_zero() {
                 details.insert("retryAfterSeconds".into(), retry_after.as_secs().max(1).into());
             }
@@ -178,5 +180,32 @@ fn reason_of(code: u16) -> &'static str {
         504 => "Timeout",
         500.. => "InternalError",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::CauseReason;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_eviction_names_its_budget_and_promises_nothing() {
+        let refused = |seconds| Failure::TooManyRequests {
+            reason: "no".into(),
+            retry_after: Duration::from_secs(seconds),
+            causes: vec![Cause {
+                reason: CauseReason::DisruptionBudget,
+                field: String::new(),
+                message: "b".into(),
+            }],
+        };
+        let causes = json!([{"reason": "DisruptionBudget", "message": "b"}]);
+        let (code, told) = status(&refused(0));
+        assert_eq!((code, &told["details"]), (429, &json!({"causes": causes})));
+        let (_, told) = status(&refused(10));
+        assert_eq!(told["details"], json!({"causes": causes, "retryAfterSeconds": 10}));
     }
 }

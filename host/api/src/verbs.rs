@@ -69,9 +69,19 @@ pub(crate) async fn answer(
     Ok(doing.answer(request).await?)
 }
 
-/// As Go's YAML reader sums up what it found.
-fn unmarshal_errors(doubled: &[String]) -> String {
-    format!("yaml: unmarshal errors:\n  {}", doubled.join("\n  "))
+/// What the request wants done about keys that JSON cannot show to be there twice. Answers warnings.
+fn judge(doubled: Vec<String>, validation: FieldValidation, refused: String) -> Result<Vec<String>, Failure> {
+    match validation {
+        FieldValidation::Warn => Ok(doubled),
+        // As Go's YAML reader sums up what it found.
+        FieldValidation::Strict if !doubled.is_empty() => {
+            let found = doubled.join("\n  ");
+            Err(Failure::BadRequest(format!(
+                "{refused}: yaml: unmarshal errors:\n  {found}"
+            )))
+        }
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Vec::new()),
+    }
 }
 
 fn no_such(at: &Addressed) -> Failure {
@@ -224,7 +234,7 @@ impl Doing<'_> {
         let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "CreateOptions")?;
         let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
-        let warnings = self.judge(&doubled, options.validation)?;
+        let warnings = judge(doubled, options.validation, self.strictly())?;
         self.write(parts, Action::Create(json), options, warnings).await
     }
 
@@ -232,7 +242,7 @@ impl Doing<'_> {
         let encoding = negotiate::body_encoding(&parts.headers)?;
         let options = options::write(&self.query, "UpdateOptions")?;
         let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
-        let warnings = self.judge(&doubled, options.validation)?;
+        let warnings = judge(doubled, options.validation, self.strictly())?;
         let action = Action::Update {
             body: json,
             preconditions: Preconditions::default(),
@@ -240,20 +250,10 @@ impl Doing<'_> {
         self.write(parts, action, options, warnings).await
     }
 
-    /// What the request wants done about keys that JSON cannot show to be there twice. Answers warnings.
-    fn judge(&self, doubled: &[String], validation: FieldValidation) -> Result<Vec<String>, Failure> {
+    /// How a body that is not read strictly enough begins to be refused.
+    fn strictly(&self) -> String {
         let Gvk { version, kind, .. } = &self.kind.gvk;
-        Ok(match validation {
-            _ if doubled.is_empty() => Vec::new(),
-            FieldValidation::Ignore => Vec::new(),
-            FieldValidation::Warn => doubled.to_vec(),
-            FieldValidation::Strict => {
-                return Err(Failure::BadRequest(format!(
-                    "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-                    unmarshal_errors(doubled)
-                )));
-            }
-        })
+        format!("{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error")
     }
 
     async fn patch(&self, parts: &request::Parts, body: Body) -> Result<Response, Failure> {
@@ -276,16 +276,8 @@ impl Doing<'_> {
             _ => {}
         }
         let Text { json, doubled } = body::json(body::read(body).await?, encoding)?;
-        let warnings = match options.validation {
-            FieldValidation::Strict if !doubled.is_empty() => {
-                return Err(Failure::BadRequest(format!(
-                    "error strict decoding YAML: error converting YAML to JSON: {}",
-                    unmarshal_errors(&doubled)
-                )));
-            }
-            FieldValidation::Warn => doubled,
-            FieldValidation::Strict | FieldValidation::Ignore => Vec::new(),
-        };
+        let refused = "error strict decoding YAML: error converting YAML to JSON".to_owned();
+        let warnings = judge(doubled, options.validation, refused)?;
         let action = Action::Patch {
             kind,
             body: json,

@@ -53,7 +53,8 @@ pub(crate) fn sandbox_config(pod: &Pod, layout: &Layout, attempt: u32, dns: (&[S
         host_ipc: spec.host_ipc,
         ports: if spec.host_network { Vec::new() } else { ports.collect() },
         security: spec.security_context.clone(),
-        privileged: spec.containers.iter().any(|c| c.security_context.privileged),
+        share_processes: spec.share_process_namespace,
+        privileged: spec.all_containers().any(|c| c.security_context.privileged),
         cgroup_parent: String::new(),
         pod: pod_ref,
     }
@@ -136,6 +137,7 @@ pub(crate) async fn container_config(
         resources: resources::linux(spec, resources::qos(&pod.spec), node_memory),
         security: spec.security_context.clone(),
         pod_security: pod.spec.security_context.clone(),
+        processes_of: None,
         env,
     })
 }

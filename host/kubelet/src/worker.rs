@@ -19,12 +19,12 @@ use crate::container::{container_config, pod_ref, sandbox_config};
 use crate::env::Placed;
 use crate::events::{Events, Told};
 use crate::files::Layout;
-use crate::pod::spec::{Pod, Probe};
+use crate::pod::spec::{ContainerSpec, Pod, Probe};
 use crate::pod::state::{NodeFacts, PodState, Sandbox};
 use crate::pod::step::{Command, Event, Happened, ProbeKind, step};
 use crate::probe::{self, Probed};
 use crate::read::Reader;
-use crate::runtime::{Credential, ImageWanted, Runtime};
+use crate::runtime::{ContainerConfig, Credential, ImageWanted, Runtime};
 use crate::volume::{self, Upkeep};
 
 /// What all workers share.
@@ -337,6 +337,7 @@ impl Worker {
             return;
         };
         let (shared, pod, placed) = (self.shared.clone(), self.state.pod.clone(), self.placed());
+        let target = self.target_of(&spec);
         self.tasks.spawn(async move {
             let _turn = shared.starts.acquire().await;
             let failed = |container: String, reason, message| {
@@ -356,7 +357,11 @@ impl Worker {
                 &shared.reader,
                 shared.memory,
             );
-            let config = match made.await {
+            let made = match (made.await, target) {
+                (Ok(config), Ok(processes_of)) => Ok(ContainerConfig { processes_of, ..config }),
+                (Err(message), _) | (_, Err(message)) => Err(message),
+            };
+            let config = match made {
                 Ok(config) => config,
                 Err(message) => return failed(container, "CreateContainerConfigError", message),
             };
@@ -369,7 +374,14 @@ impl Worker {
             forget_old_logs(folder, attempt).await;
             let id = match shared.runtime.start_container(&sandbox, &pod_config, &config).await {
                 Ok(id) => id,
-                Err(failure) => return failed(container, "RunContainerError", failure.to_string()),
+                Err(failure) => {
+                    // A runtime that is not there has not tried.
+                    let reason = match failure {
+                        Failure::Unavailable { .. } => "CreateContainerError",
+                        _ => "RunContainerError",
+                    };
+                    return failed(container, reason, failure.to_string());
+                }
             };
             if let Some(hook) = &spec.lifecycle.post_start {
                 let probed = Probed {
@@ -392,6 +404,17 @@ impl Worker {
             }
             Done::Happened(Happened::Started { container, id, attempt })
         });
+    }
+
+    /// The instance whose processes an ephemeral container is to see, by id; the error is a sentence for its waiting message.
+    fn target_of(&self, spec: &ContainerSpec) -> Result<Option<String>, String> {
+        let target = spec.target_container_name.as_str();
+        if target.is_empty() {
+            return Ok(None);
+        }
+        let id = self.state.container(target).and_then(|c| c.id());
+        id.map(|id| Some(id.to_owned()))
+            .ok_or_else(|| format!("unable to find target container {target}"))
     }
 
     fn stop(&mut self, container: String, id: String, grace: Duration) {

@@ -71,7 +71,12 @@ pub enum Failure {
     #[error("Request entity too large: limit is {limit} bytes")]
     TooLarge { limit: usize },
     #[error("{reason}")]
-    TooManyRequests { reason: String, retry_after: Duration },
+    TooManyRequests {
+        reason: String,
+        /// Zero: nobody knows when it would go better.
+        retry_after: Duration,
+        causes: Vec<Cause>,
+    },
     #[error("{0}")]
     Timeout(String),
     #[error("{what} is not reachable")]
@@ -238,6 +243,8 @@ pub enum CauseReason {
     /// A precondition did not hold when the object was compared (uid or version).
     UidMismatch,
     ResourceVersionMismatch,
+    /// A PodDisruptionBudget does not allow an eviction (`policy/v1` `DisruptionBudgetCause`).
+    DisruptionBudget,
 }
 
 impl CauseReason {
@@ -256,6 +263,7 @@ impl CauseReason {
             CauseReason::FieldManagerConflict => "FieldManagerConflict",
             CauseReason::UidMismatch => "UIDMismatch",
             CauseReason::ResourceVersionMismatch => "ResourceVersionMismatch",
+            CauseReason::DisruptionBudget => "DisruptionBudget",
         }
     }
 }

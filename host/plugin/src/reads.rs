@@ -24,6 +24,8 @@ pub trait Reads: Send + 'static {
 
     fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal>;
 
+    fn distinct(&mut self, of: &str, which: &Selection, by: &str) -> Result<Vec<u8>, Refusal>;
+
     fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal>;
 
     fn kinds(&mut self) -> Result<Vec<Served>, Refusal>;
@@ -73,6 +75,10 @@ impl Reads for NoReads {
     }
 
     fn tally(&mut self, _: &str, _: &Selection, _: &str, _: &str) -> Result<Vec<u8>, Refusal> {
+        Err(refused())
+    }
+
+    fn distinct(&mut self, _: &str, _: &Selection, _: &str) -> Result<Vec<u8>, Refusal> {
         Err(refused())
     }
 
@@ -135,6 +141,10 @@ impl Reads for Arc<RecordedView> {
 
     fn tally(&mut self, of: &str, which: &Selection, by: &str, sums: &str) -> Result<Vec<u8>, Refusal> {
         bytes(RecordedView::tally(self, &gvk(of)?, &selection(which), by, sums))
+    }
+
+    fn distinct(&mut self, of: &str, which: &Selection, by: &str) -> Result<Vec<u8>, Refusal> {
+        bytes(RecordedView::distinct(self, &gvk(of)?, &selection(which), by))
     }
 
     fn changes(&mut self, of: &str, which: &Selection, wanted: &str, cursor: u64) -> Result<Delta, Refusal> {

@@ -12,6 +12,7 @@ pub fn refusal(plugin: &str, doing: &'static str, said: types::Failure) -> Failu
         Reason::TooManyRequests => Failure::TooManyRequests {
             reason: said.message,
             retry_after: Duration::from_secs(1),
+            causes: Vec::new(),
         },
         Reason::BadRequest | Reason::Invalid => Failure::BadRequest(said.message),
         Reason::Timeout => Failure::Timeout(said.message),

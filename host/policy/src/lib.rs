@@ -8,6 +8,8 @@
 //! Does not know: plugins, wasmtime, how requests arrive.
 
 mod conversion;
+mod face;
+mod judge;
 mod matching;
 mod policy;
 mod run;
@@ -25,8 +27,8 @@ use async_trait::async_trait;
 use client::{Action, Cluster, Collection, ListOptions, PatchKind, Target, WatchOptions, Write, WriteOptions};
 use futures::StreamExt;
 use model::{Caller, Failure, Gvr, Kind, Object};
+use registry::Registry;
 use registry::gates::{Admit, Authorize, Interest, Notes, Request};
-use schema::Schema;
 use serde_json::{Value, json};
 
 pub use conversion::Webhooks;
@@ -34,15 +36,11 @@ pub(crate) use policy::{Binding, Effect, Policy};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// What a kind's objects are made of, for merging an applied configuration into one.
-pub type SchemaOf = Box<dyn Fn(&Gvr) -> Option<Schema> + Send + Sync>;
-
 /// What policies need of the rest.
 pub struct Means {
-    pub cluster: Arc<dyn Cluster>,
+    pub registry: Registry,
     /// Who answers `authorizer.…check(…)`.
     pub authorize: Arc<dyn Authorize>,
-    pub schema_of: SchemaOf,
 }
 
 /// All policies as they are now, and what is asked before them.
@@ -93,24 +91,24 @@ impl Policies {
         // A second cluster in one process has policies of its own.
         let _ = self.means.set(Arc::downgrade(&means));
         let mut follower = Follower::default();
-        follower.read(&*means.cluster).await?;
+        follower.read(&means.registry).await?;
         self.current.store(Arc::new(follower.bound()));
         let weak = Arc::downgrade(self);
         Ok(async move {
-            let cluster = &means.cluster;
+            let cluster = &means.registry;
             loop {
-                if let Err(error) = follower.wait(&**cluster).await {
+                if let Err(error) = follower.wait(cluster).await {
                     tracing::debug!(%error, "the admission policies are read again");
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 let Some(policies) = weak.upgrade() else { return };
-                if let Err(error) = follower.read(&**cluster).await {
+                if let Err(error) = follower.read(cluster).await {
                     tracing::warn!(%error, "the admission policies cannot be read");
                     continue;
                 }
                 policies.current.store(Arc::new(follower.bound()));
                 drop(policies);
-                follower.tell(&**cluster).await;
+                follower.tell(cluster).await;
             }
         })
     }

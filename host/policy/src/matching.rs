@@ -12,7 +12,7 @@ pub(crate) struct Constraints {
     excluded: Vec<Rule>,
     namespaces: Option<Result<Selector, String>>,
     objects: Option<Result<Selector, String>>,
-    /// A version that the rules do not name will do as well.
+    /// Rules count as well that name another version or group with the same objects.
     equivalent: bool,
 }
 
@@ -50,47 +50,55 @@ impl Constraints {
         }
     }
 
-    /// As far as can be told without the object.
+    /// As far as can be told without the object and without looking for other versions of it.
     pub(crate) fn may_match(&self, of: &Interest<'_>) -> bool {
-        let fits = |rule: &Rule| rule.matches(of.operation, of.kind, of.subresource, None, self.equivalent);
+        let fits = |rule: &Rule| {
+            rule.about(of.operation, of.kind, of.subresource, None) && (self.equivalent || rule.names(of.kind))
+        };
         self.rules.as_ref().is_none_or(|rules| rules.iter().any(fits))
     }
 
+    /// Which of `kinds` the request is known by here; the first is the one that was asked for. `None`: it does not match.
     /// `namespace`: the labels of the object's namespace (of the object itself, if it is one); `None` at cluster scope.
     ///
     /// # Errors
     /// A selector that is none.
-    pub(crate) fn matches(
+    pub(crate) fn matches<'k>(
         &self,
         operation: Operation,
-        kind: &Kind,
+        kinds: &[&'k Kind],
         target: &Target,
         namespace: Option<&Labels>,
         objects: &[Option<Labels>],
-    ) -> Result<bool, Failure> {
-        let fits = |rule: &Rule| {
-            rule.matches(
-                operation,
-                kind,
-                &target.subresource,
-                Some(&target.name),
-                self.equivalent,
-            )
+    ) -> Result<Option<&'k Kind>, Failure> {
+        let known_by = |rules: &[Rule]| {
+            let (asked, others) = kinds.split_first()?;
+            let about = |rule: &&Rule| rule.about(operation, asked, &target.subresource, Some(&target.name));
+            if rules.iter().filter(about).any(|rule| rule.names(asked)) {
+                return Some(*asked);
+            }
+            let mut rules = rules.iter().filter(|_| self.equivalent).filter(about);
+            rules.find_map(|rule| others.iter().copied().find(|kind| rule.names(kind)))
         };
-        if self.excluded.iter().any(fits) || !self.rules.as_ref().is_none_or(|rules| rules.iter().any(fits)) {
-            return Ok(false);
+        let known = match &self.rules {
+            Some(rules) => known_by(rules),
+            None => kinds.first().copied(),
+        };
+        if known.is_none() || known_by(&self.excluded).is_some() {
+            return Ok(None);
         }
         let bad = |why: &String| Failure::BadRequest(why.clone());
         if let (Some(selector), Some(labels)) = (&self.namespaces, namespace)
             && !selector.as_ref().map_err(bad)?.matches(labels)
         {
-            return Ok(false);
+            return Ok(None);
         }
         if let Some(selector) = &self.objects {
             let selector = selector.as_ref().map_err(bad)?;
-            return Ok(objects.iter().flatten().any(|labels| selector.matches(labels)));
+            let chosen = objects.iter().flatten().any(|labels| selector.matches(labels));
+            return Ok(known.filter(|_| chosen));
         }
-        Ok(true)
+        Ok(known)
     }
 }
 
@@ -106,15 +114,8 @@ impl Rule {
         }
     }
 
-    fn matches(
-        &self,
-        operation: Operation,
-        kind: &Kind,
-        subresource: &str,
-        name: Option<&str>,
-        any_version: bool,
-    ) -> bool {
-        let one_of = |list: &[String], text: &str| list.iter().any(|entry| entry == "*" || entry == text);
+    /// All but the kind's group and version, which may be those of another kind with the same objects.
+    fn about(&self, operation: Operation, kind: &Kind, subresource: &str, name: Option<&str>) -> bool {
         let resource = |entry: &String| {
             let (wanted, sub) = entry.split_once('/').unwrap_or((entry, ""));
             (wanted == "*" || wanted == kind.plural) && (sub == "*" || sub == subresource)
@@ -126,11 +127,17 @@ impl Rule {
         };
         scope
             && one_of(&self.operations, operation.as_str())
-            && one_of(&self.groups, &kind.gvk.group)
-            && (any_version || one_of(&self.versions, &kind.gvk.version))
             && self.resources.iter().any(resource)
             && (self.names.is_empty() || name.is_none_or(|name| self.names.iter().any(|n| n == name)))
     }
+
+    fn names(&self, kind: &Kind) -> bool {
+        one_of(&self.groups, &kind.gvk.group) && one_of(&self.versions, &kind.gvk.version)
+    }
+}
+
+fn one_of(list: &[String], text: &str) -> bool {
+    list.iter().any(|entry| entry == "*" || entry == text)
 }
 
 /// The labels of a document.

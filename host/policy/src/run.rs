@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use cel::{BUDGET, CALL_LIMIT, Check, Fault, MATCH_BUDGET, Ruling, Val};
-use client::{Collection, ListOptions, ReadVersion, Target};
-use futures::FutureExt;
-use model::{Caller, Failure, Gvr, Labels, Object, ObjectKey};
-use registry::gates::{Attributes, Decision, Notes, Request};
+use cel::{BUDGET, CALL_LIMIT, Check, Fault, MATCH_BUDGET, Val};
+use client::{Cluster, Collection, ListOptions, ReadVersion, Target};
+use model::{Failure, Gvr, Kind, Labels, Object, ObjectKey};
+use registry::gates::{Notes, Request};
 use serde_json::{Value, json};
 
+use crate::face::{Face, kinds_of};
+use crate::judge::Judge;
 use crate::matching::labels_of;
 use crate::policy::{Expression, Mutation, Policy};
 use crate::{Binding, Bound, Effect, Means, Policies, caller, shapes};
@@ -23,13 +24,16 @@ struct Invocation {
     policy: Arc<Policy>,
     binding: Arc<Binding>,
     param: Option<Arc<Object>>,
+    /// Among those of the case.
+    face: usize,
 }
 
 /// What is the same for every policy of one request.
 struct Case<'c> {
     means: Arc<Means>,
     request: &'c Request<'c>,
-    document: Value,
+    /// Those that policies know the request by, each once.
+    faces: Vec<Face<'c>>,
     namespace: Option<Value>,
 }
 
@@ -50,8 +54,18 @@ impl Policies {
         let Some((case, invocations)) = self.prepare(Effect::Validate, request, object, &mut denials).await? else {
             return Ok(());
         };
+        let mut seen = Vec::new();
+        for face in &case.faces {
+            seen.push(match object {
+                Some(object) => face.seen(&case.means.registry, object).await.map(Some),
+                None => Ok(None),
+            });
+        }
         for invocation in &invocations {
-            case.review(invocation, object, notes, &mut denials);
+            match &seen[invocation.face] {
+                Ok(object) => case.review(invocation, object.as_deref(), notes, &mut denials),
+                Err(failure) => denials.extend(unconverted(invocation, failure)),
+            }
         }
         match denials.into_iter().next() {
             Some(denial) => Err(refusal(request, denial)),
@@ -69,14 +83,14 @@ impl Policies {
             // Those that want to be are asked once more when a later one has changed the object.
             let mut again = Vec::new();
             for invocation in &invocations {
-                let changed = case.change(invocation, object, &mut denials);
+                let changed = case.change(invocation, object, &mut denials).await;
                 if changed {
                     let earlier = invocations.iter().take_while(|other| !std::ptr::eq(*other, invocation));
                     again = earlier.filter(|other| other.policy.reinvoked).collect();
                 }
             }
             for invocation in again {
-                case.change(invocation, object, &mut denials);
+                case.change(invocation, object, &mut denials).await;
             }
         }
         match denials.into_iter().next() {
@@ -127,10 +141,12 @@ impl Policies {
             None if is_namespace => own[0].clone().or_else(|| own[1].clone()),
             None => None,
         };
-        let case = Case {
+        let served = means.registry.kinds();
+        let kinds = kinds_of(request, &served);
+        let mut case = Case {
             means,
             request,
-            document: request_document(request),
+            faces: Vec::new(),
             namespace,
         };
         let mut invocations = Vec::new();
@@ -147,20 +163,24 @@ impl Policies {
                 }
             };
             let matches = |constraints: &crate::matching::Constraints| {
-                constraints.matches(request.operation, request.kind, request.target, around.as_ref(), &own)
+                constraints.matches(request.operation, &kinds, request.target, around.as_ref(), &own)
             };
-            match matches(&policy.constraints) {
-                Ok(true) => {}
-                Ok(false) => continue,
+            let face = match matches(&policy.constraints) {
+                Ok(Some(kind)) => case.face(kind).await,
+                Ok(None) => continue,
+                Err(failure) => Err(failure),
+            };
+            let face = match face {
+                Ok(face) => face,
                 Err(failure) => {
                     complain(denials, None, &failure);
                     continue;
                 }
-            }
+            };
             for binding in bindings {
                 match matches(&binding.constraints) {
-                    Ok(true) => {}
-                    Ok(false) => continue,
+                    Ok(Some(_)) => {}
+                    Ok(None) => continue,
                     Err(failure) => {
                         complain(denials, Some(binding), &failure);
                         continue;
@@ -171,6 +191,7 @@ impl Policies {
                         policy: policy.clone(),
                         binding: binding.clone(),
                         param,
+                        face,
                     })),
                     Err(failure) => complain(denials, Some(binding), &failure),
                 }
@@ -183,8 +204,8 @@ impl Policies {
 /// The namespace from the cache; absence is believed only of the store itself.
 async fn namespace_of(means: &Means, name: &str) -> Result<Option<Value>, Failure> {
     let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
-    let read = match means.cluster.get(&caller(), &target, ReadVersion::Any).await {
-        Err(Failure::NotFound(_)) => means.cluster.get(&caller(), &target, ReadVersion::Latest).await,
+    let read = match means.registry.get(&caller(), &target, ReadVersion::Any).await {
+        Err(Failure::NotFound(_)) => means.registry.get(&caller(), &target, ReadVersion::Latest).await,
         read => read,
     };
     match read {
@@ -208,7 +229,7 @@ async fn params(
         // A policy with parameters whose binding names none is asked with null.
         return Ok(vec![None]);
     };
-    let kinds = means.cluster.kinds();
+    let kinds = means.registry.kinds();
     let kind = kinds
         .iter()
         .find(|kind| kind.gvk.kind == *kind_name && kind.gvk.api_version() == *api_version);
@@ -228,7 +249,7 @@ async fn params(
     let found = match param["name"].as_str().filter(|name| !name.is_empty()) {
         Some(name) => {
             let target = Target::new(kind.gvr(), within, name);
-            match means.cluster.get(&caller(), &target, ReadVersion::Any).await {
+            match means.registry.get(&caller(), &target, ReadVersion::Any).await {
                 Ok(object) => vec![Some(object)],
                 Err(Failure::NotFound(_)) => Vec::new(),
                 Err(failure) => return Err(failure),
@@ -244,7 +265,7 @@ async fn params(
                 version: ReadVersion::Any,
                 ..ListOptions::default()
             };
-            let list = means.cluster.list(&caller(), &of, &options).await?;
+            let list = means.registry.list(&caller(), &of, &options).await?;
             let chosen = list.items.into_iter().filter(|object| selector.matches(&object.labels));
             chosen.map(Some).collect()
         }
@@ -254,30 +275,6 @@ async fn params(
         return Err(Failure::BadRequest(says.into()));
     }
     Ok(found)
-}
-
-/// The request as `request` shows it.
-fn request_document(request: &Request<'_>) -> Value {
-    let user = request.caller.user();
-    let target = request.target;
-    let gvk = request.gvk;
-    let kind = json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
-    let gvr = &target.gvr;
-    let resource = json!({"group": gvr.group, "version": gvr.version, "resource": gvr.resource});
-    json!({
-        "kind": kind,
-        "resource": resource,
-        "subResource": target.subresource,
-        "requestKind": kind,
-        "requestResource": resource,
-        "requestSubResource": target.subresource,
-        "name": target.name,
-        "namespace": target.namespace,
-        "operation": request.operation.as_str(),
-        "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
-        "dryRun": request.dry_run,
-        "options": request.options,
-    })
 }
 
 fn denied(policy: &Policy, binding: Option<&Binding>, message: &str, reason: &str) -> Denial {
@@ -293,6 +290,13 @@ fn denied(policy: &Policy, binding: Option<&Binding>, message: &str, reason: &st
         message: format!("{by}: {message}"),
         reason: reason.to_owned(),
     }
+}
+
+/// A policy is not asked about an object that cannot be had in the version it speaks of.
+fn unconverted(invocation: &Invocation, failure: &Failure) -> Option<Denial> {
+    let Invocation { policy, binding, .. } = invocation;
+    let says = format!("failed to convert object version: {failure}");
+    policy.fails.then(|| denied(policy, Some(binding), &says, ""))
 }
 
 fn refusal(request: &Request<'_>, denial: Denial) -> Failure {
@@ -354,54 +358,18 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Answers what expressions ask of the authorizer.
-struct Judge<'a> {
-    means: &'a Means,
-    caller: &'a Caller,
-}
-
-impl cel::Authorizer for Judge<'_> {
-    fn check(&self, asked: &Check) -> Ruling {
-        let other;
-        let caller = match &asked.service_account {
-            None => self.caller,
-            Some((namespace, name)) => {
-                let user = format!("system:serviceaccount:{namespace}:{name}");
-                let own = format!("system:serviceaccounts:{namespace}");
-                let groups = ["system:serviceaccounts", own.as_str(), "system:authenticated"];
-                other = Caller::component(&user, &groups);
-                &other
-            }
-        };
-        let attributes = Attributes {
-            caller,
-            verb: &asked.verb,
-            group: &asked.group,
-            version: "*",
-            resource: &asked.resource,
-            subresource: &asked.subresource,
-            namespace: &asked.namespace,
-            name: &asked.name,
-        };
-        // Expressions do not wait: an authorizer that has to ask elsewhere has no answer for them.
-        let answer = match &asked.path {
-            Some(_) => None,
-            None => self.means.authorize.authorize(&attributes).now_or_never(),
-        };
-        let ruling = |allowed, reason: String, error| Ruling { allowed, reason, error };
-        match answer {
-            Some(Decision::Allow) => ruling(true, String::new(), None),
-            Some(Decision::Deny(why) | Decision::NoOpinion(why)) => ruling(false, why, None),
-            None => ruling(
-                false,
-                String::new(),
-                Some("the authorizer does not answer at once".into()),
-            ),
-        }
-    }
-}
-
 impl Case<'_> {
+    /// The place of the face with this kind, which is made where it is the first.
+    async fn face(&mut self, kind: &Kind) -> Result<usize, Failure> {
+        let gvr = kind.gvr();
+        if let Some(at) = self.faces.iter().position(|face| face.gvr == gvr) {
+            return Ok(at);
+        }
+        let face = Face::of(&self.means.registry, self.request, kind).await?;
+        self.faces.push(face);
+        Ok(self.faces.len() - 1)
+    }
+
     fn judge(&self) -> Judge<'_> {
         Judge {
             means: &self.means,
@@ -411,12 +379,13 @@ impl Case<'_> {
 
     fn call<'a>(
         &'a self,
-        policy: &'a Policy,
+        Invocation { policy, face, .. }: &'a Invocation,
         object: Option<&'a Value>,
         param: Option<&'a Value>,
         judge: &'a Judge<'a>,
         shapes: &'a [Arc<cel::Shape>; 2],
     ) -> Result<Call<'a>, Fault> {
+        let face = &self.faces[*face];
         let json = |value: Option<&'a Value>| value.map_or(Val::Null, Val::json);
         let target = self.request.target;
         let check = Check {
@@ -433,8 +402,8 @@ impl Case<'_> {
         };
         let base = vec![
             ("object", json(object)),
-            ("oldObject", json(self.request.old)),
-            ("request", Val::shaped(&self.document, &shapes[0])?),
+            ("oldObject", json(face.old.as_deref())),
+            ("request", Val::shaped(&face.document, &shapes[0])?),
             ("namespaceObject", namespace),
             ("params", json(param)),
             ("authorizer", Val::authorizer()),
@@ -465,11 +434,13 @@ impl Case<'_> {
     }
 
     fn review(&self, invocation: &Invocation, object: Option<&Value>, notes: &mut Notes, denials: &mut Vec<Denial>) {
-        let Invocation { policy, binding, param } = invocation;
+        let Invocation {
+            policy, binding, param, ..
+        } = invocation;
         let shapes = [shapes::request(), shapes::namespace()];
         let param = param.as_ref().map(|param| param.value());
         let judge = self.judge();
-        let call = self.call(policy, object, param.as_ref(), &judge, &shapes);
+        let call = self.call(invocation, object, param.as_ref(), &judge, &shapes);
         let applies = match &call {
             Ok(call) => self.applies(call, policy),
             Err(fault) => Err(fault.message.clone()),
@@ -571,14 +542,38 @@ impl Case<'_> {
     }
 
     /// Whether the object is another one now.
-    fn change(&self, invocation: &Invocation, object: &mut Value, denials: &mut Vec<Denial>) -> bool {
-        let Invocation { policy, binding, param } = invocation;
+    async fn change(&self, invocation: &Invocation, object: &mut Value, denials: &mut Vec<Denial>) -> bool {
+        let (registry, face) = (&self.means.registry, &self.faces[invocation.face]);
+        let changed = match face.seen(registry, object).await {
+            Ok(seen) => match self.changed(invocation, &seen, denials) {
+                Some(changed) => face.given_back(registry, changed).await,
+                None => return false,
+            },
+            Err(failure) => Err(failure),
+        };
+        match changed {
+            Ok(changed) => {
+                *object = changed;
+                true
+            }
+            Err(failure) => {
+                denials.extend(unconverted(invocation, &failure));
+                false
+            }
+        }
+    }
+
+    /// What the mutations make of the object, if it is another one.
+    fn changed(&self, invocation: &Invocation, before: &Value, denials: &mut Vec<Denial>) -> Option<Value> {
+        let Invocation {
+            policy, binding, param, ..
+        } = invocation;
         let param = param.as_ref().map(|param| param.value());
-        let before = object.clone();
+        let mut object = before.clone();
         // Each mutation sees what the one before it made.
         for at in 0..policy.mutations.len() {
-            match self.mutation(policy, at, object, param.as_ref()) {
-                Ok(Some(changed)) => *object = changed,
+            match self.mutation(invocation, at, &object, param.as_ref()) {
+                Ok(Some(changed)) => object = changed,
                 Ok(None) => {}
                 Err(message) => {
                     if policy.fails {
@@ -588,21 +583,22 @@ impl Case<'_> {
                 }
             }
         }
-        *object != before
+        (object != *before).then_some(object)
     }
 
     /// What one mutation makes of the object; `None`: the policy does not apply.
     fn mutation(
         &self,
-        policy: &Policy,
+        invocation: &Invocation,
         at: usize,
         object: &Value,
         param: Option<&Value>,
     ) -> Result<Option<Value>, String> {
+        let (policy, face) = (&*invocation.policy, &self.faces[invocation.face]);
         let shapes = [shapes::request(), shapes::namespace()];
         let judge = self.judge();
         let call = self
-            .call(policy, Some(object), param, &judge, &shapes)
+            .call(invocation, Some(object), param, &judge, &shapes)
             .map_err(|fault| fault.message)?;
         // Asked once, of the object as it came to the policy.
         if at == 0 && !self.applies(&call, policy)? {
@@ -615,13 +611,13 @@ impl Case<'_> {
                 let made = run(expression)?;
                 named_by_path(&made, "Object")?;
                 let mut config = made.to_json().map_err(|fault| fault.message)?;
-                let gvk = self.request.gvk;
+                let gvk = &face.gvk;
                 config["apiVersion"] = gvk.api_version().into();
                 config["kind"] = gvk.kind.as_str().into();
-                let schema = (self.means.schema_of)(&self.request.kind.gvr()).ok_or_else(|| {
+                let resource = self.means.registry.resource(&face.gvr).ok_or_else(|| {
                     format!("Resource kind {gvk} not found. There can be a delay between when CustomResourceDefinitions are created and when they are available.")
                 })?;
-                let merged = schema::apply::merge_into(&schema, object, &config);
+                let merged = schema::apply::merge_into(&resource.schema, object, &config);
                 merged.map(Some).map_err(|why| format!("error applying patch: {why}"))
             }
             Mutation::Patch(expression) => {
@@ -644,7 +640,7 @@ impl Case<'_> {
                 for step in patch {
                     // A test that does not hold leaves the object as it is.
                     let test = step["op"] == "test";
-                    match schema::json_patch(&mut changed, &json!([step]), self.request.gvk, "") {
+                    match schema::json_patch(&mut changed, &json!([step]), &face.gvk, "") {
                         Ok(()) => {}
                         Err(_) if test => return Ok(Some(object.clone())),
                         Err(failure) => return Err(format!("JSON Patch: {failure}")),

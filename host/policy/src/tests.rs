@@ -19,11 +19,9 @@ async fn open() -> Registry {
     let policies = Policies::around(Arc::new(AdmitAll));
     let options = Options::new(Arc::new(AllowAll), policies.clone(), Arc::new(NoAudit));
     let registry = Registry::open(store, options).await.unwrap();
-    let of = registry.clone();
     let means = Means {
-        cluster: Arc::new(registry.clone()),
+        registry: registry.clone(),
         authorize: Arc::new(AllowAll),
-        schema_of: Box::new(move |gvr| of.resource(gvr).map(|resource| resource.schema.clone())),
     };
     tokio::spawn(policies.start(means).await.unwrap());
     registry
@@ -213,19 +211,22 @@ async fn what_does_not_compile_fails_as_the_policy_says() {
 
 /// Asks one policy, bound to everything, about an object.
 async fn asked(effect: Effect, spec: Value, kind: &str, object: Value) -> Result<Value, Failure> {
-    let registry = open().await;
-    let policies = Policies::around(Arc::new(AdmitAll));
-    let of = registry.clone();
-    let means = Means {
-        cluster: Arc::new(registry.clone()),
-        authorize: Arc::new(AllowAll),
-        schema_of: Box::new(move |gvr| of.resource(gvr).map(|resource| resource.schema.clone())),
-    };
-    let means = Arc::new(means);
-    assert!(policies.means.set(Arc::downgrade(&means)).is_ok());
     let mut spec = spec;
     spec["matchConstraints"] =
         json!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}]});
+    asked_through(effect, spec, kind, "", object).await
+}
+
+/// Asks one policy about an object that is changed through a door of it; what the object was is what it is.
+async fn asked_through(effect: Effect, spec: Value, kind: &str, door: &str, object: Value) -> Result<Value, Failure> {
+    let registry = open().await;
+    let policies = Policies::around(Arc::new(AdmitAll));
+    let means = Means {
+        registry: registry.clone(),
+        authorize: Arc::new(AllowAll),
+    };
+    let means = Arc::new(means);
+    assert!(policies.means.set(Arc::downgrade(&means)).is_ok());
     let policy = Policy::read(effect, &json!({"metadata": {"name": "p"}, "spec": spec}));
     let binding =
         Binding::read(&json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}}));
@@ -234,15 +235,19 @@ async fn asked(effect: Effect, spec: Value, kind: &str, object: Value) -> Result
         bindings: vec![Arc::new(binding)],
     }]));
     let resource = registry.resource(&gvr(kind)).unwrap();
-    let target = Target::new(gvr(kind), "default", "web");
+    let target = Target::new(gvr(kind), "default", "web").subresource(door);
+    let old = (!door.is_empty()).then(|| object.clone());
     let caller = Caller::component("tester", &["system:masters"]);
     let request = Request {
         caller: &caller,
-        operation: Operation::Create,
+        operation: match old {
+            Some(_) => Operation::Update,
+            None => Operation::Create,
+        },
         target: &target,
         kind: &resource.kind,
         gvk: &resource.kind.gvk,
-        old: None,
+        old: old.as_ref(),
         dry_run: false,
         options: &Value::Null,
     };
@@ -323,6 +328,92 @@ async fn mutations_that_cannot_be_made_refuse() {
         mutated(lenient, "apps/v1/deployments", deployment()).await.unwrap(),
         deployment()
     );
+}
+
+/// `matchConstraints` that name one version of a resource.
+fn only(group: &str, version: &str, resources: &str, policy: &str) -> Value {
+    json!({"matchPolicy": policy, "resourceRules": [{"apiGroups": [group], "apiVersions": [version], "operations": ["*"], "resources": [resources]}]})
+}
+
+fn autoscaler() -> Value {
+    json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"maxReplicas": 5, "targetCPUUtilizationPercentage": 80, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}})
+}
+
+#[tokio::test]
+async fn a_rule_of_another_version_sees_the_object_in_that_version() {
+    let (of, resource) = ("autoscaling/v1/horizontalpodautoscalers", "horizontalpodautoscalers");
+    let spec = |constraints: Value, expression: &str| json!({"matchConstraints": constraints, "validations": [{"expression": expression, "message": "seen"}]});
+    let asked = async |constraints: Value, expression: &str| {
+        let asked = asked_through(Effect::Validate, spec(constraints, expression), of, "", autoscaler());
+        asked.await.err().map(|failure| failure.to_string())
+    };
+    let equivalent = |group: &str, version: &str| only(group, version, resource, "Equivalent");
+    // Known by version 2, and told what it was asked as.
+    let holds = "object.apiVersion == 'autoscaling/v2' && object.spec.metrics[0].resource.target.averageUtilization == 80 \
+        && request.kind.version == 'v2' && request.resource.version == 'v2' \
+        && request.requestKind.version == 'v1' && request.requestResource.version == 'v1'";
+    assert_eq!(asked(equivalent("autoscaling", "v2"), holds).await, None);
+    let refused = asked(equivalent("autoscaling", "v2"), "false").await;
+    assert!(refused.is_some_and(|says| says.ends_with(": seen")));
+    // As it was asked, where the rules name that as well.
+    let as_asked = "object.apiVersion == 'autoscaling/v1' && request.kind.version == 'v1'";
+    assert_eq!(asked(equivalent("autoscaling", "*"), as_asked).await, None);
+    // What does not serve these objects is no equivalent, and Exact takes none.
+    for constraints in [
+        only("autoscaling", "v2", resource, "Exact"),
+        equivalent("autoscaling", "v3"),
+        equivalent("apps", "v1"),
+    ] {
+        assert_eq!(asked(constraints.clone(), "false").await, None, "{constraints}");
+    }
+    // Nor does one hide from what is excluded by another version.
+    let mut excluded = equivalent("autoscaling", "*");
+    excluded["excludeResourceRules"] = equivalent("autoscaling", "v2")["resourceRules"].clone();
+    assert_eq!(asked(excluded, "false").await, None);
+    // Groups may differ too.
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "web", "namespace": "default"}, "message": "m",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let constraints = only("events.k8s.io", "v1", "events", "Equivalent");
+    let spec = spec(constraints, "object.regarding.name == 'p' && object.note == 'm'");
+    asked_through(Effect::Validate, spec, "events", "", event)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_mutation_of_another_version_is_given_back_in_the_one_asked_for() {
+    let spec = json!({
+    "matchConstraints": only("autoscaling", "v2", "horizontalpodautoscalers", "Equivalent"),
+    "mutations": [
+        {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{spec: Object.spec{maxReplicas: object.spec.maxReplicas + 1}}"}},
+        {"patchType": "JSONPatch", "jsonPatch": {"expression":
+            "[JSONPatch{op: 'replace', path: '/spec/metrics/0/resource/target/averageUtilization', value: 70}]"}},
+    ]});
+    let of = "autoscaling/v1/horizontalpodautoscalers";
+    let made = asked_through(Effect::Mutate, spec, of, "", autoscaler()).await.unwrap();
+    assert_eq!(made["apiVersion"], "autoscaling/v1");
+    assert_eq!(made["spec"]["maxReplicas"], 6);
+    assert_eq!(made["spec"]["targetCPUUtilizationPercentage"], 70);
+}
+
+#[tokio::test]
+async fn ephemeral_containers_are_seen_where_they_come_in() {
+    let spec = json!({
+        "matchConstraints": only("", "v1", "pods/ephemeralcontainers", "Equivalent"),
+        "validations": [{"expression": "object.spec.ephemeralContainers.all(c, c.image.startsWith('ours/'))", "message": "not ours"}]});
+    let pod = |image: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"containers": [{"name": "web", "image": "x"}], "ephemeralContainers": [{"name": "look", "image": image}]}})
+    };
+    let asked = |door: &'static str, image: &str| {
+        let (spec, pod) = (spec.clone(), pod(image));
+        async move { asked_through(Effect::Validate, spec, "pods", door, pod).await }
+    };
+    let refused = asked("ephemeralcontainers", "theirs/sh").await.unwrap_err().to_string();
+    assert!(refused.contains("not ours"), "{refused}");
+    asked("ephemeralcontainers", "ours/sh").await.unwrap();
+    asked("", "theirs/sh").await.unwrap();
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ fn resets(resource: &Resource, subresource: &str) -> &'static [&'static str] {
     match subresource {
         "" if resource.has_status() => &["status"],
         "status" => &["spec", "metadata"],
+        "ephemeralcontainers" | "resize" => &["status", "metadata"],
         _ => &[],
     }
 }

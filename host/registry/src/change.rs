@@ -53,9 +53,15 @@ impl Job<'_> {
                 "resourceVersion should not be set on objects to be created".into(),
             ));
         }
+        let generated = given.is_empty() && !prefix.is_empty();
         for attempt in 0.. {
-            let mut new = new.clone();
-            if given.is_empty() && !prefix.is_empty() {
+            // Only a generated name is tried more than once.
+            let mut new = if generated {
+                new.clone()
+            } else {
+                std::mem::take(&mut new)
+            };
+            if generated {
                 // Names longer than 63 bytes could not become a label value or a host name.
                 let front: String = prefix.chars().take(58).collect();
                 new["metadata"]["name"] = format!("{front}{}", self.registry.inner.options.dice.suffix()).into();
@@ -71,7 +77,7 @@ impl Job<'_> {
                 Err(failure) => Err(failure),
             };
             match outcome {
-                Err(Failure::AlreadyExists(_)) if given.is_empty() && attempt < 8 => {}
+                Err(Failure::AlreadyExists(_)) if generated && attempt < 8 => {}
                 outcome => {
                     notes.warnings.extend(tried.warnings);
                     notes.annotations.extend(tried.annotations);

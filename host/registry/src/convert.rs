@@ -18,11 +18,29 @@ pub(crate) async fn serve(
         return Ok(object);
     }
     let mut value = to_served(registry, resource, object.value()).await?;
-    if resource.custom {
-        resource.schema.prune(&mut value);
-        resource.schema.default(&mut value);
-    }
+    conform(resource, &mut value);
     Object::from_value(Arc::new(resource.kind.gvk.clone()), object.key.clone(), &value).map(Arc::new)
+}
+
+/// A document as `from` serves it, turned into what `to` serves: by way of the stored version.
+pub(crate) async fn between(
+    registry: &Registry,
+    from: &Resource,
+    to: &Resource,
+    value: Value,
+) -> Result<Value, Failure> {
+    let stored = to_stored(registry, from, value).await?;
+    let mut value = to_served(registry, to, stored).await?;
+    conform(to, &mut value);
+    Ok(value)
+}
+
+/// What a converter makes of a custom kind is held to the version's schema.
+fn conform(resource: &Resource, value: &mut Value) {
+    if resource.custom {
+        resource.schema.prune(value);
+        resource.schema.default(value);
+    }
 }
 
 /// A document in the stored version, turned into the served one.

@@ -19,6 +19,7 @@ use tokio::sync::{OnceCell, watch};
 use crate::allocate::Allocator;
 use crate::cache::{Cache, Limits};
 use crate::catalog::Catalog;
+use crate::convert;
 use crate::document::{self, Encoded, Media};
 use crate::gates::{
     Admit, Attributes, Audit, AuditEvent, Authorize, Clock, Convert, Decision, Dice, Figures, Interest, Notes,
@@ -142,6 +143,15 @@ impl Registry {
 
     pub fn kind(&self, gvr: &Gvr) -> Option<Arc<Kind>> {
         self.inner.catalog.load().find(gvr).map(|r| r.kind.clone())
+    }
+
+    /// An object of one served version, as another one has it in which the same objects are served.
+    ///
+    /// # Errors
+    /// `NoSuchResource`; whatever a conversion webhook says.
+    pub async fn in_version(&self, value: Value, from: &Gvr, to: &Gvr) -> Result<Value, Failure> {
+        let (from, to) = (self.find(from)?, self.find(to)?);
+        convert::between(self, &from, &to, value).await
     }
 
     /// Changes whenever kinds come or go; receivers need no polling.

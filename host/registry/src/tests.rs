@@ -3,12 +3,15 @@
 mod support;
 
 mod cases;
+mod custom;
 mod definitions;
 mod etcd;
 mod gates;
 mod golden;
 mod kinds;
 mod network;
+mod patches;
+mod services;
 mod speed;
 mod verbs;
 mod watches;

@@ -26,7 +26,7 @@ import (
 )
 
 // The modules whose versions decide what the table says.
-var sources = []string{"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator"}
+var modules = []string{"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator"}
 
 // How a Go type that speaks JSON its own way is written in the table.
 var scalars = map[string]string{
@@ -48,8 +48,9 @@ var unions = map[string]string{
 }
 
 type table struct {
-	types  map[string]*structure
-	counts map[string]int
+	types   map[string]*structure
+	written sources
+	counts  map[string]int
 }
 
 type structure struct {
@@ -92,7 +93,7 @@ func main() {
 	add(extensions, apiextensionsapply.NewTypeConverter(extensions))
 	add(registrations, aggregatorapply.NewTypeConverter(registrations))
 
-	t := &table{types: map[string]*structure{}, counts: map[string]int{}}
+	t := &table{types: map[string]*structure{}, written: sources{}, counts: map[string]int{}}
 	var lines []string
 	for kind, goType := range kinds {
 		t.visit(goType)
@@ -165,6 +166,10 @@ func (t *table) fields(s *structure, goType reflect.Type, in []string, wire bool
 				panic(fmt.Sprintf("%s.%s: JSON option %q is new", goType, f.Name, option))
 			}
 		}
+		if values := t.enum(f.Type); len(values) > 0 {
+			made.merge = append(made.merge, "enum="+strings.Join(values, ","))
+			t.counts["enums"]++
+		}
 		if key := f.Tag.Get("patchMergeKey"); key != "" {
 			made.merge = append(made.merge, "by="+key)
 		}
@@ -219,6 +224,18 @@ func (t *table) shape(goType reflect.Type) string {
 		return name(goType)
 	}
 	panic(fmt.Sprintf("%s: no letter for its kind", goType))
+}
+
+// What a text, or each of a list or map of texts, may be, if its type is marked `+enum`.
+func (t *table) enum(goType reflect.Type) []string {
+	goType = deref(goType)
+	if goType.Kind() == reflect.Slice || goType.Kind() == reflect.Map {
+		goType = deref(goType.Elem())
+	}
+	if goType.Kind() != reflect.String || goType.PkgPath() == "" {
+		return nil
+	}
+	return t.written.values(goType.PkgPath(), goType.Name())
 }
 
 // Adds what the merge schema says of a struct and of everything below it.
@@ -326,15 +343,15 @@ func (t *table) write(kinds []string) {
 	sort.Strings(names)
 	fmt.Fprintln(out, "# What Kubernetes' built-in types are made of. Made by host/schema/generate (its README says how); not for hands.")
 	info, _ := debug.ReadBuildInfo()
-	for _, source := range sources {
+	for _, source := range modules {
 		for _, module := range info.Deps {
 			if module.Path == source {
 				fmt.Fprintf(out, "# from %s %s\n", module.Path, module.Version)
 			}
 		}
 	}
-	fmt.Fprintf(out, "# kinds %d types %d fields %d maplists %d setlists %d\n",
-		len(kinds), len(names), fields, t.counts["maplists"], t.counts["setlists"])
+	fmt.Fprintf(out, "# kinds %d types %d fields %d maplists %d setlists %d enums %d\n",
+		len(kinds), len(names), fields, t.counts["maplists"], t.counts["setlists"], t.counts["enums"])
 	for _, kind := range kinds {
 		fmt.Fprintln(out, kind)
 	}

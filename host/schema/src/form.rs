@@ -178,6 +178,9 @@ pub(crate) struct Form {
     /// Empty for custom kinds, which have no protobuf.
     pub wire: Vec<Wired>,
     pub keys: Vec<Span>,
+    /// The texts that a built-in field speaks of, by node, with commas between them and `~` for spaces. Told, not held to: each kind's own
+    /// validation is.
+    pub choices: AHashMap<u32, Span>,
     /// What values must satisfy, by node. A node that has rules is validated; one that has none is decoded strictly.
     pub rules: AHashMap<u32, Rules>,
     /// Rules in CEL, by node; nodes with some below them have an entry too.
@@ -253,6 +256,13 @@ impl<'f> Type<'f> {
             Node::Scalar(scalar) => Some(*scalar),
             _ => None,
         }
+    }
+
+    /// The texts that may stand here, where there is a list of them (`+enum`); none: any.
+    pub fn choices(self) -> impl Iterator<Item = String> {
+        let texts = self.form.choices.get(&self.id).map(|texts| self.form.str(*texts));
+        let texts = texts.into_iter().flat_map(|texts| texts.split(','));
+        texts.map(|text| text.replace('~', " "))
     }
 
     pub fn is_struct(self) -> bool {

@@ -16,7 +16,7 @@ use crate::form::{
 /// Numbers are protobuf's, those of inlined messages first. A shape is a letter (see `scalar`), `[` or `(` or `{` and the
 /// shape of the elements (list, list that is a message, map), `A` or `B` or `C` and a schema's type (that, or a list of
 /// such, or a flag, or a list of texts), or a type's name, `.X` in the package of the type at hand.
-/// Flags: `*` pointer, `?` omitempty, `0` omitzero.
+/// Flags: `*` pointer, `?` omitempty, `0` omitzero. The fact `enum=A,B~C` is of the innermost elements: `A` or `B C`.
 const TEXT: &str = include_str!("table.txt");
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(TEXT));
@@ -63,6 +63,7 @@ impl Table {
             },
             types: AHashMap::new(),
             known: AHashMap::new(),
+            choices: AHashMap::new(),
         };
         let mut kinds = AHashMap::new();
         // Types first, since fields and kinds name them before they are described.
@@ -146,6 +147,8 @@ struct Reader {
     types: AHashMap<&'static str, u32>,
     /// Nodes alike are one.
     known: AHashMap<Node, u32>,
+    /// The nodes of texts that are one of a few, by those.
+    choices: AHashMap<&'static str, u32>,
 }
 
 impl Reader {
@@ -171,6 +174,17 @@ impl Reader {
         id
     }
 
+    /// Not interned with other texts, which may be any.
+    fn choice(&mut self, texts: &'static str) -> u32 {
+        if let Some(id) = self.choices.get(texts) {
+            return *id;
+        }
+        let id = self.push(Node::Scalar(Scalar::Text));
+        self.form.choices.insert(id, self.span(texts));
+        self.choices.insert(texts, id);
+        id
+    }
+
     fn field(&mut self, name: &'static str, mut words: std::str::Split<'static, char>, package: &str) -> Field {
         let numbers = words.next().unwrap_or_default();
         let mut numbers: Vec<u16> = numbers.split('.').filter_map(|n| n.parse().ok()).collect();
@@ -187,7 +201,7 @@ impl Reader {
             };
         }
         let mut default = Span::default();
-        let id = self.shape(bare, package);
+        let mut id = self.shape(bare, package);
         let mut node = self.form.nodes[id as usize];
         for fact in words {
             match (fact.split_once('=').unwrap_or((fact, "")), &mut node) {
@@ -204,6 +218,14 @@ impl Reader {
                     }
                 }
                 (("by", key), Node::List(list)) => list.merge_key = self.span(key),
+                (("enum", texts), node) => {
+                    let choice = self.choice(texts);
+                    match node {
+                        Node::List(list) => list.item = choice,
+                        Node::Map { value, .. } => *value = choice,
+                        _ => id = choice,
+                    }
+                }
                 (("set", _), Node::List(list)) => list.relation = Relation::Set,
                 (("keys", keys), Node::List(list)) => {
                     list.relation = Relation::Map;

@@ -34,6 +34,11 @@ fn the_table_holds_what_its_head_says() {
         count("setlists"),
         "set lists"
     );
+    assert_eq!(
+        body().filter(|line| line.contains(" enum=")).count(),
+        count("enums"),
+        "fields with a list of texts"
+    );
     assert_eq!(Table::builtin().kinds().count(), count("kinds"));
 }
 
@@ -76,6 +81,10 @@ fn facts_that_much_depends_on() {
         .unwrap();
     assert_eq!((http.within().collect::<Vec<_>>(), http.number()), (vec![1], 2));
     assert!(spec.member("nodeSelector").unwrap().of().is_atomic());
+    let choices = |of: schema::Type<'_>| of.choices().collect::<Vec<_>>();
+    let policy = container.member("imagePullPolicy").unwrap().of();
+    assert_eq!(choices(policy), ["Always", "IfNotPresent", "Never"]);
+    assert!(choices(container.member("image").unwrap().of()).is_empty());
     let finalizers = pod
         .root()
         .member("metadata")
@@ -89,6 +98,17 @@ fn facts_that_much_depends_on() {
     let volume = Table::builtin()
         .schema(&Gvk::new("", "v1", "PersistentVolume"))
         .unwrap();
+    let modes = volume
+        .root()
+        .member("spec")
+        .unwrap()
+        .of()
+        .member("accessModes")
+        .unwrap();
+    assert_eq!(
+        choices(modes.of().item().unwrap()),
+        ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]
+    );
     let claim = volume
         .root()
         .member("spec")

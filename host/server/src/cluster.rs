@@ -110,11 +110,9 @@ impl Cluster {
             .spawn(stoppable(door.0.clone(), rbac.clone().keep_current(cluster.clone())));
         rbac.wait_until_synced().await;
         webhooks.connect(&cluster);
-        let kinds = registry.clone();
         let means = Means {
-            cluster: cluster.clone(),
+            registry: registry.clone(),
             authorize: gate,
-            schema_of: Box::new(move |gvr| kinds.resource(gvr).map(|resource| resource.schema.clone())),
         };
         let following = policies.start(means).await?;
         door.1.spawn(stoppable(door.0.clone(), following));

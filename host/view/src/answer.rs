@@ -42,7 +42,7 @@ pub(crate) fn to(question: &Question, kept: &Kept, frozen: &Frozen, asked: Asked
         (Form::Find { wanted, order }, _, asked) => {
             find(wanted, order, frozen.select(&question.chosen).cloned(), asked.limit())
         }
-        (Form::Tally { by, sums }, Kept::Tally(tally), _) => (tally.pack(by, sums), None),
+        (Form::Tally { by, sums }, Kept::Tally(tally), _) => (tally.pack(by, sums.as_deref()), None),
         (Form::Changes { wanted }, Kept::Log(log), asked) => {
             let tag = tag(question);
             let cursor = match asked {

@@ -138,6 +138,13 @@ fn tally(which: Selection, by: &str, sums: &str) -> Ask {
     }
 }
 
+fn distinct(which: Selection, by: &str) -> Ask {
+    Ask {
+        which,
+        what: What::Distinct { by: by.into() },
+    }
+}
+
 fn changes(which: Selection, fields: &str) -> Ask {
     Ask {
         which,
@@ -186,6 +193,8 @@ fn questions() -> Vec<(Ask, u32)> {
             0,
         ),
         (tally(Selection::namespace("other"), ".spec.tags[*]", ".spec.cpu"), 0),
+        (distinct(all(), ".metadata.namespace .status.phase"), 0),
+        (distinct(owned(), ".metadata.ownerReferences"), 0),
         (changes(all().labelled("app=a1"), ".status.phase"), 0),
         (changes(owned(), ".spec.n"), 0),
         (changes(Selection::namespace("default"), ".status.phase"), 0),
@@ -278,7 +287,7 @@ proptest! {
         let mut askers: Vec<Asker> = questions().into_iter().map(|(ask, limit)| {
             let asked = match ask.what {
                 What::Find { .. } => Asked::First(limit),
-                What::Tally { .. } => Asked::Whole,
+                What::Tally { .. } | What::Distinct { .. } => Asked::Whole,
                 What::Changes { .. } => Asked::Since(0),
             };
             Asker { ask, asked, answer: Bytes::new(), mirror: BTreeMap::new(), reading: None }
@@ -391,6 +400,37 @@ fn what_changed_between_snapshot_and_install_wakes_at_once() {
         [1, 2].into(),
         "the answer was old when it was installed"
     );
+}
+
+#[test]
+fn one_more_of_a_combination_that_is_there_wakes_nobody() {
+    let slot = slot();
+    let woken = Arc::new(Woken::default());
+    let put = |name, phase, version| {
+        let step = Step::Put {
+            name,
+            phase,
+            app: 1,
+            owner: 1,
+            n: 1,
+            tags: vec![],
+            noise: 0,
+            fresh_uid: false,
+        };
+        slot.apply([Change::Put(make(&step, version))]);
+    };
+    put(1, 0, 1);
+    let ask = distinct(Selection::default(), ".status.phase");
+    let pinned = slot.frozen();
+    let (question, kept) = slot.question(&ask, &pinned).unwrap();
+    let told = answer::to(&question, &kept, &pinned, Asked::Whole).0;
+    assert_eq!(rows(&told), [[r#"Str("Pending")"#]]);
+    slot.subscribe(&Reading::new(1, 1, woken.clone()), &ask, Asked::Whole, &told, &pinned)
+        .unwrap();
+    put(2, 0, 2);
+    assert!(woken.0.lock().is_empty(), "one pod more, and no phase more");
+    put(2, 1, 3);
+    assert_eq!(*woken.0.lock(), [1].into());
 }
 
 #[test]

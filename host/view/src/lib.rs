@@ -265,7 +265,7 @@ impl View {
             Read::Ask { ask, limit, cursor, .. } => {
                 let asked = match ask.what {
                     What::Find { .. } => Asked::First(*limit),
-                    What::Tally { .. } => Asked::Whole,
+                    What::Tally { .. } | What::Distinct { .. } => Asked::Whole,
                     What::Changes { .. } => Asked::Since(*cursor),
                 };
                 // It parsed when it was answered.
@@ -438,6 +438,18 @@ impl View {
         }
         texts.insert(fields.into(), wanted.clone());
         Ok(wanted)
+    }
+
+    /// Whether there is an object of a kind, in this namespace if the kind has them. `None`: nobody has read the kind yet.
+    pub fn any(&self, kind: &Gvk, namespace: &str) -> Option<bool> {
+        let slots = self.slots.load();
+        let frozen = slots.get(kind).filter(|slot| slot.synced())?.frozen();
+        // Objects of a kind without namespaces are in the namespace "", which is the first.
+        let without = frozen
+            .objects
+            .get_min()
+            .is_some_and(|first| first.0.key.namespace.is_empty());
+        Some(without || member::within(&frozen.objects, namespace).next().is_some())
     }
 
     /// Waits until these kinds have taken in their first list.

@@ -23,6 +23,7 @@ pub struct Ask {
 pub enum What {
     Find { fields: String, order: String },
     Tally { by: String, sums: String },
+    Distinct { by: String },
     Changes { fields: String },
 }
 
@@ -36,9 +37,18 @@ pub(crate) struct Question {
 }
 
 pub(crate) enum Form {
-    Find { wanted: Arc<Wanted>, order: Order },
-    Tally { by: Arc<Wanted>, sums: Arc<Wanted> },
-    Changes { wanted: Arc<Wanted> },
+    Find {
+        wanted: Arc<Wanted>,
+        order: Order,
+    },
+    /// `None`: which groups there are is the whole answer.
+    Tally {
+        by: Arc<Wanted>,
+        sums: Option<Arc<Wanted>>,
+    },
+    Changes {
+        wanted: Arc<Wanted>,
+    },
 }
 
 /// What is kept for a question. Cheap to clone and to change while clones exist.
@@ -73,9 +83,16 @@ impl Question {
             What::Tally { by, sums } => {
                 let form = Form::Tally {
                     by: Wanted::parse(by)?,
-                    sums: Wanted::parse(sums)?,
+                    sums: Some(Wanted::parse(sums)?),
                 };
                 (form, format!("tally {} by {by} {sums}", ask.which))
+            }
+            What::Distinct { by } => {
+                let form = Form::Tally {
+                    by: Wanted::parse(by)?,
+                    sums: None,
+                };
+                (form, format!("distinct {}: {by}", ask.which))
             }
             What::Changes { fields } => (
                 Form::Changes {
@@ -105,7 +122,9 @@ impl Question {
             }
             Form::Tally { by, sums } => {
                 let mut tally = Tally::default();
-                selected.for_each(|object| tally.add(Tally::share(by, sums, object), 1));
+                for object in selected {
+                    tally.add(Tally::share(by, sums.as_deref(), object), 1);
+                }
                 Kept::Tally(tally)
             }
             Form::Changes { .. } => Kept::Log(Log::build(selected, seq)),
@@ -136,12 +155,13 @@ impl Question {
                 Effect { changed, was, is }
             }
             (Form::Tally { by, sums }, Kept::Tally(tally)) => {
-                let was = old.map(|object| Tally::share(by, sums, object));
-                let is = new.map(|object| Tally::share(by, sums, object));
-                let changed = was != is;
-                if changed {
-                    was.into_iter().for_each(|share| tally.add(share, -1));
-                    is.into_iter().for_each(|share| tally.add(share, 1));
+                let share = |object: &Arc<Object>| Tally::share(by, sums.as_deref(), object);
+                let (was, is) = (old.map(share), new.map(share));
+                let mut changed = false;
+                if was != is {
+                    let went = was.is_some_and(|share| tally.add(share, -1));
+                    let came = is.is_some_and(|share| tally.add(share, 1));
+                    changed = sums.is_some() || went || came;
                 }
                 Effect {
                     changed,

@@ -135,6 +135,11 @@ impl RecordedView {
         self.ask(kind, which, what, Asked::Whole)
     }
 
+    /// The combinations of values of `by`, each once: one more object of a combination that is there changes nothing.
+    pub fn distinct(&self, kind: &Gvk, which: &Selection, by: &str) -> Answer {
+        self.ask(kind, which, What::Distinct { by: by.into() }, Asked::Whole)
+    }
+
     /// What came, changed in a wanted field, or went since `cursor` (0: everything).
     pub fn changes(&self, kind: &Gvk, which: &Selection, fields: &str, cursor: u64) -> Result<Delta, Refused> {
         let what = What::Changes { fields: fields.into() };

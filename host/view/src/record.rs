@@ -91,6 +91,7 @@ impl From<Refused> for Failure {
             "too-many-requests" => Failure::TooManyRequests {
                 reason: message,
                 retry_after: std::time::Duration::from_secs(1),
+                causes: Vec::new(),
             },
             _ => Failure::Internal(message),
         }

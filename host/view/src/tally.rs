@@ -1,10 +1,10 @@
-//! Counts and sums by field values, kept as objects change.
+//! Counts and sums by field values, kept as objects change; for a `distinct`, which values there are.
 
 use bytes::Bytes;
 use model::{FieldPath, FieldValue, Object, Quantity};
 use smallvec::SmallVec;
 
-use crate::columns::Packer;
+use crate::columns::{Packer, pack};
 use crate::fields::{Row, Wanted};
 
 /// Group values → how many and how much. Groups without objects are not there.
@@ -27,34 +27,38 @@ pub(crate) struct Share {
 }
 
 impl Tally {
-    pub(crate) fn share(by: &Wanted, sums: &Wanted, object: &Object) -> Share {
-        let row = sums.row(object);
-        let sums = sums
-            .paths()
-            .iter()
-            .zip(&row)
-            .map(|(path, value)| amount(path, value))
-            .collect();
+    pub(crate) fn share(by: &Wanted, sums: Option<&Wanted>, object: &Object) -> Share {
+        let amounts = |sums: &Wanted| {
+            let row = sums.row(object);
+            let amounts = sums.paths().iter().zip(&row).map(|(path, value)| amount(path, value));
+            amounts.collect()
+        };
         Share {
             group: by.owned(object),
-            sums,
+            sums: sums.map(amounts).unwrap_or_default(),
         }
     }
 
-    pub(crate) fn add(&mut self, share: Share, times: i64) {
+    /// Whether the group came or went with it.
+    pub(crate) fn add(&mut self, share: Share, times: i64) -> bool {
         let amounts = self.groups.entry(share.group.clone()).or_default();
         amounts.count += times;
         amounts.sums.resize(share.sums.len(), 0);
         for (sum, one) in amounts.sums.iter_mut().zip(&share.sums) {
             *sum += one * i128::from(times);
         }
-        if amounts.count == 0 {
+        let (count, came) = (amounts.count, amounts.count == times);
+        if count == 0 {
             self.groups.remove(&share.group);
         }
+        came || count == 0
     }
 
-    /// Rows in the order of their values: those, the count, the sums.
-    pub(crate) fn pack(&self, by: &Wanted, sums: &Wanted) -> Bytes {
+    /// Rows in the order of their values: those, the count, the sums. Without `sums` the values alone.
+    pub(crate) fn pack(&self, by: &Wanted, sums: Option<&Wanted>) -> Bytes {
+        let Some(sums) = sums else {
+            return pack(by.columns(), self.groups.keys().map(|group| &**group));
+        };
         let mut packer = Packer::new(by.columns() + 1 + sums.columns());
         for (group, amounts) in &self.groups {
             let bounded = |sum: &i128| i64::try_from(*sum).unwrap_or(if *sum < 0 { i64::MIN } else { i64::MAX });

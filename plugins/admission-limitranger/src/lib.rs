@@ -33,6 +33,7 @@ struct LimitRange {
     on = ["create pods", "update pods/resize", "create update persistentvolumeclaims"],
     phases = ["mutating", "validating"],
     asks = ["get limitranges"],
+    with_kinds = ["v1/LimitRange"],
 )]
 fn review(request: Request<Object>, view: &View) -> sdk::Result<Answer> {
     let mut answer = Answer::allow();

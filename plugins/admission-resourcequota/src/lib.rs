@@ -71,6 +71,7 @@ const QUOTA: &str = "v1/ResourceQuota";
 #[sdk::admission(
     on = ["create *", "update services", "update persistentvolumeclaims", "update pods/resize"],
     asks = ["get resourcequotas"],
+    with_kinds = ["v1/ResourceQuota"],
 )]
 fn review(request: Request<Object>, view: &View) -> sdk::Result<Answer> {
     let mut answer = Answer::allow();

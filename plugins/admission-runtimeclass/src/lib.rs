@@ -31,6 +31,7 @@ struct Class {
     on = ["create pods"],
     phases = ["mutating", "validating"],
     asks = ["get runtimeclasses.node.k8s.io"],
+    with_fields = [".spec.runtimeClassName", ".spec.overhead"],
 )]
 fn review(request: Request<Pod>, view: &View) -> sdk::Result<Answer> {
     let Some(pod) = &request.object else {

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sdk::columns::Cell;
 use sdk::view::Served;
-use sdk::{Error, View, all};
+use sdk::{Error, Fields, Value, View, all};
 use serde::Deserialize;
 
 /// An entry of `metadata.ownerReferences`.
@@ -17,6 +16,17 @@ pub(crate) struct Reference {
     pub(crate) uid: String,
     #[serde(default)]
     pub(crate) block_owner_deletion: bool,
+}
+
+/// What objects of a group have in common.
+#[derive(Fields)]
+struct Owned {
+    #[at(".metadata.namespace")]
+    namespace: String,
+    #[at(".metadata.deletionTimestamp?")]
+    deleting: bool,
+    #[at(".metadata.ownerReferences")]
+    references: Value,
 }
 
 /// Objects of one kind and namespace with the same owners, all being deleted or none.
@@ -70,17 +80,13 @@ impl Graph {
     }
 
     fn add(&mut self, kind: usize, view: &View) -> sdk::Result<()> {
-        const BY: &str = ".metadata.namespace .metadata.deletionTimestamp? .metadata.ownerReferences";
         let owned = all().equals(".metadata.ownerReferences[0].uid?", "true");
-        for row in view.tally(&self.kinds[kind].kind, &owned, BY, "")?.rows()? {
-            let Cell::Json(references) = row.value(2) else {
-                continue;
-            };
+        for group in view.distinct::<Owned>(&self.kinds[kind].kind, &owned)? {
             self.groups.push(Group {
                 kind,
-                namespace: row.value(0).str().to_owned(),
-                deleting: row.value(1) == Cell::Bool(true),
-                references: serde_json::from_str(references)?,
+                namespace: group.namespace,
+                deleting: group.deleting,
+                references: serde_json::from_value(group.references)?,
             });
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! Removes what its owners left behind.
 //!
-//! Start at [`reconcile`]. `graph` reads who owns whom: distinct lists of owners and their numbers, never the objects one by
-//! one. `owners` says which owners are there, asking the store before it calls one absent. `dependents` decides what becomes
-//! of the objects of a list, `waiting` lets owners go that wait for their dependents.
+//! Start at [`reconcile`]. `graph` reads who owns whom: distinct lists of owners, never the objects one by one, so that one
+//! more pod of a ReplicaSet is no reason to run. `owners` says which owners are there, asking the store before it calls one
+//! absent. `dependents` decides what becomes of the objects of a list, `waiting` lets owners go that wait for their
+//! dependents.
 //!
 //! An owner is absent only where the store itself said so. A kind that is not served, a read that failed, an owner that
 //! cannot exist: all of them leave the dependents alone.

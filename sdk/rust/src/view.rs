@@ -193,6 +193,22 @@ impl View {
         })
     }
 
+    /// The combinations of values of the wanted fields that occur, each once. One more object of a combination that is
+    /// there already is no reason to run again.
+    ///
+    /// # Errors
+    /// As [`View::find`].
+    pub fn distinct<T: Fields>(&self, kind: &str, which: &Selection) -> Result<Vec<T>> {
+        let packed = Packed(match &self.source {
+            Source::Host => view::distinct(kind, which, T::PATHS)?,
+            #[cfg(feature = "test")]
+            Source::Recorded(view, _) => {
+                test::bytes(view.distinct(&test::gvk(kind)?, &test::selection(which), T::PATHS))?
+            }
+        });
+        packed.columns()?.iter().map(read).collect()
+    }
+
     /// What came, changed in a wanted field, or went since `cursor`. Keep the answer's cursor in the memo.
     ///
     /// # Errors

@@ -187,7 +187,12 @@ impl Definitions {
 
     fn shape(&mut self, of: Type<'_>) -> Value {
         if let Some(scalar) = of.scalar() {
-            return self.scalar(scalar);
+            let mut text = self.scalar(scalar);
+            let choices: Vec<String> = of.choices().collect();
+            if !choices.is_empty() {
+                text["enum"] = choices.into();
+            }
+            return text;
         }
         if of.is_struct() {
             return self.refer(of);

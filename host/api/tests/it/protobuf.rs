@@ -16,7 +16,7 @@ const MEDIA: &str = "application/vnd.kubernetes.protobuf";
 const BOTH: &str = "application/vnd.kubernetes.protobuf,application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-fn encode(document: &Value) -> Bytes {
+pub(crate) fn encode(document: &Value) -> Bytes {
     let text = |name: &str| document[name].as_str().unwrap();
     let gvk = Gvk::from_api_version(text("apiVersion"), text("kind"));
     let schema = schema_of(&gvk).unwrap();

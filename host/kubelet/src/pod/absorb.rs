@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::spec::{ContainerSpec, Probe};
-use super::state::{Cleanup, Container, Ended, Ending, Phase, PodState, Probes, Sandbox, Volumes};
+use super::state::{Cleanup, Container, Ended, Ending, Phase, PodState, Probes, Role, Sandbox, Volumes};
 use super::step::{Command, Happened, ProbeKind, later};
 use crate::runtime::{ContainerState, Exit, PodFacts};
 
@@ -15,6 +15,7 @@ pub(super) fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Comman
         Happened::Spec(new) => {
             if new.metadata.uid == pod.pod.metadata.uid {
                 pod.pod = new;
+                pod.take_up_added();
             }
             if pod.pod.metadata.deletion_timestamp.is_some() {
                 let grace = pod.pod.metadata.deletion_grace_period_seconds;
@@ -92,18 +93,23 @@ pub(super) fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Comman
             message,
         } => {
             if let Some(c) = pod.container_mut(&container).filter(|c| c.phase == Phase::Starting) {
+                orders.push(Command::Tell {
+                    warning: true,
+                    reason: "Failed",
+                    message: format!("Error: {message}"),
+                });
+                if c.role == Role::Ephemeral && reason == "RunContainerError" {
+                    // The one start it has: whoever added it is told at once, and adds another.
+                    c.end(never_ran(message, now));
+                    return;
+                }
                 // What is missing (a ConfigMap, a key) is often on its way; what cannot run will not soon.
                 let wait = match reason {
                     "CreateContainerConfigError" => c.starts.failed_briefly(),
                     _ => c.starts.failed(),
                 };
                 c.not_before = later(now, wait);
-                c.wait(reason, message.clone(), now);
-                orders.push(Command::Tell {
-                    warning: true,
-                    reason: "Failed",
-                    message: format!("Error: {message}"),
-                });
+                c.wait(reason, message, now);
             }
         }
         Happened::Probed {
@@ -135,6 +141,21 @@ fn end(pod: &mut PodState, grace: u64, removed: bool) {
             ending.removed |= removed;
         }
         None => pod.ending = Some(Ending { deadline, removed }),
+    }
+}
+
+/// The end of a container whose program could not be started, in the words and with the code that containerd has for it.
+fn never_ran(message: String, now: Timestamp) -> Ended {
+    let exit = Exit {
+        code: 128,
+        reason: "StartError".into(),
+        message,
+        started: now,
+        finished: now,
+    };
+    Ended {
+        id: String::new(),
+        exit,
     }
 }
 

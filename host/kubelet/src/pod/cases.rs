@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::spec::Pod;
-use super::state::{NodeFacts, Phase, PodState, Sandbox};
+use super::state::{NodeFacts, Phase, PodState, Role, Sandbox};
 use super::step::{Command, Event, Happened, ProbeKind, step};
 use crate::runtime::{ContainerFacts, ContainerState, Exit, PodFacts, PodRef, SandboxFacts};
 
@@ -199,6 +199,15 @@ impl Teller {
                 }
                 Happened::Spec(self.pod())
             }
+            ["debug", name] => {
+                let added = json!({"name": name, "image": "debug:1"});
+                match &mut self.object["spec"]["ephemeralContainers"] {
+                    Value::Array(list) if list.iter().any(|c| c["name"] == *name) => {}
+                    Value::Array(list) => list.push(added),
+                    none => *none = json!([added]),
+                }
+                Happened::Spec(self.pod())
+            }
             ["removed"] => Happened::Removed,
             ["cleaned"] => Happened::Cleaned,
             other => panic!("no such event: {other:?}"),
@@ -288,7 +297,7 @@ fn summary(state: &mut PodState) -> String {
         .map(|c| c["type"].as_str().unwrap())
         .collect();
     write!(text, " [{}]", held.join(" ")).unwrap();
-    for list in ["initContainerStatuses", "containerStatuses"] {
+    for list in [Role::Init, Role::Main, Role::Ephemeral].map(Role::statuses) {
         for c in status[list].as_array().into_iter().flatten() {
             let (name, state) = (c["name"].as_str().unwrap(), &c["state"]);
             let shown = if let Some(waiting) = state.get("waiting") {
@@ -331,6 +340,10 @@ fn no_order_of_events_starts_anything_twice() {
         "delete 5",
         "cleaned",
         "stale facts 0",
+        "debug e",
+        "image e ready",
+        "start e ok",
+        "exit e 1",
     ];
     let mut seed: u64 = std::env::var("SEED")
         .ok()
@@ -347,6 +360,7 @@ fn no_order_of_events_starts_anything_twice() {
         };
         teller.hear("0 met");
         let mut flying = std::collections::BTreeSet::new();
+        let mut looked = 0;
         for at in 1..40 {
             seed = seed
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -365,6 +379,11 @@ fn no_order_of_events_starts_anything_twice() {
                 if let Command::StartContainer { container, .. } = order {
                     let fresh = flying.insert(container.clone());
                     assert!(fresh, "round {round}: {container} started twice (SEED={begun})");
+                    looked += usize::from(container == "e");
+                    assert!(
+                        looked <= 1,
+                        "round {round}: {container} was started again (SEED={begun})"
+                    );
                     assert!(
                         state.ending.is_none(),
                         "round {round}: an ending pod started {container} (SEED={begun})"
@@ -374,7 +393,7 @@ fn no_order_of_events_starts_anything_twice() {
             let alive = state
                 .containers
                 .iter()
-                .filter(|c| matches!(c.phase, Phase::Running { .. }))
+                .filter(|c| c.role != Role::Ephemeral && matches!(c.phase, Phase::Running { .. }))
                 .count();
             assert!(alive <= 1, "round {round}: init and main run at once (SEED={begun})");
         }

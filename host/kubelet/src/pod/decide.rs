@@ -59,14 +59,16 @@ fn move_on(pod: &mut PodState, orders: &mut Vec<Command>) {
     let ground = pod.volumes == Volumes::Ready && matches!(pod.sandbox, Sandbox::Ready(_));
     for at in 0..pod.containers.len() {
         let role = pod.containers[at].role;
-        // An init container's turn comes when those before it have ended well, a main one's when all have.
+        // An init container's turn comes when those before it have ended well, a main one's when all have; an ephemeral
+        // one is there to look at a pod that does not get so far, too.
         let turn = match role {
             Role::Init | Role::Sidecar => pod.containers[..at].iter().all(|before| match before.role {
                 Role::Init => before.done(),
                 Role::Sidecar => before.started || pod.any_main_begun(),
-                Role::Main => true,
+                Role::Main | Role::Ephemeral => true,
             }),
             Role::Main => pod.initialized(),
+            Role::Ephemeral => true,
         };
         if turn {
             advance(pod, at, ground, orders);
@@ -136,7 +138,7 @@ fn advance(pod: &mut PodState, at: usize, ground: bool, orders: &mut Vec<Command
     }
 }
 
-/// Stops what runs: main and init containers at once, then sidecars from the last to the first, then the sandbox.
+/// Stops what runs: all but sidecars at once, then sidecars from the last to the first, then the sandbox.
 fn wind_down(pod: &mut PodState, orders: &mut Vec<Command>) {
     let now = pod.now;
     let deadline = match &pod.ending {

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::state::{Ended, Phase, PodState, Role, Sandbox};
+use super::state::{Ended, Phase, PodState, Sandbox};
 use crate::runtime::{ContainerFacts, ContainerState, Exit, PodFacts};
 
 pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
@@ -30,12 +30,7 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
     let begun = pod.start_time;
     for at in 0..pod.containers.len() {
         let name = pod.containers[at].name.clone();
-        let list = if pod.containers[at].role == Role::Main {
-            "containerStatuses"
-        } else {
-            "initContainerStatuses"
-        };
-        let said = told[list]
+        let said = told[pod.containers[at].role.statuses()]
             .as_array()
             .into_iter()
             .flatten()

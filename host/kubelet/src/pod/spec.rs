@@ -40,12 +40,16 @@ pub struct PodSpec {
     pub host_pid: bool,
     #[serde(rename = "hostIPC")]
     pub host_ipc: bool,
+    /// All containers see each other's processes.
+    pub share_process_namespace: bool,
     pub restart_policy: RestartPolicy,
     pub termination_grace_period_seconds: u64,
     pub active_deadline_seconds: Option<u64>,
     pub service_account_name: String,
     pub init_containers: Vec<ContainerSpec>,
     pub containers: Vec<ContainerSpec>,
+    /// Added to a pod that runs, for somebody who looks at it (KEP-277).
+    pub ephemeral_containers: Vec<ContainerSpec>,
     pub volumes: Vec<Volume>,
     pub image_pull_secrets: Vec<NamedRef>,
     pub readiness_gates: Vec<ReadinessGate>,
@@ -64,12 +68,14 @@ impl Default for PodSpec {
             host_network: false,
             host_pid: false,
             host_ipc: false,
+            share_process_namespace: false,
             restart_policy: RestartPolicy::Always,
             termination_grace_period_seconds: 30,
             active_deadline_seconds: None,
             service_account_name: String::new(),
             init_containers: Vec::new(),
             containers: Vec::new(),
+            ephemeral_containers: Vec::new(),
             volumes: Vec::new(),
             image_pull_secrets: Vec::new(),
             readiness_gates: Vec::new(),
@@ -168,6 +174,8 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// `Always` makes an init container a sidecar (KEP-753).
     pub restart_policy: Option<RestartPolicy>,
+    /// Of an ephemeral container: whose processes it sees.
+    pub target_container_name: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -508,10 +516,13 @@ impl ContainerSpec {
 }
 
 impl PodSpec {
+    /// Init containers first, ephemeral ones last.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        let first = self.init_containers.iter().chain(&self.containers);
+        first.chain(&self.ephemeral_containers)
+    }
+
     pub fn container(&self, name: &str) -> Option<&ContainerSpec> {
-        self.init_containers
-            .iter()
-            .chain(&self.containers)
-            .find(|c| c.name == name)
+        self.all_containers().find(|c| c.name == name)
     }
 }

@@ -31,7 +31,7 @@ pub struct PodState {
     pub sandbox_backoff: Backoff,
     pub volumes: Volumes,
     pub volumes_backoff: Backoff,
-    /// Init containers and sidecars first, in the order of the spec, then the others.
+    /// Init containers and sidecars first, in the order of the spec, then main containers, then ephemeral ones.
     pub containers: Vec<Container>,
     /// The newest facts, for instances whose start is still on its way to us.
     pub facts: Option<PodFacts>,
@@ -90,6 +90,20 @@ pub enum Role {
     Init,
     Sidecar,
     Main,
+    /// Added to a pod that runs. It starts whenever the ground is there, once, and the pod's phase and conditions do not
+    /// depend on it (KEP-277).
+    Ephemeral,
+}
+
+impl Role {
+    /// Where the pod's status tells of such containers.
+    pub fn statuses(self) -> &'static str {
+        match self {
+            Role::Init | Role::Sidecar => "initContainerStatuses",
+            Role::Main => "containerStatuses",
+            Role::Ephemeral => "ephemeralContainerStatuses",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -184,9 +198,8 @@ impl PodState {
             };
             Container::new(c, role, now)
         });
-        let containers = init
-            .chain(spec.containers.iter().map(|c| Container::new(c, Role::Main, now)))
-            .collect();
+        let main = spec.containers.iter().map(|c| Container::new(c, Role::Main, now));
+        let containers = init.chain(main).collect();
         let mut state = Self {
             node,
             now,
@@ -207,8 +220,19 @@ impl PodState {
             wake_at: None,
             pod,
         };
+        state.take_up_added();
         super::recover::recover(&mut state, facts);
         state
+    }
+
+    /// Ephemeral containers of the spec that are not known yet: they come at any time, and none goes.
+    pub fn take_up_added(&mut self) {
+        let pod = self.pod.clone();
+        for spec in &pod.spec.ephemeral_containers {
+            if self.container(&spec.name).is_none() {
+                self.containers.push(Container::new(spec, Role::Ephemeral, self.now));
+            }
+        }
     }
 
     pub fn container(&self, name: &str) -> Option<&Container> {
@@ -245,6 +269,7 @@ impl PodState {
                 RestartPolicy::OnFailure => ended.exit.code != 0,
                 RestartPolicy::Never => false,
             },
+            Role::Ephemeral => false,
         }
     }
 
@@ -281,7 +306,7 @@ impl PodState {
         self.containers.iter().all(|c| match c.role {
             Role::Init => c.done(),
             Role::Sidecar => c.started || matches!(c.phase, Phase::Ended(_)) && self.any_main_begun(),
-            Role::Main => true,
+            Role::Main | Role::Ephemeral => true,
         })
     }
 

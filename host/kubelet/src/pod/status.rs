@@ -52,9 +52,10 @@ pub fn of(pod: &mut PodState) -> Value {
     }
     status.insert("startTime".into(), json!(seconds(pod.start_time)));
     status.insert("qosClass".into(), json!(crate::resources::qos(&pod.pod.spec)));
-    let (init, main): (Vec<_>, Vec<_>) = pod.containers.iter().partition(|c| c.role != Role::Main);
-    for (name, list) in [("initContainerStatuses", init), ("containerStatuses", main)] {
-        let list: Vec<Value> = list.into_iter().map(|c| container(pod, c)).collect();
+    for role in [Role::Init, Role::Main, Role::Ephemeral] {
+        let name = role.statuses();
+        let of_list = pod.containers.iter().filter(|c| c.role.statuses() == name);
+        let list: Vec<Value> = of_list.map(|c| container(pod, c)).collect();
         if !list.is_empty() {
             status.insert(name.into(), list.into());
         }
@@ -91,7 +92,7 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
     let unready: Vec<&str> = pod
         .containers
         .iter()
-        .filter(|c| c.role != Role::Init && !c.ready)
+        .filter(|c| matches!(c.role, Role::Main | Role::Sidecar) && !c.ready)
         .map(|c| c.name.as_str())
         .collect();
     let not_ready = if over {
@@ -125,7 +126,7 @@ fn conditions(pod: &mut PodState, phase: PodPhase) -> Value {
         .filter(|c| match c.role {
             Role::Init => !c.done(),
             Role::Sidecar => !c.started && !pod.any_main_begun(),
-            Role::Main => false,
+            Role::Main | Role::Ephemeral => false,
         })
         .map(|c| c.name.as_str())
         .collect();
@@ -234,14 +235,18 @@ fn container(pod: &PodState, c: &Container) -> Value {
         "ready": match c.role {
             Role::Init => c.done(),
             Role::Sidecar | Role::Main => c.ready,
+            // Nobody waits for it, and nothing is sent to it.
+            Role::Ephemeral => false,
         },
         // Counted when the next instance runs, not when it is decided.
         "restartCount": if between { c.attempt.saturating_sub(1) } else { c.attempt },
         "image": image,
         // Told with the instance: a write to the API server less for each start.
         "imageID": c.image_id.as_deref().filter(|_| c.alive()).unwrap_or_default(),
-        "started": c.alive() && c.started,
     });
+    if c.role != Role::Ephemeral {
+        told["started"] = json!(c.alive() && c.started);
+    }
     if !id.is_empty() {
         told["containerID"] = json!(full_id(pod, id));
     }
@@ -255,7 +260,9 @@ fn not_yet(pod: &PodState, c: &Container) -> Value {
         None if c.role == Role::Main && !pod.initialized() => {
             json!({"waiting": {"reason": "PodInitializing"}})
         }
-        None if c.role != Role::Main && !matches!(c.phase, Phase::Pulling | Phase::Starting) => {
+        None if matches!(c.role, Role::Init | Role::Sidecar)
+            && !matches!(c.phase, Phase::Pulling | Phase::Starting) =>
+        {
             json!({"waiting": {"reason": "PodInitializing"}})
         }
         None => json!({"waiting": {"reason": "ContainerCreating"}}),
@@ -269,8 +276,10 @@ fn terminated(pod: &PodState, ended: &Ended) -> Value {
         "reason": exit.reason,
         "startedAt": seconds(exit.started),
         "finishedAt": seconds(exit.finished),
-        "containerID": full_id(pod, &ended.id),
     });
+    if !ended.id.is_empty() {
+        told["containerID"] = json!(full_id(pod, &ended.id));
+    }
     if !exit.message.is_empty() {
         told["message"] = json!(exit.message);
     }

@@ -185,6 +185,8 @@ pub struct SandboxConfig {
     pub host_network: bool,
     pub host_pid: bool,
     pub host_ipc: bool,
+    /// Containers see each other's processes, where the runtime has such.
+    pub share_processes: bool,
     pub ports: Vec<PortMapping>,
     pub security: crate::pod::spec::PodSecurity,
     pub privileged: bool,
@@ -232,6 +234,9 @@ pub struct ContainerConfig {
     pub security: crate::pod::spec::ContainerSecurity,
     #[serde(skip)]
     pub pod_security: crate::pod::spec::PodSecurity,
+    /// Sees the processes of this container of the pod, by id, where the runtime has such.
+    #[serde(skip)]
+    pub processes_of: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::fake::Fake;
-use client::node::{ExecRequest, LogOptions, Session, TerminalSize};
+use client::node::{ContainerRef, ExecRequest, LogOptions, Session, TerminalSize};
 use futures::StreamExt;
 use harness::{Containerd, Machine};
 use kubelet::runtime::Runtime;
@@ -12,7 +12,7 @@ use kubelet::runtime::cri::CriRuntime;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{TestNode, eventually, state};
+use crate::support::{TestNode, eventually, looking, state};
 
 const IMAGE: &str = Containerd::IMAGES[0];
 
@@ -22,6 +22,16 @@ fn shell(script: &str) -> Value {
 
 /// Exit code, standard output, standard error. The input is ended once it is given.
 async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bool) -> (i32, String, String) {
+    exec_in(node, &node.container(pod, "c"), command, input, tty).await
+}
+
+async fn exec_in(
+    node: &TestNode,
+    container: &ContainerRef,
+    command: &[&str],
+    input: &str,
+    tty: bool,
+) -> (i32, String, String) {
     let request = ExecRequest {
         command: command.iter().map(|s| (*s).into()).collect(),
         stdin: !input.is_empty(),
@@ -29,11 +39,7 @@ async fn exec(node: &TestNode, pod: &str, command: &[&str], input: &str, tty: bo
         stderr: !tty,
         tty,
     };
-    let session = node
-        .streams
-        .exec(&node.container(pod, "c"), &request)
-        .await
-        .expect("it starts");
+    let session = node.streams.exec(container, &request).await.expect("it starts");
     let Session {
         stdin,
         stdout,
@@ -86,6 +92,7 @@ async fn pods_of(containerd: &Containerd) {
     server(&node, containerd).await;
     restarts_and_limits(&node).await;
     volumes_and_logs(&node).await;
+    processes(&node).await;
     taken_up_again(&mut node, containerd).await;
     node.halt().await;
 }
@@ -246,12 +253,81 @@ async fn volumes_and_logs(node: &TestNode) {
     node.until_gone("p").await;
 }
 
+/// Whose processes containers see: their own, those of the container they look at, or those of the pod.
+async fn processes(node: &TestNode) {
+    let looks = |name: &str, target: Option<&str>| {
+        let script = "tr '\\0' ' ' < /proc/1/cmdline; echo; while read line; do echo got $line; done; exit 3";
+        let mut look = shell(script);
+        look["name"] = json!(name);
+        look["stdin"] = json!(true);
+        if let Some(target) = target {
+            look["targetContainerName"] = json!(target);
+        }
+        look
+    };
+    node.put(
+        "p",
+        json!({"containers": [shell("exec sleep 3600")], "terminationGracePeriodSeconds": 0}),
+    );
+    node.until_running("p").await;
+    node.look("p", looks("apart", None));
+    node.look("p", looks("beside", Some("c")));
+    node.until("both run", |n| {
+        [0, 1]
+            .iter()
+            .all(|at| !looking(&n.status("p"), *at, "running").is_null())
+    })
+    .await;
+    let first_line = async |of: &str| {
+        let text = node.logs("p", of, LogOptions::default()).await;
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    eventually("each has looked", async || {
+        first_line("apart").await.starts_with("sh -c") && first_line("beside").await == "sleep 3600"
+    })
+    .await;
+    let request = ExecRequest {
+        stdin: true,
+        stdout: true,
+        ..ExecRequest::default()
+    };
+    let beside = node.container("p", "beside");
+    let mut session = node.streams.attach(&beside, &request).await.expect("it is attached to");
+    session.stdin.send(Bytes::from("a line\n")).await.expect("it listens");
+    let mut said = String::new();
+    while !said.contains("got a line\n") {
+        said.push_str(std::str::from_utf8(&session.stdout.recv().await.expect("more")).unwrap());
+    }
+    drop(session);
+    let (code, out, _) = exec_in(node, &beside, &["cat", "/proc/1/comm"], "", false).await;
+    assert_eq!((code, out.trim()), (0, "sleep"));
+    // In a pod that shares them the first process is its sandbox's.
+    node.put(
+        "q",
+        json!({"containers": [shell("exec sleep 3600")], "shareProcessNamespace": true, "terminationGracePeriodSeconds": 0}),
+    );
+    node.until_running("q").await;
+    let (_, out, _) = exec(node, "q", &["cat", "/proc/1/cmdline"], "", false).await;
+    assert!(!out.contains("3600"), "{out:?}");
+    for name in ["p", "q"] {
+        node.delete(name, 0);
+        node.until_gone(name).await;
+    }
+}
+
 async fn taken_up_again(node: &mut TestNode, containerd: &Containerd) {
     node.put(
         "p",
         json!({"containers": [shell("sleep 3600")], "terminationGracePeriodSeconds": 0}),
     );
     node.until_running("p").await;
+    node.look("p", {
+        let mut look = shell("sleep 3600");
+        look["name"] = json!("look");
+        look
+    });
+    node.until("it is looked at", |n| !looking(&n.status("p"), 0, "running").is_null())
+        .await;
     let before = node.status("p");
     node.halt().await;
     node.runtime = Arc::new(CriRuntime::new(containerd.socket(), "n1").unwrap());
@@ -262,7 +338,9 @@ async fn taken_up_again(node: &mut TestNode, containerd: &Containerd) {
         json!({"containers": [shell("sleep 3600")], "terminationGracePeriodSeconds": 0}),
     );
     node.until_running("q").await;
-    assert_eq!(node.status("p")["containerStatuses"], before["containerStatuses"]);
+    for list in ["containerStatuses", "ephemeralContainerStatuses"] {
+        assert_eq!(node.status("p")[list], before[list]);
+    }
     for name in ["p", "q"] {
         node.delete(name, 0);
         node.until_gone(name).await;

@@ -7,7 +7,7 @@ use kubelet::runtime::fake::{FakeRuntime, Script};
 use model::{Failure, GroupResource, ObjectKey};
 use serde_json::json;
 
-use crate::support::{TestNode, condition, state};
+use crate::support::{TestNode, condition, looking, state};
 
 fn node() -> (tempfile::TempDir, Arc<FakeRuntime>, TestNode) {
     let dir = tempfile::tempdir().expect("a folder");
@@ -80,6 +80,39 @@ async fn a_pod_runs_is_restarted_and_deleted() {
         state(&n.status("p"), 0, "waiting")["reason"] == "CrashLoopBackOff"
     })
     .await;
+    node.delete("p", 30);
+    node.until_gone("p").await;
+    assert_eq!(runtime.count(), 0);
+    node.halt().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ephemeral_container_runs_once_and_outlives_the_kubelet() {
+    let (_dir, runtime, mut node) = node();
+    let uid = node.put("p", web());
+    node.until_running("p").await;
+    node.look("p", json!({"name": "look", "image": "debug:1"}));
+    let runs = |n: &TestNode| !looking(&n.status("p"), 0, "running").is_null();
+    node.until("it runs", runs).await;
+    let before = node.status("p");
+    node.halt().await;
+    node.resume();
+    node.look("p", json!({"name": "again", "image": "debug:1"}));
+    node.until("the second runs", |n| !looking(&n.status("p"), 1, "running").is_null())
+        .await;
+    assert_eq!(
+        node.status("p")["ephemeralContainerStatuses"][0],
+        before["ephemeralContainerStatuses"][0]
+    );
+    assert!(runtime.exit(&uid, "look", 3).await);
+    node.until("it has ended", |n| {
+        looking(&n.status("p"), 0, "terminated")["exitCode"] == 3
+    })
+    .await;
+    let status = node.status("p");
+    assert_eq!(status["phase"], "Running");
+    assert!(condition(&status, "Ready"), "{status}");
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
     node.delete("p", 30);
     node.until_gone("p").await;
     assert_eq!(runtime.count(), 0);

@@ -92,6 +92,16 @@ impl TestNode {
         self.pod(name).map_or(Value::Null, |mut pod| pod["status"].take())
     }
 
+    /// As `kubectl debug POD` does: an ephemeral container more.
+    pub fn look(&self, name: &str, container: Value) {
+        let mut pod = self.pod(name).expect("the pod is there");
+        match &mut pod["spec"]["ephemeralContainers"] {
+            Value::Array(list) => list.push(container),
+            none => *none = json!([container]),
+        }
+        self.fake.put(pod);
+    }
+
     /// As the API server marks a pod that somebody deletes; with no grace at all it would be gone at once.
     pub fn delete(&self, name: &str, grace: u64) {
         let mut pod = self.pod(name).expect("the pod is there");
@@ -152,6 +162,11 @@ pub fn condition(status: &Value, name: &str) -> bool {
 
 pub fn state<'a>(status: &'a Value, container: usize, state: &str) -> &'a Value {
     &status["containerStatuses"][container]["state"][state]
+}
+
+/// As [`state`], of an ephemeral container.
+pub fn looking<'a>(status: &'a Value, container: usize, state: &str) -> &'a Value {
+    &status["ephemeralContainerStatuses"][container]["state"][state]
 }
 
 /// Waits for what happens outside the cluster: processes, files.

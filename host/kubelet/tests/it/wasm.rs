@@ -12,7 +12,7 @@ use kubelet::runtime::Runtime;
 use kubelet::runtime::wasm::{ImageStore, ShimCommand, WasmRuntime};
 use serde_json::{Value, json};
 
-use crate::support::{TestNode, eventually, skip, state};
+use crate::support::{TestNode, eventually, looking, skip, state};
 
 struct Wasm {
     dir: tempfile::TempDir,
@@ -164,6 +164,28 @@ async fn a_component_serves_on_its_pods_own_address() {
     );
     drop(spin);
     assert!(get(&address, "/").await.is_none());
+    wasm.node.halt().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ephemeral_container_looks_at_a_pod_that_runs() {
+    let Some(mut wasm) = start() else { return };
+    let node = &wasm.node;
+    node.put("a", server());
+    node.until_running("a").await;
+    node.look(
+        "a",
+        json!({"name": "look", "image": "command", "args": ["echo", "looking"], "targetContainerName": "web"}),
+    );
+    node.until("it has ended", |n| {
+        looking(&n.status("a"), 0, "terminated")["reason"] == "Completed"
+    })
+    .await;
+    assert_eq!(node.logs("a", "look", LogOptions::default()).await, "looking\n");
+    let ip = node.status("a")["podIP"].as_str().expect("an address").to_owned();
+    assert_eq!(get(&ip, "/").await, Some((200, "hello from a".into())));
+    node.delete("a", 1);
+    node.until_gone("a").await;
     wasm.node.halt().await;
 }
 

@@ -57,6 +57,16 @@ impl view::Host for State {
         self.asks(question, |reads| reads.tally(&of, &which, &by, &sums), Vec::len)
     }
 
+    fn distinct(
+        &mut self,
+        of: String,
+        which: Selection,
+        by: String,
+    ) -> wasmtime::Result<Result<Vec<u8>, types::Failure>> {
+        let question = of.len() + size_of_selection(&which) + by.len();
+        self.asks(question, |reads| reads.distinct(&of, &which, &by), Vec::len)
+    }
+
     fn changes(
         &mut self,
         of: String,

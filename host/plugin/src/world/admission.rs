@@ -8,7 +8,7 @@ use crate::fault::FaultKind;
 use crate::plugin::Plugin;
 use crate::reads::Reads;
 
-pub use about::{Description, MatchRule, Operation, Phase};
+pub use about::{Description, MatchRule, Occasion, Operation, Phase};
 pub use review::{Answer as Verdict, Charge, Denial, Request, User};
 
 /// A plugin seen as an admission rule. Cheap to clone; follows swaps by itself.

@@ -98,6 +98,10 @@ impl Reads for Echo {
         Ok(Vec::new())
     }
 
+    fn distinct(&mut self, _: &str, _: &Selection, _: &str) -> Result<Vec<u8>, Refusal> {
+        Ok(Vec::new())
+    }
+
     fn changes(&mut self, _: &str, _: &Selection, _: &str, cursor: u64) -> Result<Delta, Refusal> {
         Ok(Delta {
             cursor,

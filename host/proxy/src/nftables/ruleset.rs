@@ -142,7 +142,7 @@ impl Writer<'_> {
                 format!("{to_node} meta l4proto . th dport vmap @service-nodeports"),
             ],
         );
-        // After translation: whatever still has a Service's address met no endpoint, or no such port.
+        // Whatever was not translated and has a Service's address met no endpoint, no such port, or the exchange of rules.
         self.chain(
             "unserved",
             [
@@ -176,27 +176,28 @@ impl Writer<'_> {
             format!("meta mark and {MASQUERADE_MARK} != 0 meta mark set meta mark xor {MASQUERADE_MARK} masquerade fully-random"),
             format!("ct status dnat {ip} saddr . {ip} daddr @hairpins masquerade fully-random"),
         ]);
-        let new = |chain| [format!("ct state new jump {chain}")];
         // Before translation, while the address asked for can still be seen.
         self.hook(
             "filter-prerouting-before",
             "type filter hook prerouting priority -110 ;",
-            new("firewall"),
+            ["ct state new jump firewall".into()],
         );
         self.hook(
             "filter-output-before",
             "type filter hook output priority -110 ;",
-            new("firewall"),
+            ["ct state new jump firewall".into()],
         );
+        // An endpoint may have the address and port of a Service: what was translated is past all this.
+        let untranslated = "ct state new ct status and dnat == 0 jump unserved";
         self.hook(
             "filter-prerouting-after",
             "type filter hook prerouting priority -90 ;",
-            new("unserved"),
+            [untranslated.into()],
         );
         self.hook(
             "filter-output-after",
             "type filter hook output priority -90 ;",
-            new("unserved"),
+            [untranslated.into()],
         );
     }
 
@@ -223,12 +224,10 @@ impl Writer<'_> {
         self.element("cluster-ips", port.cluster_ip.to_string(), "");
 
         let internal = self.internal(name, port);
-        match port.internal {
-            Backends::To(_) => self.element("service-ips", key(&port.cluster_ip), &format!("goto {internal}")),
-            Backends::Refuse | Backends::Drop => {
-                self.element("unserved-ips", key(&port.cluster_ip), silence(&port.internal));
-            }
+        if let Backends::To(_) = port.internal {
+            self.element("service-ips", key(&port.cluster_ip), &format!("goto {internal}"));
         }
+        self.element("unserved-ips", key(&port.cluster_ip), silence(&port.internal));
         if port.has_external() {
             self.external(name, port);
         }
@@ -303,24 +302,19 @@ impl Writer<'_> {
                 self.element("firewall-ips", key(at), &format!("goto firewall-{name}"));
             }
         }
-        // Both maps may hold a key: `unserved` sees only what the chain above did not translate.
-        let unserved = !matches!(port.external, Backends::To(_));
+        // Both maps hold a key: `unserved` sees only what the chain above did not translate.
         for at in port.external_ips.iter().chain(&port.load_balancer_ips) {
             if reaches_someone {
                 self.element("service-ips", key(at), &format!("goto {chain}"));
             }
-            if unserved {
-                self.element("unserved-ips", key(at), silence(&port.external));
-            }
+            self.element("unserved-ips", key(at), silence(&port.external));
         }
         if let Some(node_port) = port.node_port {
             let key = format!("{protocol} . {node_port}");
             if reaches_someone {
                 self.element("service-nodeports", key.clone(), &format!("goto {chain}"));
             }
-            if unserved {
-                self.element("unserved-nodeports", key, silence(&port.external));
-            }
+            self.element("unserved-nodeports", key, silence(&port.external));
         }
     }
 
@@ -411,10 +405,14 @@ impl Writer<'_> {
 }
 
 /// What to do with a packet that finds nobody.
+///
+/// Where there are endpoints it came while the rules were exchanged: the kernel takes the elements of a map out of service
+/// for a packet that is already on its way through the old rules. Dropped, it is sent again within a second, and a refusal
+/// would be the end of it.
 fn silence(backends: &Backends) -> &'static str {
     match backends {
-        Backends::Drop => "drop",
-        Backends::Refuse | Backends::To(_) => "goto refuse",
+        Backends::Drop | Backends::To(_) => "drop",
+        Backends::Refuse => "goto refuse",
     }
 }
 

@@ -3,7 +3,7 @@
 use client::{DeleteOptions, Outcome, Preconditions, Target, WriteOptions};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Cause, Failure, Gvk, Gvr, Selector};
+use model::{Cause, CauseReason, Failure, GroupResource, Gvk, Gvr, Selector};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::Txn;
@@ -16,6 +16,9 @@ use crate::resource::Acting;
 use crate::resources::binding::SUCCESS;
 use crate::resources::common::child;
 use crate::table::{int_at, list_at, text_at};
+
+/// More evictions than this wait for the controller: it does not keep up, or does not run.
+const MOST_DISRUPTED: usize = 2000;
 
 pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
     async move {
@@ -131,17 +134,29 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
         if !ready && (always || healthy && int_at(&value, "status.desiredHealthy") > 0) {
             return Ok(());
         }
-        let refused = |retry_after| Failure::TooManyRequests {
-            reason: "Cannot evict pod as it would violate the pod's disruption budget.".to_owned(),
-            retry_after,
-        };
         if int_at(&value, "status.observedGeneration") < int_at(&value, "metadata.generation") {
-            return Err(refused(Duration::from_secs(10)));
+            let budget = &now.key.name;
+            let says = format!("The disruption budget {budget} is still being processed by the server.");
+            return Err(refused(says, Duration::from_secs(10)));
         }
         let allowed = int_at(&value, "status.disruptionsAllowed");
-        if allowed <= 0 {
+        let beyond = |reason: &str| Failure::Forbidden {
+            resource: GroupResource::new("policy", "poddisruptionbudget"),
+            name: now.key.name.to_string(),
+            reason: reason.into(),
+        };
+        if allowed < 0 {
+            return Err(beyond("pdb disruptions allowed is negative"));
+        }
+        let disrupted = value["status"]["disruptedPods"].as_object();
+        if disrupted.is_some_and(|pods| pods.len() > MOST_DISRUPTED) {
+            return Err(beyond(
+                "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+            ));
+        }
+        if allowed == 0 {
             // No promise of when. client-go would keep it, ten times over, beyond the deadline of `kubectl drain`.
-            return Err(refused(Duration::ZERO));
+            return Err(refused(why_none(&now.key.name, &value["status"]), Duration::ZERO));
         }
         if dry_run {
             return Ok(());
@@ -164,6 +179,70 @@ async fn spend(registry: &Registry, pod: &Value, dry_run: bool) -> Result<(), Fa
                 let Some(newest) = newest else { return Ok(()) };
                 now = newest;
             }
+        }
+    }
+}
+
+fn refused(why: String, retry_after: Duration) -> Failure {
+    Failure::TooManyRequests {
+        reason: "Cannot evict pod as it would violate the pod's disruption budget.".into(),
+        retry_after,
+        causes: vec![Cause {
+            reason: CauseReason::DisruptionBudget,
+            field: String::new(),
+            message: why,
+        }],
+    }
+}
+
+/// Why a budget allows no disruption, from its status. Counts are not believed where the controller could not make them.
+fn why_none(name: &str, status: &Value) -> String {
+    let denied = list_at(status, "conditions").iter().find(|condition| {
+        condition["type"] == "DisruptionAllowed"
+            && condition["status"] == "False"
+            && !text_at(condition, "message").is_empty()
+    });
+    let (has, needs) = (int_at(status, "currentHealthy"), int_at(status, "desiredHealthy"));
+    match denied.map(|condition| (text_at(condition, "reason"), text_at(condition, "message"))) {
+        Some(("SyncFailed", why)) => {
+            format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}")
+        }
+        _ if has <= needs => {
+            format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
+        }
+        Some((reason, why)) => {
+            format!("The disruption budget {name} does not allow evicting pods currently ({reason}): {why}")
+        }
+        None => format!("The disruption budget {name} does not allow evicting pods currently"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_says_why_it_allows_nothing() {
+        let condition = |reason: &str| json!([{"type": "DisruptionAllowed", "status": "False", "reason": reason, "message": "no pods"}]);
+        let status =
+            |has: i64, conditions: Value| json!({"currentHealthy": has, "desiredHealthy": 3, "conditions": conditions});
+        for (status, says) in [
+            (status(3, json!([])), " needs 3 healthy pods and has 3 currently"),
+            (
+                status(2, condition("InsufficientPods")),
+                " needs 3 healthy pods and has 2 currently",
+            ),
+            (
+                status(2, condition("SyncFailed")),
+                " does not allow evicting pods currently because it failed sync: no pods",
+            ),
+            (
+                status(5, condition("InsufficientPods")),
+                " does not allow evicting pods currently (InsufficientPods): no pods",
+            ),
+            (status(5, json!([])), " does not allow evicting pods currently"),
+        ] {
+            assert_eq!(why_none("b", &status), format!("The disruption budget b{says}"));
         }
     }
 }

@@ -215,15 +215,15 @@ fn only_ephemeral(new: &mut Value, old: &Value) {
     meta::put(child(new, "spec"), "ephemeralContainers", containers);
 }
 
+/// Ephemeral containers come, and neither change nor go.
 fn validate_ephemeral(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
+    if old.is_some_and(|old| !old["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null()) {
+        return wrong.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
+    }
     pod_check::validate_spec(&new["spec"], "spec", wrong);
     let now = list_at(new, "spec.ephemeralContainers");
-    for (i, container) in old
-        .map(|o| list_at(o, "spec.ephemeralContainers"))
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    let before = old.map(|old| list_at(old, "spec.ephemeralContainers"));
+    for container in before.into_iter().flatten() {
         let field = "spec.ephemeralContainers";
         match now.iter().find(|c| c["name"] == container["name"]) {
             None => {
@@ -238,7 +238,7 @@ fn validate_ephemeral(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) 
                     "existing ephemeral containers {} may not be changed\n",
                     container["name"]
                 );
-                wrong.push(Cause::forbidden(format!("{field}[{i}]"), &says));
+                wrong.push(Cause::forbidden(field, &says));
             }
             Some(_) => {}
         }

@@ -47,6 +47,8 @@ pub(crate) fn validate_spec(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
     let mut names: Vec<&str> = Vec::new();
     let mut host_ports: Vec<(String, String, i64)> = Vec::new();
     for list in ["containers", "initContainers", "ephemeralContainers"] {
+        // Those of the lists before: what an ephemeral container may look at.
+        let lasting = names.clone();
         spec.each(list, |mut container| {
             let name = container.text("name");
             if names.contains(&name) && !name.is_empty() {
@@ -54,7 +56,10 @@ pub(crate) fn validate_spec(spec: &Value, field: &str, wrong: &mut Vec<Cause>) {
             }
             names.push(name);
             validate_container(&mut container, &around);
-            probes(&mut container, list, around.grace);
+            match list {
+                "ephemeralContainers" => ephemeral(&mut container, &lasting),
+                _ => probes(&mut container, list, around.grace),
+            }
             if list == "containers" {
                 conflicts(&mut container, &mut host_ports);
             }
@@ -324,25 +329,12 @@ fn mounts(container: &mut At<'_, '_>, volumes: &[&str]) {
 fn probes(container: &mut At<'_, '_>, list: &str, grace: i64) {
     let sidecar = container.value["restartPolicy"] == "Always";
     let parts = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
-    let says = match list {
-        "ephemeralContainers" => Some("cannot be set for an Ephemeral Container"),
-        "initContainers" if !sidecar => Some("may not be set for init containers without restartPolicy=Always"),
-        _ => None,
-    };
-    if let Some(says) = says {
-        for part in parts
-            .into_iter()
-            .filter(|p| container.value.get(*p).is_some_and(|v| !v.is_null()))
-        {
-            container.under(part).forbidden(says);
-        }
-        if list == "ephemeralContainers" {
-            for part in ["ports", "resources"] {
-                let given = container.value[part].as_array().is_some_and(|a| !a.is_empty())
-                    || container.value[part].as_object().is_some_and(|o| !o.is_empty());
-                if given {
-                    container.under(part).forbidden(says);
-                }
+    if list == "initContainers" && !sidecar {
+        for part in parts {
+            if container.has(part) {
+                container
+                    .under(part)
+                    .forbidden("may not be set for init containers without restartPolicy=Always");
             }
         }
         return;
@@ -357,6 +349,44 @@ fn probes(container: &mut At<'_, '_>, list: &str, grace: i64) {
             validate_probe(container.under(probe), probe, grace);
         }
     }
+}
+
+/// Somebody looks at the pod with it; all that would make it a part of what the pod does is refused (KEP-277).
+fn ephemeral(container: &mut At<'_, '_>, lasting: &[&str]) {
+    const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
+    let target = container.text("targetContainerName");
+    if !target.is_empty() && !lasting.contains(&target) {
+        container.under("targetContainerName").not_found();
+    }
+    let empty = |part: &str| match &container.value[part] {
+        Value::Array(list) => list.is_empty(),
+        // No limits and no requests are none; a probe or a hook that says nothing is one.
+        Value::Object(members) => part == "resources" && members.is_empty(),
+        other => other.is_null(),
+    };
+    let parts = [
+        "ports",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+    ];
+    let given: Vec<&str> = parts.into_iter().filter(|part| !empty(part)).collect();
+    for part in given {
+        container.under(part).forbidden(NOT_HERE);
+    }
+    // The mount that stands for a part of a volume would stay until the pod goes.
+    container.each("volumeMounts", |mut mount| {
+        for part in ["subPath", "subPathExpr"] {
+            if !mount.text(part).is_empty() {
+                mount.under(part).forbidden(NOT_HERE);
+            }
+        }
+    });
 }
 
 fn validate_probe(mut probe: At<'_, '_>, kind: &str, grace: i64) {

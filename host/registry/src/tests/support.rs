@@ -11,7 +11,7 @@ use client::{
 use futures::StreamExt;
 use jiff::Timestamp;
 use model::{Caller, Failure, Gvr, Object};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::gates::{Clock, Dice};
 use crate::{AdmitAll, AllowAll, NoAudit, Options, Registry};
@@ -185,4 +185,9 @@ pub(crate) async fn event(stream: &mut WatchStream) -> Option<Result<WatchEvent,
     tokio::time::timeout(limit, stream.next())
         .await
         .expect("an event within twenty seconds")
+}
+
+pub(super) fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "a"}},
+        "spec": {"containers": [{"name": "c", "image": "nginx:1"}]}})
 }

@@ -50,6 +50,52 @@ fn a_users_rule_keeps_out_what_it_denies_until_it_is_deleted() {
     settled(&cluster, "app=web", 1);
 }
 
+#[test]
+fn rules_are_asked_when_there_is_an_occasion_for_them() {
+    let cluster = TestCluster::fake(1);
+    let calls = |name: &str| {
+        cluster.json(&["get", "plugin", name])["status"]["calls"]
+            .as_u64()
+            .unwrap_or(0)
+    };
+    // The first request of all has the kinds read that the rules' occasions are of.
+    cluster.kubectl(&["run", "first", "--image=web:v1"]);
+    let before = (calls("admission-limitranger"), calls("admission-runtimeclass"));
+    for name in ["second", "third"] {
+        cluster.kubectl(&["run", name, "--image=web:v1"]);
+    }
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "classed"},
+        "spec": {"runtimeClassName": "none", "containers": [{"name": "a", "image": "web:v1"}]},
+    });
+    let denied = cluster
+        .try_apply(&manifest.to_string())
+        .expect_err("there is no such class");
+    assert!(denied.contains("RuntimeClass \"none\" not found"), "{denied}");
+    assert_eq!(
+        (calls("admission-limitranger"), calls("admission-runtimeclass")),
+        (before.0, before.1 + 1),
+        "calls of limitranger and runtimeclass"
+    );
+
+    let range = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+        "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "7m"}}]},
+    });
+    cluster.apply(&range.to_string());
+    eventually("a pod has the range's default", LIMIT, || {
+        cluster.kubectl(&["delete", "pod", "ranged", "--ignore-not-found", "--now"]);
+        cluster.kubectl(&["run", "ranged", "--image=web:v1"]);
+        let pod = cluster.json(&["get", "pod", "ranged"]);
+        let requests = &pod["spec"]["containers"][0]["resources"]["requests"];
+        if requests["cpu"] == "7m" {
+            Ok(())
+        } else {
+            Err(requests.to_string())
+        }
+    });
+}
+
 /// The pod is made by a controller, the rule applies, and the people who look at the Deployment learn why there is none.
 fn a_controller_hears_it_too(cluster: &TestCluster) {
     cluster.kubectl(&["create", "deployment", "web", "--image=web"]);

@@ -105,6 +105,7 @@ pub(super) fn container(pod: &SandboxConfig, config: &ContainerConfig, owner: &s
         }
     };
     let user = security.run_as_user.or(of_pod.run_as_user);
+    let of_sandbox = namespaces(pod);
     let capability = |names: &[String]| names.iter().map(|n| n.trim_start_matches("CAP_").to_owned()).collect();
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
@@ -151,7 +152,14 @@ pub(super) fn container(pod: &SandboxConfig, config: &ContainerConfig, owner: &s
                     ..Default::default()
                 }),
                 privileged: security.privileged,
-                namespace_options: Some(namespaces(pod)),
+                namespace_options: Some(v1::NamespaceOption {
+                    pid: match &config.processes_of {
+                        Some(_) => v1::NamespaceMode::Target as i32,
+                        None => of_sandbox.pid,
+                    },
+                    target_id: config.processes_of.clone().unwrap_or_default(),
+                    ..of_sandbox
+                }),
                 run_as_user: user.map(int),
                 run_as_group: user.and(security.run_as_group.or(of_pod.run_as_group)).map(int),
                 readonly_rootfs: security.read_only_root_filesystem,
@@ -183,9 +191,13 @@ fn ours(config: &SandboxConfig, owner: &str) -> impl Iterator<Item = (String, St
 
 fn namespaces(config: &SandboxConfig) -> v1::NamespaceOption {
     let of = |host: bool, otherwise: v1::NamespaceMode| if host { v1::NamespaceMode::Node } else { otherwise } as i32;
+    let processes = match config.share_processes {
+        true => v1::NamespaceMode::Pod,
+        false => v1::NamespaceMode::Container,
+    };
     v1::NamespaceOption {
         network: of(config.host_network, v1::NamespaceMode::Pod),
-        pid: of(config.host_pid, v1::NamespaceMode::Container),
+        pid: of(config.host_pid, processes),
         ipc: of(config.host_ipc, v1::NamespaceMode::Pod),
         ..Default::default()
     }
