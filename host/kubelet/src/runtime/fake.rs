@@ -37,7 +37,8 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 pub struct FakeRuntime {
     pods: Mutex<HashMap<String, Held>>,
     scripts: Mutex<HashMap<String, Script>>,
-    tell: mpsc::Sender<PodFacts>,
+    /// To the kubelet that listens, or listened last.
+    tell: Mutex<mpsc::Sender<PodFacts>>,
     told: Mutex<Option<mpsc::Receiver<PodFacts>>>,
 }
 
@@ -73,9 +74,15 @@ impl FakeRuntime {
         Self {
             pods: Mutex::default(),
             scripts: Mutex::default(),
-            tell,
+            tell: Mutex::new(tell),
             told: Mutex::new(Some(told)),
         }
+    }
+
+    /// Where nobody listens any more it is not heard: a kubelet that starts looks at everything first.
+    async fn tell(&self, facts: PodFacts) {
+        let tell = self.tell.lock().expect("no panic holds it").clone();
+        let _ = tell.send(facts).await;
     }
 
     /// What containers of this image do from now on.
@@ -92,10 +99,9 @@ impl FakeRuntime {
             let c = held.containers.iter_mut().rev().find(|c| c.name == container)?;
             end(c, code).then(|| held.facts())
         });
-        match facts {
-            Some(facts) => self.tell.send(facts).await.is_ok(),
-            None => false,
-        }
+        let Some(facts) = facts else { return false };
+        self.tell(facts).await;
+        true
     }
 
     /// The whole pod is lost, as when its process is killed.
@@ -107,10 +113,9 @@ impl FakeRuntime {
             }
             Some(held.facts())
         });
-        match facts {
-            Some(facts) => self.tell.send(facts).await.is_ok(),
-            None => false,
-        }
+        let Some(facts) = facts else { return false };
+        self.tell(facts).await;
+        true
     }
 
     pub fn count(&self) -> usize {
@@ -174,12 +179,15 @@ impl Runtime for FakeRuntime {
         Ok(self.change(uid, |held| Some(held.facts())))
     }
 
-    /// A second call (a kubelet started again in the same test) hears nothing of what was not asked for.
+    /// A second call is a kubelet that was started again in the same test.
     fn changes(&self) -> BoxStream<'static, PodFacts> {
-        match self.told.lock().expect("no panic holds it").take() {
-            Some(told) => tokio_stream::wrappers::ReceiverStream::new(told).boxed(),
-            None => futures::stream::pending().boxed(),
-        }
+        let again = || {
+            let (tell, told) = mpsc::channel(1024);
+            *self.tell.lock().expect("no panic holds it") = tell;
+            told
+        };
+        let first = self.told.lock().expect("no panic holds it").take();
+        tokio_stream::wrappers::ReceiverStream::new(first.unwrap_or_else(again)).boxed()
     }
 
     async fn image(&self, wanted: &ImageWanted) -> Result<String, ImageTrouble> {
@@ -251,7 +259,7 @@ impl Runtime for FakeRuntime {
         let facts = facts.ok_or_else(|| Failure::Internal("the pod has no sandbox".into()))?;
         if let Some(facts) = facts {
             // From a task: who asked for the start may be the one who has to make room in the queue.
-            let tell = self.tell.clone();
+            let tell = self.tell.lock().expect("no panic holds it").clone();
             tokio::spawn(async move {
                 let _ = tell.send(facts).await;
             });
