@@ -64,19 +64,18 @@ impl Chain {
             subresource: &request.target.subresource,
             namespace: &request.target.namespace,
         };
+        let view = self.connected.get().map(|connected| &*connected.view);
         // Rules pick their fields from text; it is written once, and again after a change.
         let mut texts: Option<Texts> = None;
         for rule in rules.iter().filter(|rule| rule.in_phase(phase) && rule.wants(&of)) {
-            let written = match texts.take() {
-                Some(texts) => texts,
-                None => Texts::write(object.as_ref().map(Document::get), request.old)?,
+            let written = match &texts {
+                Some(written) => written,
+                None => texts.insert(Texts::write(object.as_ref().map(Document::get), request.old)?),
             };
-            let view = self.connected.get().map(|connected| &*connected.view);
-            if !rule.has_occasion(&written, view, of.namespace) {
-                texts = Some(written);
+            if !rule.has_occasion(written, view, of.namespace) {
                 continue;
             }
-            let asked = self.ask(rule, phase, request, &written).await;
+            let asked = self.ask(rule, phase, request, written).await;
             let verdict = match (asked, rule.failure_policy) {
                 (Ok(verdict), _) => verdict,
                 (Err(failure), FailurePolicy::Fail) => return Err(failure),
@@ -84,12 +83,11 @@ impl Chain {
                     notes
                         .warnings
                         .push(format!("{failure}; its failurePolicy lets the request pass"));
-                    texts = Some(written);
                     continue;
                 }
             };
-            if !take(rule, verdict, request, object.as_mut(), notes)? {
-                texts = Some(written);
+            if take(rule, verdict, request, object.as_mut(), notes)? {
+                texts = None;
             }
         }
         Ok(())

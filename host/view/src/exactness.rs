@@ -365,23 +365,26 @@ proptest! {
     }
 }
 
+/// A pod of which nothing else matters.
+fn put(slot: &Slot, name: u8, phase: u8, noise: u8, version: u64) {
+    let step = Step::Put {
+        name,
+        phase,
+        app: 1,
+        owner: 1,
+        n: 1,
+        tags: vec![],
+        noise,
+        fresh_uid: false,
+    };
+    slot.apply([Change::Put(make(&step, version))]);
+}
+
 #[test]
 fn what_changed_between_snapshot_and_install_wakes_at_once() {
     let slot = slot();
     let woken = Arc::new(Woken::default());
-    let put = |phase, noise, version| {
-        let step = Step::Put {
-            name: 1,
-            phase,
-            app: 1,
-            owner: 1,
-            n: 1,
-            tags: vec![],
-            noise,
-            fresh_uid: false,
-        };
-        slot.apply([Change::Put(make(&step, version))]);
-    };
+    let put = |phase, noise, version| put(&slot, 1, phase, noise, version);
     put(0, 0, 1);
     let ask = tally(Selection::default().labelled("app=a1"), ".status.phase", "");
     let pinned = slot.frozen();
@@ -406,19 +409,7 @@ fn what_changed_between_snapshot_and_install_wakes_at_once() {
 fn one_more_of_a_combination_that_is_there_wakes_nobody() {
     let slot = slot();
     let woken = Arc::new(Woken::default());
-    let put = |name, phase, version| {
-        let step = Step::Put {
-            name,
-            phase,
-            app: 1,
-            owner: 1,
-            n: 1,
-            tags: vec![],
-            noise: 0,
-            fresh_uid: false,
-        };
-        slot.apply([Change::Put(make(&step, version))]);
-    };
+    let put = |name, phase, version| put(&slot, name, phase, 0, version);
     put(1, 0, 1);
     let ask = distinct(Selection::default(), ".status.phase");
     let pinned = slot.frozen();

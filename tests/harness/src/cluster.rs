@@ -33,7 +33,7 @@ const IMAGES: [(&str, &str); 3] = [
     ("job:v1", "pod-command"),
 ];
 
-/// What is shown of the cluster of a failed test. With resource versions and heartbeats, which tell who waits for whom.
+/// What is shown of the cluster of a failed test: who waits for whom can be told from it.
 const LAST_LOOK: [&[&str]; 4] = [
     &["get", "plugins"],
     &["get", "nodes,pods", "--all-namespaces", "-o", "wide"],

@@ -124,9 +124,8 @@ pub(super) fn absorb(pod: &mut PodState, what: Happened, orders: &mut Vec<Comman
         Happened::Cleaned => pod.cleanup = Cleanup::Done,
         Happened::Tick => pod.wake_at = None,
         Happened::Met => {
-            for at in 0..pod.containers.len() {
-                let name = pod.containers[at].name.clone();
-                begin_probes(pod, &name, orders);
+            for container in &pod.containers {
+                begin_probes(pod, &container.name, orders);
             }
         }
     }

@@ -10,11 +10,12 @@ use super::state::{Ended, Phase, PodState, Sandbox};
 use crate::runtime::{ContainerFacts, ContainerState, Exit, PodFacts};
 
 pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
-    let told = pod.pod.status.clone();
+    let object = pod.pod.clone();
+    let told = &object.status;
     if let Some(start) = time(&told["startTime"]) {
         pod.start_time = start;
     }
-    for (name, since, held) in conditions(&told) {
+    for (name, since, held) in conditions(told) {
         pod.conditions.insert(name, (held, since));
     }
     if told["reason"] == "DeadlineExceeded" {
@@ -37,7 +38,6 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
             .find(|s| s["name"] == name.as_str());
         let held = facts.into_iter().flat_map(|f| &f.containers).filter(|c| c.name == name);
         let newest = held.max_by_key(|c| c.attempt);
-        let spec = pod.spec_of(&name).cloned();
         let c = &mut pod.containers[at];
         if let Some(said) = said {
             c.attempt = said["restartCount"].as_u64().unwrap_or(0) as u32;
@@ -52,8 +52,8 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
                 });
                 adopt(c, held, now);
                 // Started just before we stopped: what was told, if anything was, is of the time before it.
-                if let Some(spec) = spec.filter(|_| c.alive() && !told_of) {
-                    c.not_probed_yet(&spec);
+                if let Some(spec) = object.spec.container(&name).filter(|_| c.alive() && !told_of) {
+                    c.not_probed_yet(spec);
                 }
             }
             None => {

@@ -177,15 +177,16 @@ impl Writer<'_> {
             format!("ct status dnat {ip} saddr . {ip} daddr @hairpins masquerade fully-random"),
         ]);
         // Before translation, while the address asked for can still be seen.
+        let fresh = "ct state new jump firewall";
         self.hook(
             "filter-prerouting-before",
             "type filter hook prerouting priority -110 ;",
-            ["ct state new jump firewall".into()],
+            [fresh.into()],
         );
         self.hook(
             "filter-output-before",
             "type filter hook output priority -110 ;",
-            ["ct state new jump firewall".into()],
+            [fresh.into()],
         );
         // An endpoint may have the address and port of a Service: what was translated is past all this.
         let untranslated = "ct state new ct status and dnat == 0 jump unserved";
