@@ -9,6 +9,8 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::build::cargo;
+
 /// The newest patch of each minor version that is not beside Google's kubectl (`kubectl.1.27` to `kubectl.1.33`).
 const KUBECTL: [&str; 4] = ["v0.34.13", "v0.35.10", "v0.36.6", "v0.37.2"];
 
@@ -54,9 +56,13 @@ pub fn install(kubectls: &str) {
     }
 }
 
+/// The one of these programs that is Rust: no member of the workspace, below whose root this is.
+pub const KUBE_RS: &str = "tests/clients/kube-rs/Cargo.toml";
+
 /// Programs of ours on a client's library: a folder of `tests/clients` each, and how it is made ready to run.
 type Make = fn(&Path, &Path) -> Result<()>;
-const PROGRAMS: [(&str, Make); 3] = [
+const PROGRAMS: [(&str, Make); 4] = [
+    ("kube-rs", kube_rs),
     ("controller-runtime", controller_runtime),
     ("python", python),
     ("javascript", javascript),
@@ -79,6 +85,18 @@ fn sources(folder: &Path) -> String {
         }
     });
     texts.collect()
+}
+
+/// Built beside its folder, so that a change of ours does not build its libraries again.
+fn kube_rs(from: &Path, into: &Path) -> Result<()> {
+    let target = into.with_extension("build");
+    let mut cargo = cargo();
+    cargo
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(from.join("Cargo.toml"));
+    run(cargo.arg("--target-dir").arg(&target))?;
+    fs::copy(target.join("debug/client-kube-rs"), into.join("client-kube-rs"))?;
+    Ok(())
 }
 
 fn controller_runtime(from: &Path, into: &Path) -> Result<()> {

@@ -79,6 +79,8 @@ fn prepare() -> Result<()> {
 
 fn lint() -> Result<()> {
     finish(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
+    let apart = ["fmt", "--check", "--manifest-path", clients::KUBE_RS];
+    finish(cargo().args(apart)).with_context(|| format!("run `cargo fmt --manifest-path {}`", clients::KUBE_RS))?;
     // The binary holds the guests, so clippy sees what ships only once they are built.
     crate::guests::build_all()?;
     finish(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))

@@ -155,6 +155,24 @@ fn every_guest_is_used_by_a_test() {
     }
 }
 
+#[test]
+fn every_client_is_got_and_driven() {
+    let read = |file: PathBuf| fs::read_to_string(file).expect("a source file");
+    let got = read(root().join("tests/xtask/src/clients.rs"));
+    let driven: String = rust_files(&root().join("tests/harness/tests/it/clients"))
+        .into_iter()
+        .map(read)
+        .collect();
+    for client in folders("tests/clients") {
+        for (text, does) in [(&got, "xtask gets"), (&driven, "test drives")] {
+            assert!(
+                text.contains(&format!("\"{client}\"")),
+                "no {does} tests/clients/{client}"
+            );
+        }
+    }
+}
+
 /// Who copies the README's plugin gets one that compiles and does what it says: `admission.rs` loads it.
 #[test]
 fn the_readme_shows_a_plugin_that_is_built() {

@@ -23,7 +23,12 @@ struct Program {
 }
 
 /// They share a cluster; each has a namespace of its own, named as itself.
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
+    Program {
+        name: "kube-rs",
+        version: ("tests/clients/kube-rs/Cargo.lock", "name = \"kube\"\nversion = \""),
+        command: |folder| Command::new(folder.join("client-kube-rs")),
+    },
     Program {
         name: "controller-runtime",
         version: (
