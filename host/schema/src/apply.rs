@@ -98,7 +98,7 @@ pub fn apply(
             subresource: String::new(),
         };
         let compared = Comparison::of(schema.root(), &blank(schema)?, &live);
-        let fields = owned(compared.added.union(&compared.modified));
+        let fields = owned(compared.added.union(compared.modified));
         owners.insert(
             made,
             Entry {
@@ -147,7 +147,14 @@ pub fn apply(
 /// # Errors
 /// [`Failure::BadRequest`] if the kind's own blank form cannot be made; never for what stands in `new`.
 pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: Writer<'_>) -> Result<(), Failure> {
-    let mut before = live.cloned().map_or_else(|| blank(schema), Ok)?;
+    let nothing;
+    let before = match live {
+        Some(live) => live,
+        None => {
+            nothing = blank(schema)?;
+            &nothing
+        }
+    };
     let sent = new.pointer("/metadata/managedFields").and_then(Value::as_array);
     let resets = writer.subresource.is_empty() && sent.is_some_and(|sent| sent.len() == 1 && sent[0] == json!({}));
     let mut owners = if writer.subresource.is_empty() {
@@ -156,20 +163,21 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
         Owners::new()
     };
     if owners.is_empty() && !resets {
-        owners = read_owners(&before);
+        owners = read_owners(before);
     }
-    strip_managed(&mut before);
+    // The old ones may stay: that they are gone is nobody's loss.
     strip_managed(new);
     if owners.is_empty() && live.is_some() {
         return Ok(());
     }
     reconcile(schema, &mut owners);
-    let compared = Comparison::of(schema.root(), &before, new).without(&Set::of_names(writer.resets));
-    let changed = compared.modified.union(&compared.added);
+    let compared = Comparison::of(schema.root(), before, new).without(&Set::of_names(writer.resets));
+    let changed = compared.modified.union(compared.added);
     for entry in owners.values_mut() {
-        entry.fields = entry.fields.difference(&changed).difference(&compared.removed);
+        entry.fields.subtract(&changed);
+        entry.fields.subtract(&compared.removed);
     }
-    let fields = owned(changed).deep_difference(&Set::of_names(writer.resets));
+    let fields = owned(changed);
     if !fields.is_empty() {
         let version = version(schema);
         let owner = Owner {
@@ -183,7 +191,7 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
             version,
             time: String::new(),
         });
-        entry.fields = entry.fields.union(&fields);
+        entry.fields.extend(fields);
         entry.time = writer.time.to_owned();
     }
     owners.retain(|_, entry| !entry.fields.is_empty());
@@ -250,12 +258,13 @@ impl Merge<'_> {
             _ => merged,
         };
         let compared = Comparison::of(self.schema.root(), self.live, &object).without(&ignored);
-        let changed = compared.modified.union(&compared.added);
+        let changed = compared.modified.union(compared.added);
         let mut conflicts = Vec::new();
         for (owner, entry) in owners.iter_mut().filter(|(owner, _)| **owner != self.owner) {
             let lost = entry.fields.intersection(&changed);
             conflicts.extend(lost.paths().into_iter().map(|path| (owner.clone(), path)));
-            entry.fields = entry.fields.difference(&lost).difference(&compared.removed);
+            entry.fields.subtract(&lost);
+            entry.fields.subtract(&compared.removed);
         }
         if !force && !conflicts.is_empty() {
             return Err(conflicts);
@@ -281,11 +290,11 @@ impl Merge<'_> {
         let all = typed::fields(root, merged).with_structs(root);
         let managed = owners
             .values()
-            .fold(Set::default(), |all, entry| all.union(&entry.fields))
+            .fold(Set::default(), |all, entry| all.union(entry.fields.clone()))
             .with_structs(root);
         // Add back what anybody owns …
-        let kept = typed::fields(root, &pruned).with_structs(root).union(&managed);
-        pruned = typed::remove(root, merged, &all.difference(&kept));
+        let kept = typed::fields(root, &pruned).with_structs(root).union(managed);
+        pruned = typed::remove(root, merged, &all.clone().difference(&kept));
         // … and what the writer did not own, though it was inside of something it did.
         let kept = typed::fields(root, &pruned).with_structs(root);
         typed::remove(root, merged, &all.difference(&kept).intersection(&last))
@@ -452,7 +461,7 @@ fn write_owners(object: &mut Value, owners: Owners) {
         put("time", entry.time);
         put("fieldsType", "FieldsV1".to_owned());
         put("subresource", owner.subresource);
-        written.insert("fieldsV1".into(), entry.fields.to_v1());
+        written.insert("fieldsV1".into(), entry.fields.into_v1());
         Value::Object(written)
     });
     let entries: Vec<Value> = entries.collect();
@@ -493,7 +502,7 @@ fn fold_ancient(owners: &mut Owners) {
             continue;
         };
         if let Some(earlier) = earlier {
-            entry.fields = entry.fields.union(&earlier.fields);
+            entry.fields.extend(earlier.fields);
         }
         owners.insert(bucket, entry);
         length -= 1;

@@ -226,6 +226,13 @@ pub(crate) fn fields(of: Of<'_>, value: &Value) -> Set {
     set
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Removed,
+    Modified,
+    Added,
+}
+
 /// What changed from one value to another.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
@@ -235,9 +242,10 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
+    /// Of the objects themselves nothing is said: they are nobody's.
     pub(crate) fn of(form: Type<'_>, old: &Value, new: &Value) -> Self {
         let mut comparison = Self::default();
-        comparison.compare(Some(form), Some(old), Some(new), &mut Vec::new());
+        comparison.compare(Some(form), Some(old), Some(new));
         comparison
     }
 
@@ -250,108 +258,106 @@ impl Comparison {
         }
     }
 
-    fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<Element>) {
+    /// Adds what changed below this place, and tells what happened to the place as a whole.
+    fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>) -> Option<Change> {
         // Two equal values differ nowhere, and most are equal.
         if old == new {
-            return;
+            return None;
         }
         let kind = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
         let how = match (kind(old), kind(new)) {
             (Some(a), Some(b)) if a != b => Part::Leaf,
             (a, b) => b.or(a).unwrap_or(Part::Leaf),
         };
+        let whole = match (old, new) {
+            (None, _) => Some(Change::Added),
+            (_, None) => Some(Change::Removed),
+            _ => None,
+        };
         if how == Part::Leaf || is_blank(old) && is_blank(new) {
-            match (old, new) {
-                (None, _) => self.added.insert(path),
-                (_, None) => self.removed.insert(path),
-                _ => self.modified.insert(path),
-            }
-            return;
+            return whole.or(Some(Change::Modified));
         }
         if how == Part::Members {
             let (before, after) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
             let only_after = after
                 .into_iter()
                 .flatten()
-                .filter(|(key, _)| before.is_none_or(|b| !b.contains_key(*key)));
-            for (key, value) in only_after {
-                self.step(under(of, key), Element::field(key), None, Some(value), path);
-            }
-            for (key, value) in before.into_iter().flatten() {
-                self.step(
-                    under(of, key),
-                    Element::field(key),
-                    Some(value),
-                    after.and_then(|a| a.get(key)),
-                    path,
-                );
+                .filter(|(key, _)| before.is_none_or(|b| !b.contains_key(*key)))
+                .map(|(key, value)| (key, None, Some(value)));
+            let of_before = before
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, Some(value), after.and_then(|a| a.get(key))));
+            for (key, old, new) in only_after.chain(of_before) {
+                if old != new {
+                    self.step(under(of, key), Element::field(key), old, new);
+                }
             }
         } else if let Some(list) = of {
-            self.elements(list, &addressed(list, old), &addressed(list, new), path);
+            self.elements(list, &addressed(list, old), &addressed(list, new));
         }
-        match (old, new) {
-            (None, _) => self.added.insert(path),
-            (_, None) => self.removed.insert(path),
-            _ => {}
+        whole
+    }
+
+    fn step(&mut self, of: Of<'_>, element: Element, old: Option<&Value>, new: Option<&Value>) {
+        let mut below = Self::default();
+        let whole = below.compare(of, old, new);
+        for (mine, theirs) in [
+            (&mut self.removed, below.removed),
+            (&mut self.modified, below.modified),
+            (&mut self.added, below.added),
+        ] {
+            if !theirs.is_empty() {
+                mine.put(element.clone(), theirs);
+            }
+        }
+        if let Some(change) = whole {
+            self.changed(change).add(element);
         }
     }
 
-    fn step(
-        &mut self,
-        of: Of<'_>,
-        element: Element,
-        old: Option<&Value>,
-        new: Option<&Value>,
-        path: &mut Vec<Element>,
-    ) {
-        path.push(element);
-        self.compare(of, old, new, path);
-        path.pop();
+    fn changed(&mut self, change: Change) -> &mut Set {
+        match change {
+            Change::Removed => &mut self.removed,
+            Change::Modified => &mut self.modified,
+            Change::Added => &mut self.added,
+        }
     }
 
-    fn elements(
-        &mut self,
-        list: Type<'_>,
-        old: &[(Element, &Value)],
-        new: &[(Element, &Value)],
-        path: &mut Vec<Element>,
-    ) {
+    fn elements(&mut self, list: Type<'_>, old: &[(Element, &Value)], new: &[(Element, &Value)]) {
         let mut done: Vec<&Element> = Vec::new();
         for (element, _) in old.iter().chain(new) {
             if done.contains(&element) {
                 continue;
             }
             done.push(element);
-            let with = |side: &[(Element, &Value)]| -> Vec<Value> {
-                side.iter()
-                    .filter(|(e, _)| e == element)
-                    .map(|(_, value)| (*value).clone())
-                    .collect()
-            };
-            let (before, after) = (with(old), with(new));
-            let whole = [path.as_slice(), std::slice::from_ref(element)].concat();
-            match (before.as_slice(), after.as_slice()) {
-                (before @ ([] | [_]), after @ ([] | [_])) => {
-                    self.step(list.item(), element.clone(), before.first(), after.first(), path);
-                }
-                ([_, _, ..], [_, _, ..]) if before != after => self.modified.insert(&whole),
-                ([_, _, ..], [_, _, ..]) => {}
+            let (before, after) = (all_at(old, element), all_at(new, element));
+            let change = match (before.as_slice(), after.as_slice()) {
+                ([] | [_], [] | [_]) => None,
+                ([_, _, ..], [_, _, ..]) if before == after => continue,
+                ([_, _, ..], [_, _, ..]) => Some(Change::Modified),
                 // What was there twice was owned as one; now its fields are, or the other way round.
-                ([_, _, ..], after) => {
-                    if let [after] = after {
-                        self.step(list.item(), element.clone(), None, Some(after), path);
-                    }
-                    self.removed.insert(&whole);
-                }
-                (before, _) => {
-                    if let [before] = before {
-                        self.step(list.item(), element.clone(), Some(before), None, path);
-                    }
-                    self.added.insert(&whole);
-                }
+                ([_, _, ..], _) => Some(Change::Removed),
+                (_, [_, _, ..]) => Some(Change::Added),
+            };
+            self.step(list.item(), element.clone(), only(&before), only(&after));
+            if let Some(change) = change {
+                self.changed(change).add(element.clone());
             }
         }
     }
+}
+
+fn only<'v>(side: &[&'v Value]) -> Option<&'v Value> {
+    match side {
+        [value] => Some(value),
+        _ => None,
+    }
+}
+
+fn all_at<'v>(side: &[(Element, &'v Value)], element: &Element) -> Vec<&'v Value> {
+    let here = side.iter().filter(|(other, _)| other == element);
+    here.map(|(_, value)| *value).collect()
 }
 
 /// `left` with all that `right` sets. Lists keep the order of `right` and, as far as that leaves it open, of `left`.
