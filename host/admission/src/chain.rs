@@ -64,7 +64,6 @@ impl Chain {
             subresource: &request.target.subresource,
             namespace: &request.target.namespace,
         };
-        let view = self.connected.get().map(|connected| &*connected.view);
         // Rules pick their fields from text; it is written once, and again after a change.
         let mut texts: Option<Texts> = None;
         for rule in rules.iter().filter(|rule| rule.in_phase(phase) && rule.wants(&of)) {
@@ -72,12 +71,10 @@ impl Chain {
                 Some(written) => written,
                 None => texts.insert(Texts::write(object.as_ref().map(Document::get), request.old)?),
             };
-            if !rule.has_occasion(written, view, of.namespace) {
-                continue;
-            }
             let asked = self.ask(rule, phase, request, written).await;
             let verdict = match (asked, rule.failure_policy) {
-                (Ok(verdict), _) => verdict,
+                (Ok(Some(verdict)), _) => verdict,
+                (Ok(None), _) => continue,
                 (Err(failure), FailurePolicy::Fail) => return Err(failure),
                 (Err(failure), FailurePolicy::Ignore) => {
                     notes
@@ -93,8 +90,19 @@ impl Chain {
         Ok(())
     }
 
-    async fn ask(&self, rule: &Rule, phase: Phase, request: &Request<'_>, texts: &Texts) -> Result<Verdict, Failure> {
+    /// `None` if the rule has nothing to say to such a request.
+    async fn ask(
+        &self,
+        rule: &Rule,
+        phase: Phase,
+        request: &Request<'_>,
+        texts: &Texts,
+    ) -> Result<Option<Verdict>, Failure> {
         let namespace = self.namespace(rule, request).await?;
+        let view = self.connected.get().map(|connected| &*connected.view);
+        if !rule.has_occasion(texts, namespace.as_deref(), view, &request.target.namespace) {
+            return Ok(None);
+        }
         let user = request.caller.user();
         let call = Call {
             phase,
@@ -124,16 +132,16 @@ impl Chain {
             _ => rule.admission.review(&call, Box::new(NoReads)).await,
         };
         match answer {
-            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Ok(verdict)) => Ok(Some(verdict)),
             Ok(Err(refusal)) => Err(plugin::refusal(rule.name(), "reviewing a request", refusal)),
             Err(fault) => Err(fault.into()),
         }
     }
 
-    /// The namespace a rule wants fields of, if there is one.
+    /// The namespace that matters to a rule, if there is one.
     async fn namespace(&self, rule: &Rule, request: &Request<'_>) -> Result<Option<Arc<Object>>, Failure> {
         let name = &request.target.namespace;
-        if rule.wanted_of_namespace.columns() == 0 || name.is_empty() {
+        if name.is_empty() || !rule.reads_namespace() {
             return Ok(None);
         }
         let Some(Connected { cluster, .. }) = self.connected.get() else {

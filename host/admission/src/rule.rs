@@ -37,6 +37,7 @@ pub struct Rule {
 /// What gives a rule something to say: one of these fields, or an object of one of these kinds.
 struct Occasion {
     fields: Arc<Wanted>,
+    of_namespace: Arc<Wanted>,
     kinds: Vec<Gvk>,
 }
 
@@ -72,12 +73,24 @@ impl Rule {
         self.description.rules.iter().any(|rule| matches(rule, of))
     }
 
+    /// Whether a namespace matters to it, or to whether it is asked.
+    pub(crate) fn reads_namespace(&self) -> bool {
+        let occasion = self.occasion.iter().map(|occasion| &occasion.of_namespace);
+        occasion.chain([&self.wanted_of_namespace]).any(|w| w.columns() > 0)
+    }
+
     /// `false` only where it said itself that it has nothing to say. A kind that nobody has read yet may have objects.
-    pub(crate) fn has_occasion(&self, texts: &Texts, view: Option<&View>, namespace: &str) -> bool {
+    pub(crate) fn has_occasion(
+        &self,
+        texts: &Texts,
+        of_namespace: Option<&Object>,
+        view: Option<&View>,
+        namespace: &str,
+    ) -> bool {
         let any = |kind: &Gvk| view.and_then(|view| view.any(kind, namespace)).unwrap_or(true);
         self.occasion
             .as_ref()
-            .is_none_or(|occasion| occasion.is_there(texts, any))
+            .is_none_or(|occasion| occasion.is_there(texts, of_namespace.map(|object| &*object.json), any))
     }
 
     pub(crate) fn in_phase(&self, phase: Phase) -> bool {
@@ -104,15 +117,22 @@ impl Occasion {
         };
         Ok(Self {
             fields: Wanted::parse(&asked.fields)?,
+            of_namespace: Wanted::parse(&asked.of_namespace)?,
             kinds: asked.kinds.iter().map(kind).collect::<Result<_, _>>()?,
         })
     }
 
-    fn is_there(&self, texts: &Texts, any: impl Fn(&Gvk) -> bool) -> bool {
-        let empty = |value: &FieldValue<'_>| matches!(value, FieldValue::Absent | FieldValue::Null);
-        let there = |json: &Vec<u8>| !self.fields.read(json).iter().all(empty);
-        texts.object.iter().chain(&texts.old).any(there) || self.kinds.iter().any(any)
+    fn is_there(&self, texts: &Texts, namespace: Option<&[u8]>, any: impl Fn(&Gvk) -> bool) -> bool {
+        let of_object = |json: &Vec<u8>| has_one(&self.fields, json);
+        texts.object.iter().chain(&texts.old).any(of_object)
+            || self.of_namespace.columns() > 0 && namespace.is_none_or(|json| has_one(&self.of_namespace, json))
+            || self.kinds.iter().any(any)
     }
+}
+
+fn has_one(fields: &Arc<Wanted>, json: &[u8]) -> bool {
+    let absent = |value: &FieldValue<'_>| matches!(value, FieldValue::Absent | FieldValue::Null);
+    !fields.read(json).iter().all(absent)
 }
 
 fn no_row(wanted: &Wanted) -> Vec<u8> {
@@ -157,29 +177,36 @@ mod tests {
             object: object.map(Into::into),
             old: old.map(Into::into),
         };
-        let occasion = |fields: &str, kinds: &[&str]| {
-            let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
-            let fields = fields.to_owned();
-            Occasion::parse(&Asked { fields, kinds }).unwrap()
+        let asked = |fields: &str, of_namespace: &str, kinds: &[&str]| Asked {
+            fields: fields.to_owned(),
+            of_namespace: of_namespace.to_owned(),
+            kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
         };
+        let occasion = |fields: &str, of: &str, kinds: &[&str]| Occasion::parse(&asked(fields, of, kinds)).unwrap();
         let quotas = |kind: &Gvk| kind.kind == "ResourceQuota";
-        let class = occasion(".spec.runtimeClassName .spec.overhead", &[]);
+        let class = occasion(".spec.runtimeClassName .spec.overhead", "", &[]);
         let plain = r#"{"spec":{"nodeName":"a","overhead":null}}"#;
         let classed = r#"{"spec":{"runtimeClassName":"b"}}"#;
-        assert!(!class.is_there(&texts(Some(plain), None), quotas));
-        assert!(class.is_there(&texts(Some(classed), None), quotas));
-        assert!(class.is_there(&texts(Some(plain), Some(classed)), quotas));
+        assert!(!class.is_there(&texts(Some(plain), None), None, quotas));
+        assert!(class.is_there(&texts(Some(classed), None), None, quotas));
+        assert!(class.is_there(&texts(Some(plain), Some(classed)), None, quotas));
         assert!(
-            class.is_there(&texts(None, Some(classed)), quotas),
+            class.is_there(&texts(None, Some(classed)), None, quotas),
             "what is deleted had it"
         );
-        assert!(occasion("", &["v1/LimitRange", "v1/ResourceQuota"]).is_there(&texts(Some(plain), None), quotas));
-        assert!(!occasion("", &["v1/LimitRange"]).is_there(&texts(Some(classed), None), quotas));
-        let wrong = Asked {
-            fields: String::new(),
-            kinds: vec!["LimitRange".to_owned()],
-        };
-        assert!(Occasion::parse(&wrong).is_err());
+        let either = occasion("", "", &["v1/LimitRange", "v1/ResourceQuota"]);
+        assert!(either.is_there(&texts(Some(plain), None), None, quotas));
+        assert!(!occasion("", "", &["v1/LimitRange"]).is_there(&texts(Some(classed), None), None, quotas));
+        assert!(Occasion::parse(&asked("", "", &["LimitRange"])).is_err());
+
+        let going = occasion("", ".metadata.deletionTimestamp", &[]);
+        let asked_in =
+            |namespace: Option<&str>| going.is_there(&texts(Some(classed), None), namespace.map(str::as_bytes), quotas);
+        assert!(!asked_in(Some(r#"{"metadata":{"name":"web"}}"#)));
+        assert!(asked_in(Some(
+            r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}"#
+        )));
+        assert!(asked_in(None), "there is no such namespace, or the object is in none");
     }
 
     #[test]

@@ -1,24 +1,21 @@
 //! What one pod's change costs in a ReplicaSet of 50 and of 5,000: runs, calls, bytes across the wall, CPU.
 //!
-//! `cargo run -p controllers --example one_change [-- target/guests/controller-replicaset.wasm]`: with a component the
-//! decision is made in its sandbox, without one by a native stand-in that asks the same kind of questions. The cluster
-//! is the fake one in this process, whose own work for each write is in the CPU figure too.
+//! `cargo run -p controllers --example one_change [-- COMPONENT]`, without one `target/guests/controller-replicaset.wasm`. The
+//! cluster is the fake one in this process, whose own work for each write is in the CPU figure too.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
+use anyhow::Context;
 use client::fake::Fake;
-use controllers::{
-    Asked, Controller, Guest, Intent, Observer, Options, Outcome, Precondition, Reconciler, Request, Run,
-};
-use model::{Caller, Failure, Gvk};
+use controllers::{Asked, Controller, Guest, Observer, Options, Run};
+use model::Caller;
 use nix::sys::resource::{UsageWho, getrusage};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use view::{AllGranted, RecordedView, Selection, View};
+use view::View;
 
 const CHANGES: usize = 300;
 
@@ -53,53 +50,6 @@ impl Observer for Meter {
     }
 }
 
-/// Counts ready pods and says so in the status.
-struct Native(watch::Sender<u64>);
-
-#[async_trait]
-impl Reconciler for Native {
-    fn subject(&self) -> Option<Gvk> {
-        Gvk::parse("apps/v1/ReplicaSet")
-    }
-
-    fn revision(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-
-    async fn reconcile(&self, request: &Request, view: Arc<RecordedView>) -> Result<Outcome, Failure> {
-        let key = &request.key;
-        let pods = Gvk::new("", "v1", "Pod");
-        view.get(
-            &key.kind,
-            &key.namespace,
-            &key.name,
-            ".metadata.uid .spec.replicas .status",
-        )?;
-        let which =
-            Selection::namespace(&key.namespace).equals(".metadata.ownerReferences[controller=true].uid", "set");
-        let by = ".status.phase .metadata.deletionTimestamp? .status.conditions[type=Ready].status";
-        let tally = view.tally(&pods, &which, by, "")?;
-        let body = json!({
-            "apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": {"name": key.name, "namespace": key.namespace}, "status": {"seen": fingerprint(&tally)},
-        });
-        let intents = vec![Intent::SetStatus {
-            body: body.to_string().into(),
-            when: Precondition::Uid("set".into()),
-        }];
-        Ok(Outcome {
-            intents,
-            memo: Bytes::new(),
-        })
-    }
-}
-
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
-}
-
 fn pod(n: usize, ready: bool) -> Value {
     let owner =
         json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "set", "controller": true}]);
@@ -127,7 +77,7 @@ fn cpu() -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-async fn measure(component: Option<&Arc<[u8]>>, members: usize) -> anyhow::Result<(Cost, Duration)> {
+async fn measure(component: &Arc<[u8]>, members: usize) -> anyhow::Result<(Cost, Duration)> {
     let fake = Fake::new();
     fake.put(set(members));
     for n in 0..members {
@@ -139,23 +89,17 @@ async fn measure(component: Option<&Arc<[u8]>>, members: usize) -> anyhow::Resul
         view::system_time(),
     );
     let meter = Arc::new(Meter::default());
-    let (reconciler, grants): (Arc<dyn Reconciler>, Arc<dyn view::Grants>) = match component {
-        None => (Arc::new(Native(watch::Sender::new(0))), Arc::new(AllGranted)),
-        Some(component) => {
-            let plugin = load(component.clone()).await?;
-            (Guest::new(plugin.clone()), Arc::new(Asked(plugin)))
-        }
-    };
+    let plugin = load(component.clone()).await?;
     let options = Options {
         name: "replicaset".into(),
         cluster: fake.cluster(),
         view,
-        grants,
+        grants: Arc::new(Asked(plugin.clone())),
         at_once: 1,
         term: None,
         observer: Some(meter.clone()),
     };
-    let controller = Controller::start(reconciler, options);
+    let controller = Controller::start(Guest::new(plugin), options);
     quiet(&controller, &meter).await;
     *meter.total.lock() = Cost::default();
     let began = cpu();
@@ -208,30 +152,39 @@ async fn load(component: Arc<[u8]>) -> anyhow::Result<Arc<plugin::Plugin>> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let component: Option<Arc<[u8]>> = match std::env::args().nth(1) {
-        Some(path) => Some(std::fs::read(path)?.into()),
-        None => None,
+    let built = || {
+        PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../target/guests/controller-replicaset.wasm"
+        ))
     };
-    println!(
-        "{:>8} {:>8} {:>8} {:>10} {:>12} {:>12}",
-        "pods", "runs", "calls", "bytes", "call µs", "CPU µs"
-    );
-    let mut of_50 = None;
+    let path = std::env::args().nth(1).map_or_else(built, PathBuf::from);
+    let component =
+        std::fs::read(&path).with_context(|| format!("{}; `cargo xtask guests` builds it", path.display()))?;
+    let component: Arc<[u8]> = component.into();
+    let mut of_50: Option<[(&str, f64, &str); 5]> = None;
     for members in [50, 5_000] {
-        let (cost, spent) = measure(component.as_ref(), members).await?;
+        let (cost, spent) = measure(&component, members).await?;
         let each = |total: f64| total / CHANGES as f64;
-        let (runs, calls, bytes) = (each(cost.runs as f64), each(cost.calls as f64), each(cost.bytes as f64));
-        let (call, cpu) = (each(cost.in_calls.as_secs_f64() * 1e6), each(spent.as_secs_f64() * 1e6));
-        println!("{members:>8} {runs:>8.2} {calls:>8.2} {bytes:>10.0} {call:>12.1} {cpu:>12.1}");
-        match of_50 {
-            None => of_50 = Some((calls, bytes, cpu)),
-            Some((c, b, u)) => println!(
-                "   ratio          {:>8.2} {:>10.2} {:>25.2}",
-                calls / c,
-                bytes / b,
-                cpu / u
-            ),
+        let now = [
+            ("runs", each(cost.runs as f64), "runs"),
+            ("calls", each(cost.calls as f64), "calls"),
+            ("bytes across the wall", each(cost.bytes as f64), "B"),
+            ("time in calls", each(cost.in_calls.as_secs_f64() * 1e6), "µs"),
+            ("processor time", each(spent.as_secs_f64() * 1e6), "µs"),
+        ];
+        for (i, (what, value, unit)) in now.into_iter().enumerate() {
+            let mut figure = json!({
+                "bench": "one-change", "what": format!("one pod of {members}: {what}"), "value": value, "unit": unit,
+            });
+            if let Some((_, few, _)) = of_50.map(|of_50| of_50[i]) {
+                figure["peer"] = "one pod of 50".into();
+                figure["peer_value"] = few.into();
+                figure["ratio"] = (value / few).into();
+            }
+            println!("{figure}");
         }
+        of_50 = Some(now);
     }
     Ok(())
 }

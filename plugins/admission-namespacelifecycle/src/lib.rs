@@ -19,7 +19,10 @@ struct Namespace {
     deleting: bool,
 }
 
-#[sdk::admission(on = ["create *", "delete namespaces"])]
+#[sdk::admission(
+    on = ["create *", "delete namespaces"],
+    with_fields_of_namespace = [".metadata.deletionTimestamp"],
+)]
 fn review(request: Request<Anything, OfNamespace<Namespace>>) -> sdk::Result<Answer> {
     Ok(decide(
         &request.operation,

@@ -43,7 +43,8 @@ pub fn controller(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// `#[sdk::admission(on = ["create update pods"], phases = ["validating"])]` on `fn(Request<Wanted>) ->
 /// sdk::Result<Answer>`, or with a `&View` behind where the rule reads the cluster (then `asks` says what). `validating` is
-/// the default. `with_fields` and `with_kinds` name what gives the rule something to say: without any of it, it is not asked.
+/// the default. `with_fields`, `with_fields_of_namespace` and `with_kinds` name what gives the rule something to say (the WIT
+/// package's `occasion`): without any of it, it is not asked.
 #[proc_macro_attribute]
 pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut arguments = parse_macro_input!(arguments as Arguments);
@@ -51,6 +52,7 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let name = &function.sig.ident;
     let (rules, asks) = (arguments.list("on"), arguments.list("asks"));
     let (fields, kinds) = (arguments.list("with_fields"), arguments.list("with_kinds"));
+    let of_namespace = arguments.list("with_fields_of_namespace");
     let schema = arguments.optional("config", quote!(""));
     let mut phases: Vec<Ident> = Vec::new();
     for phase in arguments.list("phases") {
@@ -67,13 +69,25 @@ pub fn admission(arguments: TokenStream, item: TokenStream) -> TokenStream {
     if phases.is_empty() {
         phases.push(format_ident!("Validating"));
     }
-    let unknown = arguments.unknown(&["on", "asks", "config", "phases", "with_fields", "with_kinds"]);
+    let unknown = arguments.unknown(&[
+        "on",
+        "asks",
+        "config",
+        "phases",
+        "with_fields",
+        "with_fields_of_namespace",
+        "with_kinds",
+    ]);
     let this = quote! {
         impl ::sdk::admission::Rule for This {
             const PHASES: &'static [::sdk::admission::Phase] = &[#(::sdk::admission::Phase::#phases),*];
             const RULES: &'static [&'static str] = &[#(#rules),*];
             const ASKS: &'static [&'static str] = &[#(#asks),*];
-            const OCCASION: (&'static [&'static str], &'static [&'static str]) = (&[#(#fields),*], &[#(#kinds),*]);
+            const OCCASION: ::sdk::admission::Occasion = ::sdk::admission::Occasion {
+                fields: &[#(#fields),*],
+                of_namespace: &[#(#of_namespace),*],
+                kinds: &[#(#kinds),*],
+            };
             const CONFIG_SCHEMA: &'static str = #schema;
             const WANTED: (&'static str, &'static str) = ::sdk::admission::wanted(&#name);
 

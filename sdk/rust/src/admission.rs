@@ -175,12 +175,19 @@ pub trait Rule: 'static {
     /// `create update pods`, `create deployments.apps`, as [`crate::controller`] asks are written.
     const RULES: &'static [&'static str];
     const ASKS: &'static [&'static str];
-    /// Fields and kinds; both empty: always asked.
-    const OCCASION: (&'static [&'static str], &'static [&'static str]);
+    const OCCASION: Occasion;
     const CONFIG_SCHEMA: &'static str;
     const WANTED: (&'static str, &'static str);
 
     fn review(request: wit::review::Request, view: &View) -> Result<Answer>;
+}
+
+/// All empty: always asked.
+#[doc(hidden)]
+pub struct Occasion {
+    pub fields: &'static [&'static str],
+    pub of_namespace: &'static [&'static str],
+    pub kinds: &'static [&'static str],
 }
 
 /// The paths a function wants, found by its type.
@@ -194,13 +201,18 @@ pub struct Exported<R>(std::marker::PhantomData<R>);
 
 impl<R: Rule> wit::about::Guest for Exported<R> {
     fn describe() -> wit::about::Description {
-        let (fields, kinds) = R::OCCASION;
+        let Occasion {
+            fields,
+            of_namespace,
+            kinds,
+        } = R::OCCASION;
         let occasion = wit::about::Occasion {
             fields: fields.join(" "),
+            of_namespace: of_namespace.join(" "),
             kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
         };
         wit::about::Description {
-            occasion: (fields.len() + kinds.len() > 0).then_some(occasion),
+            occasion: (fields.len() + of_namespace.len() + kinds.len() > 0).then_some(occasion),
             phases: R::PHASES.to_vec(),
             rules: R::RULES.iter().map(|text| match_rule(text)).collect(),
             wanted: R::WANTED.0.to_owned(),

@@ -60,7 +60,12 @@ fn rules_are_asked_when_there_is_an_occasion_for_them() {
     };
     // The first request of all has the kinds read that the rules' occasions are of.
     cluster.kubectl(&["run", "first", "--image=web:v1"]);
-    let before = (calls("admission-limitranger"), calls("admission-runtimeclass"));
+    let rules = [
+        "admission-limitranger",
+        "admission-runtimeclass",
+        "admission-namespacelifecycle",
+    ];
+    let before = rules.map(calls);
     for name in ["second", "third"] {
         cluster.kubectl(&["run", name, "--image=web:v1"]);
     }
@@ -72,11 +77,14 @@ fn rules_are_asked_when_there_is_an_occasion_for_them() {
         .try_apply(&manifest.to_string())
         .expect_err("there is no such class");
     assert!(denied.contains("RuntimeClass \"none\" not found"), "{denied}");
-    assert_eq!(
-        (calls("admission-limitranger"), calls("admission-runtimeclass")),
-        (before.0, before.1 + 1),
-        "calls of limitranger and runtimeclass"
-    );
+    let denied = cluster
+        .try_kubectl(&["run", "nowhere", "--image=web:v1", "--namespace=nowhere"])
+        .expect_err("there is no such namespace");
+    assert!(denied.contains("namespaces \"nowhere\" not found"), "{denied}");
+    let more = [0, 1, 1];
+    for (i, rule) in rules.into_iter().enumerate() {
+        assert_eq!(calls(rule) - before[i], more[i], "calls of {rule}");
+    }
 
     let range = json!({
         "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
