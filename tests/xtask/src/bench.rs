@@ -1,6 +1,6 @@
 //! `cargo xtask bench NAME`: figures, a line each, with the ratio to a peer that ran beside it where there is one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -147,7 +147,10 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Builds them all in one run of cargo, so that what they share is built once; answers where each program is.
 fn build(chosen: &[&Bench]) -> Result<HashMap<String, PathBuf>> {
-    let packages: Vec<&str> = chosen.iter().map(|bench| bench.package).collect();
+    // Every bench's package is named whatever was chosen: which packages are decides the features of what they share, and
+    // with other features it would all be built anew.
+    let packages: BTreeSet<&str> = BENCHES.iter().map(|bench| bench.package).chain(["pilotis"]).collect();
+    let packages: Vec<&str> = packages.into_iter().collect();
     images::make("bench", &packages)?;
     let mut cargo = cargo();
     cargo.args([
@@ -157,10 +160,11 @@ fn build(chosen: &[&Bench]) -> Result<HashMap<String, PathBuf>> {
         "--message-format",
         "json-render-diagnostics",
     ]);
+    cargo.args(packages.iter().flat_map(|package| ["--package", package]));
     for bench in chosen {
-        cargo.args(["--package", bench.package]).args(bench.target().1);
+        cargo.args(bench.target().1);
         if matches!(bench.name, CLUSTER | API) {
-            cargo.args(["--package", "pilotis", "--bin", "pilotis"]);
+            cargo.args(["--bin", "pilotis"]);
         }
     }
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
