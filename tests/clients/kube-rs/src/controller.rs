@@ -175,10 +175,13 @@ pub async fn runs(world: &World) -> Result<()> {
     let controller = Controller::new(lamps.clone(), watcher::Config::default())
         .owns(maps.clone(), watcher::Config::default())
         .graceful_shutdown_on(async { drop(stopped.await) })
-        // A refusal is tried again at once: this test's limit is the back-off.
+        // What was refused is told, and tried again soon: this test's limit is the back-off.
         .run(
             reconcile,
-            |_, _, _| Action::requeue(std::time::Duration::from_millis(200)),
+            |_, refusal, _| {
+                eprintln!("lamps: {refusal:?}");
+                Action::requeue(std::time::Duration::from_millis(200))
+            },
             Arc::new(context),
         )
         .for_each(|_| future::ready(()));
