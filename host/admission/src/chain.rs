@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use client::{Cluster, ReadVersion, Target};
+use client::{Cluster, Target};
 use model::{Caller, Failure, Gvr, Object, ObjectKey};
 use plugin::reads::NoReads;
 use plugin::world::Answer;
@@ -149,16 +149,7 @@ impl Chain {
         };
         let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
         let caller = Caller::component("system:admission", &["system:masters"]);
-        // The cache first; absence is believed only of the store itself, for the namespace may be a moment old.
-        let read = match cluster.get(&caller, &target, ReadVersion::Any).await {
-            Err(Failure::NotFound(_)) => cluster.get(&caller, &target, ReadVersion::Latest).await,
-            read => read,
-        };
-        match read {
-            Ok(object) => Ok(Some(object)),
-            Err(Failure::NotFound(_)) => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        client::find(&**cluster, &caller, &target).await
     }
 }
 

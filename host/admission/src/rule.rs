@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{Failure, FieldValue, Gvk, Object};
 use plugin::Admission;
 use plugin::world::admission::{Description, MatchRule, Occasion as Asked, Operation as Word, Phase};
-use registry::gates::{Interest, Operation};
+use registry::gates::{Interest, Operation, one_of, one_of_resources};
 use view::{View, Wanted};
 
 use crate::chain::Texts;
@@ -151,20 +151,10 @@ fn matches(rule: &MatchRule, of: &Interest<'_>) -> bool {
         Operation::Delete => Word::Delete,
         Operation::Connect => Word::Connect,
     };
-    let one_of = |list: &[String], text: &str| list.iter().any(|entry| entry == "*" || entry == text);
     rule.operations.contains(&operation)
         && one_of(&rule.groups, &of.kind.gvk.group)
         && one_of(&rule.versions, &of.kind.gvk.version)
-        && rule
-            .resources
-            .iter()
-            .any(|entry| resource_matches(entry, &of.kind.plural, of.subresource))
-}
-
-/// `pods`, `pods/status`, `pods/*`, `*` (any resource, no subresource), `*/status`, `*/*` (admissionregistration/v1 Rule).
-fn resource_matches(entry: &str, resource: &str, subresource: &str) -> bool {
-    let (wanted, sub) = entry.split_once('/').unwrap_or((entry, ""));
-    (wanted == "*" || wanted == resource) && (sub == "*" || sub == subresource)
+        && one_of_resources(&rule.resources, &of.kind.plural, of.subresource)
 }
 
 #[cfg(test)]
@@ -207,28 +197,5 @@ mod tests {
             r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}"#
         )));
         assert!(asked_in(None), "there is no such namespace, or the object is in none");
-    }
-
-    #[test]
-    fn resources_match_as_admission_registration_says() {
-        let cases = [
-            ("pods", "pods", "", true),
-            ("pods", "pods", "status", false),
-            ("pods/status", "pods", "status", true),
-            ("pods/*", "pods", "", true),
-            ("pods/*", "pods", "binding", true),
-            ("*", "pods", "", true),
-            ("*", "pods", "status", false),
-            ("*/status", "pods", "status", true),
-            ("*/*", "services", "status", true),
-            ("pods", "services", "", false),
-        ];
-        for (entry, resource, subresource, expected) in cases {
-            assert_eq!(
-                resource_matches(entry, resource, subresource),
-                expected,
-                "{entry} on {resource}/{subresource}"
-            );
-        }
     }
 }

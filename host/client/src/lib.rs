@@ -54,6 +54,22 @@ pub trait Cluster: Send + Sync + 'static {
     async fn write(&self, caller: &Caller, write: Write) -> Result<Written, Failure>;
 }
 
+/// An object that may be a moment old: from the cache if it is there; absence is believed of the store alone.
+///
+/// # Errors
+/// Those of [`Cluster::get`] without `NotFound`.
+pub async fn find(cluster: &dyn Cluster, caller: &Caller, target: &Target) -> Result<Option<Arc<Object>>, Failure> {
+    let read = match cluster.get(caller, target, ReadVersion::Any).await {
+        Err(Failure::NotFound(_)) => cluster.get(caller, target, ReadVersion::Latest).await,
+        read => read,
+    };
+    match read {
+        Ok(object) => Ok(Some(object)),
+        Err(Failure::NotFound(_)) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// One object or one of its subresources, as a URL addresses it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {

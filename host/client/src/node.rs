@@ -1,4 +1,4 @@
-//! `NodeStreams`: what the API server asks of a node beside objects: logs, exec, attach, port-forward.
+//! `NodeStreams`: what the API server asks of a node beside objects: logs, exec, attach, port-forward, its own pages.
 //!
 //! The kubelet implements it; the API server turns each channel into WebSocket or SPDY frames. Both hold only this trait.
 
@@ -9,7 +9,7 @@ use model::{Failure, Uid};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
-/// The streams of the pods on one node. The API server has authorised the caller before it calls.
+/// The streams of the pods on one node, and what it says of itself. The API server has authorised the caller before it calls.
 ///
 /// Failures that say what a person did wrong (no such container, container not started) are `BadRequest` with
 /// the sentence kubectl prints; a pod this node does not hold is `NotFound`.
@@ -27,6 +27,32 @@ pub trait NodeStreams: Send + Sync + 'static {
 
     /// A connection to a TCP port of the pod; `of.container` is not looked at.
     async fn port_forward(&self, of: &ContainerRef, port: u16) -> Result<Box<dyn Duplex>, Failure>;
+
+    /// What the node says of itself at a path of a stock kubelet's (`/healthz`, `/stats/summary`); `NoSuchResource` where
+    /// it has nothing to say.
+    async fn page(&self, path: &str) -> Result<Page, Failure>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub content_type: &'static str,
+    pub text: String,
+}
+
+impl Page {
+    pub fn text(text: String) -> Self {
+        Self {
+            content_type: "text/plain; charset=utf-8",
+            text,
+        }
+    }
+
+    pub fn json(value: &serde_json::Value) -> Self {
+        Self {
+            content_type: "application/json",
+            text: value.to_string(),
+        }
+    }
 }
 
 /// Both directions of one connection.

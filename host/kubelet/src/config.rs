@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::Caller;
+
 use crate::files;
 
 /// One node. Every field but `node_name` and `root` has a default that suits a machine of its own.
@@ -50,6 +52,11 @@ impl KubeletConfig {
             max_pods: 110,
             volume_refresh: Duration::from_secs(60),
         }
+    }
+
+    /// As whom the node speaks.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::component(&format!("system:node:{}", self.node_name), &["system:nodes"])
     }
 
     pub(crate) fn files(&self) -> files::Layout {

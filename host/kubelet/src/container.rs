@@ -96,6 +96,8 @@ fn resolver(pod: &Pod, (servers, domain): (&[String], &str)) -> Option<Dns> {
     (dns != Dns::default()).then_some(dns)
 }
 
+/// `processes_of` as in [`ContainerConfig`].
+///
 /// # Errors
 /// A sentence for `CreateContainerConfigError`.
 #[expect(
@@ -111,6 +113,7 @@ pub(crate) async fn container_config(
     layout: &Layout,
     reader: &Reader,
     node_memory: u64,
+    processes_of: Option<String>,
 ) -> Result<ContainerConfig, String> {
     let env = environment(pod, spec, placed, reader).await?;
     let value = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
@@ -137,7 +140,7 @@ pub(crate) async fn container_config(
         resources: resources::linux(spec, resources::qos(&pod.spec), node_memory),
         security: spec.security_context.clone(),
         pod_security: pod.spec.security_context.clone(),
-        processes_of: None,
+        processes_of,
         env,
     })
 }

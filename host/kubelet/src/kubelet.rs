@@ -12,7 +12,7 @@ use client::node::NodeStreams;
 use client::{Cluster, Collection, News};
 use futures::StreamExt;
 use jiff::Timestamp;
-use model::{Caller, Failure, Gvr, Object};
+use model::{Failure, Gvr, Object};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -48,7 +48,7 @@ pub async fn run(
         .await
         .map_err(Failure::internal)?;
     made.map_err(|e| Failure::Internal(format!("the kubelet's folder {}: {e}", config.root.display())))?;
-    let caller = Caller::component(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+    let caller = config.caller();
     let capacity = node::capacity(&config);
     let info = loop {
         match runtime.info().await {
@@ -75,7 +75,7 @@ pub async fn run(
         events: Events::start(cluster.clone(), caller.clone(), config.node_name.clone()),
         starts: Semaphore::new(config.parallel_starts.max(1)),
         dns: config.cluster_dns.iter().map(ToString::to_string).collect(),
-        memory: node::memory_kib() * 1024,
+        memory: node::memory(),
         config: config.clone(),
     });
     let node = Node {
@@ -95,9 +95,9 @@ pub async fn run(
     Ok(())
 }
 
-/// Logs, exec, attach and port-forward of the pods of a kubelet with this configuration.
-pub fn streams(config: &KubeletConfig, runtime: Arc<dyn Runtime>) -> Arc<dyn NodeStreams> {
-    Arc::new(Streams::new(config.files(), runtime))
+/// Logs, exec, attach and port-forward of the pods of a kubelet with this configuration, and its own pages.
+pub fn streams(config: &KubeletConfig, cluster: Arc<dyn Cluster>, runtime: Arc<dyn Runtime>) -> Arc<dyn NodeStreams> {
+    Arc::new(Streams::new(config, cluster, runtime))
 }
 
 struct Pods {

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::KubeletConfig;
+use crate::proc;
 use crate::runtime::{ImageFacts, Runtime, RuntimeInfo};
 
 /// The status is written this often even when nothing changed, as Kubernetes does; the lease tells that we live.
-const STATUS_EVERY: Duration = Duration::from_secs(300);
+pub(crate) const STATUS_EVERY: Duration = Duration::from_secs(300);
 const IMAGES_TOLD: usize = 50;
 
 pub(crate) struct Node {
@@ -31,7 +32,7 @@ pub(crate) fn capacity(config: &KubeletConfig) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     found.insert("cpu".into(), cpus.to_string());
-    found.insert("memory".into(), format!("{}Ki", memory_kib()));
+    found.insert("memory".into(), format!("{}Ki", memory() / 1024));
     found.insert("pods".into(), config.max_pods.to_string());
     let bytes = nix::sys::statvfs::statvfs(&config.root).map_or(0, |s| s.blocks() * s.fragment_size());
     found.insert("ephemeral-storage".into(), format!("{}Ki", bytes / 1024));
@@ -39,11 +40,10 @@ pub(crate) fn capacity(config: &KubeletConfig) -> BTreeMap<String, String> {
     found
 }
 
-pub(crate) fn memory_kib() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
+/// Bytes of memory that the machine has; 0 where nobody tells.
+pub(crate) fn memory() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    proc::bytes(&meminfo, "MemTotal:").unwrap_or(0)
 }
 
 impl Node {

@@ -1,24 +1,40 @@
-//! Logs, exec, attach and port-forward, as the API server asks for them in process.
+//! Logs, exec, attach, port-forward and the node's own pages, as the API server asks for them in process.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use client::node::{ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, Session};
+use client::Cluster;
+use client::node::{ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, Page, Session};
 use model::{Failure, GroupResource, ObjectKey};
 
+use crate::config::KubeletConfig;
 use crate::files::Layout;
 use crate::log;
+use crate::pages::Pages;
+use crate::read::Reader;
 use crate::runtime::{ContainerFacts, ContainerState, PodFacts, PodRef, Runtime};
 
-/// Answers from log files and the runtime alone, so it needs no kubelet to be running.
+/// Answers from log files, the runtime and the cluster, so it needs no kubelet to be running.
 pub struct Streams {
     layout: Layout,
     runtime: Arc<dyn Runtime>,
+    pages: Pages,
 }
 
 impl Streams {
-    pub(crate) fn new(layout: Layout, runtime: Arc<dyn Runtime>) -> Self {
-        Self { layout, runtime }
+    pub(crate) fn new(config: &KubeletConfig, cluster: Arc<dyn Cluster>, runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            layout: config.files(),
+            runtime: runtime.clone(),
+            pages: Pages {
+                config: config.clone(),
+                runtime,
+                reader: Reader {
+                    cluster,
+                    caller: config.caller(),
+                },
+            },
+        }
     }
 
     /// The pod the reference means; by name it is the one that the runtime holds.
@@ -63,7 +79,7 @@ impl NodeStreams for Streams {
             let folder = folder_of(&layout, &wanted)?;
             Some(log::attempts(&folder.join(&wanted.container)))
         });
-        let mut attempts = found.await.map_err(Failure::internal)?.unwrap_or_default();
+        let mut attempts = found.await.map_err(Failure::internal)?.ok_or_else(|| not_here(of))?;
         let newest = attempts.pop();
         let path = if options.previous {
             let Some((_, path)) = attempts.pop() else {
@@ -141,6 +157,10 @@ impl NodeStreams for Streams {
         })?;
         let _ = stream.set_nodelay(true);
         Ok(Box::new(stream))
+    }
+
+    async fn page(&self, path: &str) -> Result<Page, Failure> {
+        self.pages.page(path).await
     }
 }
 

@@ -24,7 +24,7 @@ use crate::pod::state::{NodeFacts, PodState, Sandbox};
 use crate::pod::step::{Command, Event, Happened, ProbeKind, step};
 use crate::probe::{self, Probed};
 use crate::read::Reader;
-use crate::runtime::{ContainerConfig, Credential, ImageWanted, Runtime};
+use crate::runtime::{Credential, ImageWanted, Runtime};
 use crate::volume::{self, Upkeep};
 
 /// What all workers share.
@@ -347,21 +347,21 @@ impl Worker {
                     message,
                 })
             };
-            let made = container_config(
-                &pod,
-                &spec,
-                attempt,
-                &image_id,
-                &placed,
-                &shared.layout,
-                &shared.reader,
-                shared.memory,
-            );
-            let made = match (made.await, target) {
-                (Ok(config), Ok(processes_of)) => Ok(ContainerConfig { processes_of, ..config }),
-                (Err(message), _) | (_, Err(message)) => Err(message),
+            let made = async {
+                container_config(
+                    &pod,
+                    &spec,
+                    attempt,
+                    &image_id,
+                    &placed,
+                    &shared.layout,
+                    &shared.reader,
+                    shared.memory,
+                    target?,
+                )
+                .await
             };
-            let config = match made {
+            let config = match made.await {
                 Ok(config) => config,
                 Err(message) => return failed(container, "CreateContainerConfigError", message),
             };

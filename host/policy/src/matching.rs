@@ -2,7 +2,7 @@
 
 use client::Target;
 use model::{Failure, Kind, Labels, Scope, Selector};
-use registry::gates::{Interest, Operation};
+use registry::gates::{Interest, Operation, one_of, one_of_resources};
 use serde_json::Value;
 
 #[derive(Debug, Default)]
@@ -116,10 +116,6 @@ impl Rule {
 
     /// All but the kind's group and version, which may be those of another kind with the same objects.
     fn about(&self, operation: Operation, kind: &Kind, subresource: &str, name: Option<&str>) -> bool {
-        let resource = |entry: &String| {
-            let (wanted, sub) = entry.split_once('/').unwrap_or((entry, ""));
-            (wanted == "*" || wanted == kind.plural) && (sub == "*" || sub == subresource)
-        };
         let scope = match self.scope.as_str() {
             "Namespaced" => kind.scope == Scope::Namespaced,
             "Cluster" => kind.scope == Scope::Cluster,
@@ -127,17 +123,13 @@ impl Rule {
         };
         scope
             && one_of(&self.operations, operation.as_str())
-            && self.resources.iter().any(resource)
+            && one_of_resources(&self.resources, &kind.plural, subresource)
             && (self.names.is_empty() || name.is_none_or(|name| self.names.iter().any(|n| n == name)))
     }
 
     fn names(&self, kind: &Kind) -> bool {
         one_of(&self.groups, &kind.gvk.group) && one_of(&self.versions, &kind.gvk.version)
     }
-}
-
-fn one_of(list: &[String], text: &str) -> bool {
-    list.iter().any(|entry| entry == "*" || entry == text)
 }
 
 /// The labels of a document.

@@ -201,18 +201,10 @@ impl Policies {
     }
 }
 
-/// The namespace from the cache; absence is believed only of the store itself.
 async fn namespace_of(means: &Means, name: &str) -> Result<Option<Value>, Failure> {
     let target = Target::new(Gvr::new("", "v1", "namespaces"), "", name);
-    let read = match means.registry.get(&caller(), &target, ReadVersion::Any).await {
-        Err(Failure::NotFound(_)) => means.registry.get(&caller(), &target, ReadVersion::Latest).await,
-        read => read,
-    };
-    match read {
-        Ok(object) => Ok(Some(object.value())),
-        Err(Failure::NotFound(_)) => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    let found = client::find(&means.registry, &caller(), &target).await?;
+    Ok(found.map(|namespace| namespace.value()))
 }
 
 /// The parameters of a binding: one without where it has none, none where that lets the request pass.

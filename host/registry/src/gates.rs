@@ -133,6 +133,20 @@ pub struct Interest<'a> {
     pub namespace: &'a str,
 }
 
+/// Whether a match rule's entries name `text`; `*` names everything.
+pub fn one_of(entries: &[String], text: &str) -> bool {
+    entries.iter().any(|entry| entry == "*" || entry == text)
+}
+
+/// Whether a match rule's entries name a resource: `pods`, `pods/status`, `pods/*`, `*` (any resource, no subresource),
+/// `*/status`, `*/*` (admissionregistration/v1 `Rule`). `subresource` is empty for the object itself.
+pub fn one_of_resources(entries: &[String], resource: &str, subresource: &str) -> bool {
+    entries.iter().any(|entry| {
+        let (wanted, sub) = entry.split_once('/').unwrap_or((entry, ""));
+        (wanted == "*" || wanted == resource) && (sub == "*" || sub == subresource)
+    })
+}
+
 /// Turns an object of one version of a kind into another; for kinds whose versions differ in more than their name.
 #[async_trait]
 pub trait Convert: Send + Sync + 'static {
@@ -218,4 +232,33 @@ pub trait Dice: Send + Sync + 'static {
     fn suffix(&self) -> String;
     /// A number below `end`, for picking addresses and ports.
     fn below(&self, end: u64) -> u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_match_as_admission_registration_says() {
+        let cases = [
+            ("pods", "pods", "", true),
+            ("pods", "pods", "status", false),
+            ("pods/status", "pods", "status", true),
+            ("pods/*", "pods", "", true),
+            ("pods/*", "pods", "binding", true),
+            ("*", "pods", "", true),
+            ("*", "pods", "status", false),
+            ("*/status", "pods", "status", true),
+            ("*/*", "services", "status", true),
+            ("pods", "services", "", false),
+        ];
+        for (entry, resource, subresource, expected) in cases {
+            assert_eq!(
+                one_of_resources(&[entry.to_owned()], resource, subresource),
+                expected,
+                "{entry} on {resource}/{subresource}"
+            );
+        }
+        assert!(!one_of_resources(&[], "pods", ""));
+    }
 }

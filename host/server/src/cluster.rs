@@ -146,7 +146,10 @@ impl Cluster {
         api.nodes = Arc::new(LocalNodes(
             running
                 .iter()
-                .map(|(config, runtime)| (config.node_name.clone(), kubelet::streams(config, runtime.clone())))
+                .map(|(config, runtime)| {
+                    let streams = kubelet::streams(config, cluster.clone(), runtime.clone());
+                    (config.node_name.clone(), streams)
+                })
                 .collect(),
         ));
         let stop = door.0.clone();

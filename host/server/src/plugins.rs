@@ -154,7 +154,7 @@ fn put_down(part: &'static [u8]) {
     // the file.
     #[allow(
         unsafe_code,
-        reason = "a third of an idle cluster's memory, 33 of 90 MB, were these pages"
+        reason = "megabytes of an idle cluster's memory would be these pages"
     )]
     let advised = unsafe {
         let start = std::ptr::NonNull::from(&part[skipped]).cast();

@@ -7,14 +7,12 @@ mod subsets;
 
 use std::collections::BTreeMap;
 
-use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json, within};
+use sdk::controller::{Precondition, Propagation, relabel};
+use sdk::{Fields, ObjectKey, Outcome, Request, Value, View, json, slices};
 
 use crate::subsets::Slice;
 
 const ENDPOINTS: &str = "v1/Endpoints";
-const SLICE: &str = "discovery.k8s.io/v1/EndpointSlice";
-const HEADLESS: &str = "service.kubernetes.io/headless";
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
 /// Says that there are more than [`subsets::MOST`].
@@ -73,10 +71,8 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
     if service.deleting || service.selector.is_empty() || service.kind == "ExternalName" {
         return Ok(outcome);
     }
-    let ours = within(namespace).labels(format!(
-        "kubernetes.io/service-name={name},endpointslice.kubernetes.io/managed-by=endpointslice-controller.k8s.io"
-    ));
-    let slices: Vec<Slice> = view.find(SLICE, &ours, "", 0)?;
+    let of_pods = slices::of_service(namespace, name, slices::OF_PODS);
+    let slices: Vec<Slice> = view.find(slices::SLICE, &of_pods, "", 0)?;
     // An old form with one family: the Service's first.
     let family = if service.family.is_empty() {
         "IPv4"
@@ -84,11 +80,7 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
         &service.family
     };
     let (subsets, cut) = subsets::of(&slices, family, service.publishes_not_ready);
-    let mut labels = service.labels.clone();
-    labels.remove(HEADLESS);
-    if service.cluster_ip == "None" {
-        labels.insert(HEADLESS.into(), String::new());
-    }
+    let mut labels = slices::labels_of(&service.labels, &service.cluster_ip);
     labels.insert(MANAGED_BY.into(), MANAGER.into());
     let Some(is) = view.get::<Endpoints>(ENDPOINTS, namespace, name)? else {
         let mut metadata = json!({
@@ -109,8 +101,8 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
     if is.subsets != subsets && !(is_none(&is.subsets) && is_none(&subsets)) {
         body["subsets"] = subsets;
     }
-    if is.labels != labels {
-        body["metadata"]["labels"] = change(&is.labels, &labels);
+    if let Some(change) = relabel(&is.labels, &labels) {
+        body["metadata"]["labels"] = change;
     }
     if is.annotations.contains_key(OVER_CAPACITY) != cut {
         let mark = if cut { json!("truncated") } else { Value::Null };
@@ -120,17 +112,6 @@ fn reconcile(service: Option<Service>, view: &View, request: &Request) -> sdk::R
         outcome.merge(key, &body, Precondition::Version(is.version));
     }
     Ok(outcome)
-}
-
-/// A merge patch from these labels to those.
-fn change(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Value {
-    let gone = from
-        .keys()
-        .filter(|key| !to.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
-    let new = new.map(|(key, value)| (key.clone(), value.as_str().into()));
-    gone.chain(new).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[cfg(test)]

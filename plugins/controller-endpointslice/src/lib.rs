@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 
 const POD: &str = "v1/Pod";
 const NODE: &str = "v1/Node";
-const SLICE: &str = "discovery.k8s.io/v1/EndpointSlice";
 
 #[derive(Fields)]
 struct Service {

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sdk::controller::{Precondition, Propagation};
+use sdk::controller::{Precondition, Propagation, relabel};
+use sdk::slices::{OF_PODS, SLICE, labels_of, mark, of_service, ports};
 use sdk::view::Selection;
-use sdk::{Fields, ObjectKey, Outcome, Value, View, json, within};
+use sdk::{Fields, ObjectKey, Outcome, Value, View, json};
 
 use crate::fill::{Plan, Slice};
-use crate::{SLICE, Service, fingerprint};
-
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const MANAGER: &str = "endpointslice-controller.k8s.io";
-const HEADLESS: &str = "service.kubernetes.io/headless";
+use crate::{Service, fingerprint};
 
 #[derive(Fields)]
 struct Read {
@@ -38,7 +34,7 @@ struct Read {
 
 /// Those of this controller: others may keep slices for a Service, too.
 pub(crate) fn ours(service: &Service) -> Selection {
-    within(&service.namespace).labels(format!("{SERVICE_NAME}={},{MANAGED_BY}={MANAGER}", service.name))
+    of_service(&service.namespace, &service.name, OF_PODS)
 }
 
 pub(crate) fn all(service: &Service, view: &View) -> sdk::Result<Vec<Slice>> {
@@ -55,17 +51,9 @@ fn read(service: &Service, which: &Selection, view: &View) -> sdk::Result<Vec<Sl
     found.retain(|slice| !slice.deleting);
     let labels = labels(service);
     let slices = found.into_iter().map(|slice| Slice {
-        ports: if slice.ports.is_null() {
-            "[]".into()
-        } else {
-            slice.ports.to_string()
-        },
+        ports: ports(&slice.ports),
         endpoints: slice.endpoints.as_array().cloned().unwrap_or_default(),
-        stale_labels: if slice.labels == labels {
-            Value::Null
-        } else {
-            relabel(&slice.labels, &labels)
-        },
+        stale_labels: relabel(&slice.labels, &labels).unwrap_or_default(),
         name: slice.name,
         uid: slice.uid,
         version: slice.version,
@@ -77,26 +65,9 @@ fn read(service: &Service, which: &Selection, view: &View) -> sdk::Result<Vec<Sl
 
 /// The Service's own, but for those that say whose slices they are.
 fn labels(service: &Service) -> BTreeMap<String, String> {
-    let mut labels = service.labels.clone();
-    labels.remove(HEADLESS);
-    if service.cluster_ip == "None" {
-        labels.insert(HEADLESS.into(), String::new());
-    }
-    labels.insert(SERVICE_NAME.into(), service.name.clone());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    let mut labels = labels_of(&service.labels, &service.cluster_ip);
+    mark(&mut labels, &service.name, OF_PODS);
     labels
-}
-
-/// A merge patch from these labels to those.
-fn relabel(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Value {
-    let gone = from
-        .keys()
-        .filter(|key| !to.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
-    gone.chain(new.map(|(key, value)| (key.clone(), value.as_str().into())))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
 }
 
 /// Names and generations: tells a slice that somebody else wrote, made or removed.

@@ -6,14 +6,10 @@ mod mirror;
 
 use std::collections::BTreeMap;
 
-use sdk::controller::{Precondition, Propagation};
-use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json, within};
+use sdk::controller::{Precondition, Propagation, relabel};
+use sdk::{Fields, ObjectKey, Outcome, Owner, Request, Value, View, json, slices};
 
 const SERVICE: &str = "v1/Service";
-const SLICE: &str = "discovery.k8s.io/v1/EndpointSlice";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Endpoints that are no addresses but a lock.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -63,8 +59,8 @@ struct Slice {
 fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sdk::Result<Outcome> {
     let mut outcome = Outcome::new();
     let (namespace, name) = (&request.key.namespace, &request.key.name);
-    let ours = within(namespace).labels(format!("{SERVICE_NAME}={name},{MANAGED_BY}={MANAGER}"));
-    let slices: Vec<Slice> = view.find(SLICE, &ours, "", 0)?;
+    let ours = slices::of_service(namespace, name, slices::OF_ENDPOINTS);
+    let found: Vec<Slice> = view.find(slices::SLICE, &ours, "", 0)?;
     let service: Option<Service> = view.get(SERVICE, namespace, name)?;
     let by_hand = service.is_some_and(|service| service.selector.is_empty());
     let shown = endpoints.filter(|endpoints| by_hand && !endpoints.deleting && !endpoints.hides());
@@ -76,14 +72,10 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
         .as_ref()
         .map(|endpoints| endpoints.labels(name))
         .unwrap_or_default();
-    for slice in slices {
-        let key = ObjectKey::new(SLICE, namespace, &slice.name);
-        let ports = if slice.ports.is_null() {
-            "[]".to_owned()
-        } else {
-            slice.ports.to_string()
-        };
-        let Some(endpoints) = wanted.remove(&(slice.family.clone(), ports)) else {
+    for slice in found {
+        let key = ObjectKey::new(slices::SLICE, namespace, &slice.name);
+        let like = (slice.family, slices::ports(&slice.ports));
+        let Some(endpoints) = wanted.remove(&like) else {
             outcome.remove(key, Precondition::Uid(slice.uid), Propagation::Background);
             continue;
         };
@@ -91,15 +83,8 @@ fn reconcile(endpoints: Option<Endpoints>, view: &View, request: &Request) -> sd
         if slice.endpoints != endpoints {
             body["endpoints"] = endpoints;
         }
-        let stale = slice.labels.keys().filter(|key| !labels.contains_key(*key));
-        let stale = stale.map(|key| (key.clone(), Value::Null));
-        let new = labels
-            .iter()
-            .filter(|(key, value)| slice.labels.get(*key) != Some(value));
-        let new = new.map(|(key, value)| (key.clone(), value.as_str().into()));
-        let change: serde_json::Map<String, Value> = stale.chain(new).collect();
-        if !change.is_empty() {
-            body["metadata"]["labels"] = change.into();
+        if let Some(change) = relabel(&slice.labels, &labels) {
+            body["metadata"]["labels"] = change;
         }
         if body != json!({}) {
             outcome.merge(key, &body, Precondition::Version(slice.version));
@@ -149,8 +134,7 @@ impl Endpoints {
     /// Their own, and those that say whose slices they are.
     fn labels(&self, service: &str) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
-        labels.insert(SERVICE_NAME.into(), service.to_owned());
-        labels.insert(MANAGED_BY.into(), MANAGER.into());
+        slices::mark(&mut labels, service, slices::OF_ENDPOINTS);
         labels
     }
 }

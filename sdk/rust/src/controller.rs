@@ -1,6 +1,7 @@
 //! Controllers: what a reconcile is given, and the intents it answers with.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::bindings::controller::exports::pilotis::controller as wit;
 use crate::bindings::host::pilotis::core::types::{self, Rule};
@@ -240,6 +241,16 @@ pub fn config<T: serde::de::DeserializeOwned>() -> Result<T> {
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
+/// The merge patch that makes these labels (or annotations) those; `None` if they are.
+pub fn relabel(from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Option<Value> {
+    let gone = from.keys().filter(|key| !to.contains_key(*key));
+    let gone = gone.map(|key| (key.clone(), Value::Null));
+    let new = to.iter().filter(|(key, value)| from.get(*key) != Some(value));
+    let new = new.map(|(key, value)| (key.clone(), value.as_str().into()));
+    let change: serde_json::Map<String, Value> = gone.chain(new).collect();
+    (!change.is_empty()).then(|| change.into())
+}
+
 /// `get create patch pods`, `update replicasets.apps/status`: verbs, then the resource with its group and subresource.
 pub(crate) fn rule(text: &str) -> Rule {
     let mut words: Vec<&str> = text.split_whitespace().collect();
@@ -280,5 +291,18 @@ mod tests {
             is("rbac.authorization.k8s.io", "roles", "get")
         );
         assert_eq!(read("get *"), is("*", "*", "get"));
+    }
+
+    #[test]
+    fn labels_are_changed_by_what_differs() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            pairs.iter().map(owned).collect()
+        };
+        let from = labels(&[("gone", "1"), ("kept", "2"), ("other", "3")]);
+        let to = labels(&[("kept", "2"), ("new", "5"), ("other", "4")]);
+        let change = crate::json!({"gone": null, "new": "5", "other": "4"});
+        assert_eq!(relabel(&from, &to), Some(change));
+        assert_eq!(relabel(&from, &from), None);
     }
 }

@@ -26,6 +26,7 @@ pub mod policy;
 pub mod quota;
 pub mod scheduler;
 pub mod selector;
+pub mod slices;
 #[cfg(feature = "test")]
 pub mod test;
 mod time;

@@ -152,8 +152,10 @@ impl Definitions {
         let mut required = Vec::new();
         for member in of.members() {
             let mut property = self.shape(member.of());
-            if let Some(says) = self.prose.of_field(&name, member.name()) {
-                property["description"] = says.into();
+            let says = self.prose.of_field(&name, member.name()).unwrap_or_default();
+            let says = format!("{says}{}", possible(member.of()));
+            if !says.is_empty() {
+                property["description"] = says.trim_start().into();
             }
             if let Some(default) = member
                 .default_json()
@@ -254,6 +256,16 @@ impl Definitions {
     }
 }
 
+/// What kube-apiserver adds to the words on a field with an enumerated type; it also says of most values what they mean.
+fn possible(of: Type<'_>) -> String {
+    let mut lines: Vec<String> = of.choices().map(|choice| format!("\n - `{choice:?}`")).collect();
+    if of.scalar().is_none() || lines.is_empty() {
+        return String::new();
+    }
+    lines.sort_unstable();
+    format!("\n\nPossible enum values:{}", lines.concat())
+}
+
 fn strategy(merges: bool, retains_keys: bool) -> Option<&'static str> {
     match (merges, retains_keys) {
         (true, true) => Some("merge,retainKeys"),
@@ -293,4 +305,32 @@ fn full_name(name: &str) -> String {
 fn custom_name(of: &Gvk) -> String {
     let group: Vec<&str> = of.group.rsplit('.').collect();
     format!("{}.{}.{}", group.join("."), of.version, of.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_with_few_values_name_them() {
+        let mut definitions = Definitions::new(Dialect::V3);
+        for kind in ["Pod", "PersistentVolume"] {
+            let schema = Table::builtin().schema(&Gvk::new("", "v1", kind)).unwrap();
+            definitions.add(schema.root());
+        }
+        let all = definitions.finish();
+        let field = |of: &str, field: &str| all[&format!("io.k8s.api.core.v1.{of}")]["properties"][field].clone();
+        let says = |property: &Value| property["description"].as_str().unwrap_or_default().to_owned();
+        let policy = field("Container", "imagePullPolicy");
+        assert_eq!(policy["enum"], json!(["Always", "IfNotPresent", "Never"]));
+        let words = says(&policy);
+        assert!(words.starts_with("Image pull policy. One of "), "{words}");
+        let values = "\n\nPossible enum values:\n - `\"Always\"`\n - `\"IfNotPresent\"`\n - `\"Never\"`";
+        assert!(words.ends_with(values), "{words}");
+        // Of a list the items are enumerated, and not the field.
+        let modes = field("PersistentVolumeSpec", "accessModes");
+        assert!(modes["items"]["enum"].is_array(), "{modes}");
+        assert!(!says(&modes).contains("Possible enum values"), "{modes}");
+        assert!(!says(&field("Container", "image")).contains("Possible"));
+    }
 }

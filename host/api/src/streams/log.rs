@@ -1,8 +1,8 @@
-//! `pods/log`: a container's output as plain text, as it comes.
+//! `pods/log`, and `containerLogs` of a node: a container's output as plain text, as it comes.
 
 use axum::body::Body;
 use axum::response::Response;
-use client::node::LogOptions;
+use client::node::{ContainerRef, LogOptions, NodeStreams};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use model::{Cause, Failure, Gvk};
@@ -13,13 +13,23 @@ use crate::respond;
 use crate::verbs::Doing;
 
 pub(super) async fn answer(doing: &Doing<'_>, pod: &Pod) -> Result<Response, Failure> {
-    let options = options(&doing.query, Timestamp::now())?;
+    // What is wrong with the request is told before what is wrong with the pod.
+    options(&doing.query, Timestamp::now())?;
     let container = pod.container(doing.query.get("container"))?;
     let Some(node) = pod.node(doing)? else {
         // Nothing has run yet, so nothing has been written: kube-apiserver answers an empty log too.
         return Ok(respond::plain_text(String::new()));
     };
-    let log = node.logs(&pod.reference(container), &options).await?;
+    of_container(doing, &*node, &pod.reference(container)).await
+}
+
+pub(super) async fn of_container(
+    doing: &Doing<'_>,
+    node: &dyn NodeStreams,
+    of: &ContainerRef,
+) -> Result<Response, Failure> {
+    let options = options(&doing.query, Timestamp::now())?;
+    let log = node.logs(of, &options).await?;
     let stopped = doing.app.stop.clone().cancelled_owned();
     let body = Body::from_stream(log.take_until(stopped));
     let mut response = respond::plain_text(String::new());

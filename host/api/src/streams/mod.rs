@@ -1,8 +1,10 @@
-//! Connections into pods: logs, exec, attach, port-forward. The node does the work; here it becomes HTTP, WebSocket and SPDY.
+//! Connections to nodes and into pods: logs, exec, attach, port-forward, proxies. The node does the work; here it becomes
+//! HTTP, WebSocket and SPDY.
 
 mod exec;
 mod forward;
 mod log;
+mod node;
 mod proxy;
 mod tunnel;
 mod upgrade;
@@ -40,7 +42,7 @@ pub(crate) fn of(gvr: &Gvr, subresource: &str) -> Option<Stream> {
         ("pods", "exec") => Some(Stream::Exec),
         ("pods", "attach") => Some(Stream::Attach),
         ("pods", "portforward") => Some(Stream::PortForward),
-        ("pods" | "services", "proxy") => Some(Stream::Proxy),
+        ("pods" | "services" | "nodes", "proxy") => Some(Stream::Proxy),
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! `pods/proxy` and `services/proxy`: an HTTP request passed on to a port of a pod, upgrades included.
+//! `pods/proxy`, `services/proxy` and `nodes/proxy`: an HTTP request passed on to a port of a pod or a node, upgrades
+//! included.
 //!
 //! A pod is reached through its node, as port-forward reaches it, so that the API server needs no route into the pods' network.
 
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Pod;
+use super::node::{self, Place};
 use crate::verbs::Doing;
 
 /// Meant for the next hop only (RFC 9110, section 7.6.1); an upgrade's two are put back.
@@ -30,11 +32,11 @@ const HOP: [HeaderName; 7] = [
 
 /// `[SCHEME:]NAME[:PORT]`, as the URL names what is proxied to.
 #[derive(Debug, PartialEq, Eq)]
-struct Named<'a> {
+pub(super) struct Named<'a> {
     tls: bool,
-    name: &'a str,
+    pub(super) name: &'a str,
     /// A number, a port's name, or empty.
-    port: &'a str,
+    pub(super) port: &'a str,
 }
 
 impl<'a> Named<'a> {
@@ -60,9 +62,9 @@ impl<'a> Named<'a> {
 }
 
 /// An open connection, and what it leads to, for the `Host` header.
-struct Reached {
-    io: Box<dyn Duplex>,
-    host: String,
+pub(super) struct Reached {
+    pub(super) io: Box<dyn Duplex>,
+    pub(super) host: String,
 }
 
 pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body) -> Result<Response, Failure> {
@@ -75,17 +77,25 @@ pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body)
     }
     let named = Named::parse(&at.name)?;
     let target = Target::new(at.gvr.clone(), &at.namespace, named.name).subresource("proxy");
-    let pods = at.gvr.resource == "pods";
-    let kind = if pods { "PodProxyOptions" } else { "ServiceProxyOptions" };
+    let resource = at.gvr.resource.as_str();
+    let kind = match resource {
+        "pods" => "PodProxyOptions",
+        "nodes" => "NodeProxyOptions",
+        _ => "ServiceProxyOptions",
+    };
     let options = json!({"apiVersion": "v1", "kind": kind, "path": after});
     doing
         .app
         .connections
         .admit(&doing.asked.caller, &target, &options)
         .await?;
-    let reached = match pods {
-        true => pod(doing, named.name, named.port).await?,
-        false => service(doing, &named).await?,
+    let reached = match resource {
+        "pods" => pod(doing, named.name, named.port).await?,
+        "nodes" => match node::find(doing, &named).await? {
+            Place::Kubelet(kubelet) => return node::page(doing, kubelet, &parts.method, after).await,
+            Place::Port(reached) => reached,
+        },
+        _ => service(doing, &named).await?,
     };
     let io = match named.tls {
         true => Box::new(tls::connect("localhost", reached.io).await.map_err(unreachable)?),
@@ -142,7 +152,7 @@ async fn through_node(doing: &Doing<'_>, pod: &Pod, port: u16) -> Result<Reached
     Ok(Reached { io, host })
 }
 
-fn unreachable(why: impl std::fmt::Display) -> Failure {
+pub(super) fn unreachable(why: impl std::fmt::Display) -> Failure {
     Failure::Unreached(why.to_string())
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use api::Nodes;
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::node::{ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, SESSION_BUFFER, Session};
+use client::node::{
+    ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, Page, SESSION_BUFFER, Session,
+};
 use futures::StreamExt;
 use model::Failure;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
@@ -120,6 +122,13 @@ impl NodeStreams for FakeNode {
             far.write_all(&all).await.unwrap();
         });
         Ok(Box::new(near))
+    }
+
+    async fn page(&self, path: &str) -> Result<Page, Failure> {
+        if path == "/logs/" {
+            return Err(Failure::NoSuchResource { asked: path.into() });
+        }
+        Ok(Page::json(&path.into()))
     }
 }
 

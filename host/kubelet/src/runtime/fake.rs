@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     ContainerConfig, ContainerFacts, ContainerState, ExecOutput, Exit, ImageFacts, ImageTrouble, ImageWanted, PodFacts,
-    PodRef, Runtime, RuntimeInfo, SandboxConfig, SandboxFacts,
+    PodRef, PodUsage, Runtime, RuntimeInfo, SandboxConfig, SandboxFacts,
 };
 
 /// What a container of an image does, decided when it is started.
@@ -265,6 +265,10 @@ impl Runtime for FakeRuntime {
             });
         }
         Ok(id)
+    }
+
+    async fn usage(&self) -> Result<Vec<PodUsage>, Failure> {
+        Ok(Vec::new())
     }
 
     async fn stop_container(&self, id: &str, _: Duration) -> Result<(), Failure> {

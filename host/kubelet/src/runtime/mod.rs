@@ -52,6 +52,9 @@ pub trait Runtime: Send + Sync + 'static {
         config: &ContainerConfig,
     ) -> Result<String, Failure>;
 
+    /// What running pods have used. A pod, container or figure that this runtime does not account for is left out.
+    async fn usage(&self) -> Result<Vec<PodUsage>, Failure>;
+
     /// Asks the container to end and ends it after `grace`. Returns when it has ended.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Failure>;
 
@@ -135,6 +138,26 @@ impl Exit {
     pub fn reason_of(code: i32) -> &'static str {
         if code == 0 { "Completed" } else { "Error" }
     }
+}
+
+/// What a pod has used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodUsage {
+    pub uid: String,
+    /// Where more is known of it than of its containers one by one.
+    pub whole: Option<Usage>,
+    /// By container id.
+    pub containers: BTreeMap<String, Usage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// When it was measured.
+    pub at: Timestamp,
+    /// Nanoseconds of processor time since the start, all processors together.
+    pub cpu: Option<u64>,
+    /// Bytes that could not be taken back under pressure: the working set.
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

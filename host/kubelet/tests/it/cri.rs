@@ -147,6 +147,10 @@ async fn server(node: &TestNode, containerd: &Containerd) {
         "{}",
         port.err().map(|e| e.to_string()).unwrap_or_default()
     );
+    let summary = node.summary().await;
+    let used = |at: &str| summary.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+    assert!(used("/pods/0/containers/0/cpu/usageCoreNanoSeconds") > 0, "{summary:#}");
+    assert!(used("/pods/0/cpu/usageCoreNanoSeconds") > 0, "{summary:#}");
     // A change of the ConfigMap is seen by the server without a restart.
     node.fake.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"index.html": "changed\n"}}));
     eventually("the change is served", async || {
@@ -331,7 +335,7 @@ async fn taken_up_again(node: &mut TestNode, containerd: &Containerd) {
     let before = node.status("p");
     node.halt().await;
     node.runtime = Arc::new(CriRuntime::new(containerd.socket(), "n1").unwrap());
-    node.streams = kubelet::streams(&node.config, node.runtime.clone());
+    node.streams = kubelet::streams(&node.config, node.fake.cluster(), node.runtime.clone());
     node.resume();
     node.put(
         "q",

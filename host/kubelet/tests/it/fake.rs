@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::fake::Fake;
+use client::node::LogOptions;
 use kubelet::runtime::fake::{FakeRuntime, Script};
 use model::{Failure, GroupResource, ObjectKey};
 use serde_json::json;
@@ -194,6 +195,42 @@ async fn a_refused_status_is_written_later_and_a_broken_watch_is_taken_up_again(
     node.until_running("q").await;
     node.delete("p", 0);
     node.until_gone("p").await;
+    node.halt().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_of_itself() {
+    let (_dir, _, mut node) = node();
+    node.put("web", web());
+    node.until_running("web").await;
+    assert_eq!(node.streams.page("/healthz").await.unwrap().text, "ok");
+    for (path, at, wanted) in [
+        ("/pods", "/items/0/spec/containers/0/image", "web:1"),
+        ("/runningpods/", "/items/0/metadata/name", "web"),
+        ("/stats/summary", "/pods/0/podRef/name", "web"),
+        ("/stats/summary", "/node/nodeName", "n1"),
+        ("/configz", "/kubeletconfig/kind", "KubeletConfiguration"),
+        ("/configz", "/kubeletconfig/nodeStatusUpdateFrequency", "200ms"),
+    ] {
+        let page = node.streams.page(path).await.unwrap();
+        assert_eq!(page.content_type, "application/json", "{path}");
+        let value: serde_json::Value = serde_json::from_str(&page.text).unwrap();
+        assert_eq!(value.pointer(at), Some(&wanted.into()), "{path}: {value}");
+    }
+    for (path, line) in [
+        ("/metrics", "kubelet_running_pods 1\n"),
+        ("/metrics/resource", "resource_scrape_error 0\n"),
+    ] {
+        let text = node.streams.page(path).await.unwrap().text;
+        assert!(text.contains(line), "{path}: {text}");
+    }
+    for path in ["", "/", "/logs/", "/pods/web", "/metrics/cadvisor"] {
+        let none = node.streams.page(path).await;
+        assert!(matches!(none, Err(Failure::NoSuchResource { .. })), "{path}: {none:?}");
+    }
+    let nobody = node.container("nobody", "c");
+    let none = node.streams.logs(&nobody, &LogOptions::default()).await.err();
+    assert!(matches!(none, Some(Failure::NotFound(_))), "{none:?}");
     node.halt().await;
 }
 

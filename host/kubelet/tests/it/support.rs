@@ -31,7 +31,7 @@ impl TestNode {
         config.heartbeat = Duration::from_millis(200);
         config.volume_refresh = Duration::from_millis(200);
         config.max_pods = 10_000;
-        let streams = kubelet::streams(&config, runtime.clone());
+        let streams = kubelet::streams(&config, fake.cluster(), runtime.clone());
         let mut node = Self {
             fake,
             config,
@@ -136,6 +136,12 @@ impl TestNode {
             uid: Uid::default(),
             container: container.into(),
         }
+    }
+
+    /// `stats/summary`.
+    pub async fn summary(&self) -> Value {
+        let page = self.streams.page("/stats/summary").await.expect("there is a summary");
+        serde_json::from_str(&page.text).expect("it is JSON")
     }
 
     pub async fn logs(&self, pod: &str, container: &str, options: LogOptions) -> String {

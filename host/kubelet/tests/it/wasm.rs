@@ -238,6 +238,34 @@ async fn limits_hold_and_an_endless_loop_can_be_stopped() {
     wasm.node.halt().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_pods_use_is_told() {
+    let Some(mut wasm) = start() else { return };
+    wasm.node.put("spin", command(&["spin"]));
+    wasm.node.until_running("spin").await;
+    let used = |summary: &Value, at: &str| summary.pointer(at).and_then(Value::as_u64);
+    let cpu = "/pods/0/containers/0/cpu/usageCoreNanoSeconds";
+    eventually("it has used a tenth of a second", async || {
+        used(&wasm.node.summary().await, cpu) >= Some(100_000_000)
+    })
+    .await;
+    let summary = wasm.node.summary().await;
+    assert_eq!(summary["pods"][0]["podRef"]["name"], "spin");
+    assert!(
+        used(&summary, "/pods/0/cpu/usageCoreNanoSeconds") >= Some(100_000_000),
+        "{summary:#}"
+    );
+    assert!(
+        used(&summary, "/pods/0/memory/workingSetBytes") > Some(100_000),
+        "{summary:#}"
+    );
+    assert!(
+        used(&summary, "/node/cpu/usageCoreNanoSeconds") > used(&summary, cpu),
+        "{summary:#}"
+    );
+    wasm.node.halt().await;
+}
+
 fn sandbox_of(wasm: &Wasm, pod: &str) -> PathBuf {
     let uid = wasm.node.pod(pod).expect("the pod is there")["metadata"]["uid"]
         .as_str()
@@ -480,7 +508,7 @@ async fn a_killed_process_is_a_restart_and_pods_outlive_the_kubelet() {
         "it serves while nobody looks after it"
     );
     wasm.node.runtime = runtime(wasm.dir.path());
-    wasm.node.streams = kubelet::streams(&wasm.node.config, wasm.node.runtime.clone());
+    wasm.node.streams = kubelet::streams(&wasm.node.config, wasm.node.fake.cluster(), wasm.node.runtime.clone());
     wasm.node.resume();
     wasm.node.put("q", server());
     wasm.node.until_running("q").await;

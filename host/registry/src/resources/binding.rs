@@ -11,7 +11,7 @@ use store::Txn;
 use crate::Registry;
 use crate::meta;
 use crate::resource::Acting;
-use crate::resources::common::child;
+use crate::resources::common::{child, put_condition};
 use crate::table::{list_at, text_at};
 
 pub(crate) fn bind<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<'a, Result<Outcome, Failure>> {
@@ -113,18 +113,7 @@ fn assign(pod: &mut Value, node: &str, binding: &Value, now: jiff::Timestamp) {
             child(child(pod, "metadata"), map)[key] = value.clone();
         }
     }
-    let conditions = child(child(pod, "status"), "conditions");
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": model::time::seconds(now)});
-    if let Some(list) = conditions.as_array_mut() {
-        match list.iter_mut().find(|c| c["type"] == "PodScheduled") {
-            Some(condition) => *condition = scheduled,
-            None => list.push(scheduled),
-        }
-    }
+    put_condition(pod, json!({"type": "PodScheduled", "status": "True"}), now);
     // Whoever was to make room has done so.
     if let Some(status) = pod["status"].as_object_mut() {
         status.remove("nominatedNodeName");

@@ -1,5 +1,6 @@
 //! Rules that several kinds share.
 
+use jiff::Timestamp;
 use model::{Cause, text};
 use serde_json::{Value, json};
 
@@ -137,6 +138,26 @@ pub(crate) fn conditions(list: &Value, field: &str, wrong: &mut Vec<Cause>) {
             at.under("lastTransitionTime").required("");
         }
         at.need_fit("reason", text::condition_reason);
+    }
+}
+
+/// Puts a condition, told without its times, among those of a pod. It is as old as its `status` is.
+pub(crate) fn put_condition(pod: &mut Value, mut condition: Value, now: Timestamp) {
+    let conditions = child(child(pod, "status"), "conditions");
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    let Some(list) = conditions.as_array_mut() else { return };
+    condition["lastProbeTime"] = Value::Null;
+    condition["lastTransitionTime"] = model::time::seconds(now).into();
+    match list.iter_mut().find(|held| held["type"] == condition["type"]) {
+        Some(held) => {
+            if held["status"] == condition["status"] {
+                condition["lastTransitionTime"] = held["lastTransitionTime"].take();
+            }
+            *held = condition;
+        }
+        None => list.push(condition),
     }
 }
 

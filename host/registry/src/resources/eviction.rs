@@ -3,18 +3,18 @@
 use client::{DeleteOptions, Outcome, Preconditions, Target, WriteOptions};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Cause, CauseReason, Failure, GroupResource, Gvk, Gvr, Selector};
+use model::{Cause, CauseReason, Failure, GroupResource, Gvk, Gvr, ResourceVersion, Selector};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::Txn;
 
 use crate::Registry;
-use crate::job::Job;
+use crate::job::{Job, Old};
 use crate::meta;
 use crate::read;
 use crate::resource::Acting;
 use crate::resources::binding::SUCCESS;
-use crate::resources::common::child;
+use crate::resources::common::{child, put_condition};
 use crate::table::{int_at, list_at, text_at};
 
 /// More evictions than this wait for the controller: it does not keep up, or does not run.
@@ -34,7 +34,7 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
         let newest = read::newest(registry, job.cache, &target.namespace, &target.name).await?;
         let pod = job.served(newest.ok_or_else(missing)?).await?;
         let options = &body["deleteOptions"];
-        let delete = DeleteOptions {
+        let mut delete = DeleteOptions {
             preconditions: Preconditions {
                 uid: options["preconditions"]["uid"].as_str().map(|u| model::Uid(u.into())),
                 version: options["preconditions"]["resourceVersion"]
@@ -61,6 +61,11 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
         if counts {
             spend(registry, &pod.value, job.options.dry_run).await?;
         }
+        if !job.options.dry_run {
+            let marked = mark(job, &target, pod, &delete.preconditions).await?;
+            // The version that was named is no more, by our own doing.
+            delete.preconditions.version = delete.preconditions.version.and(Some(marked));
+        }
         crate::delete::delete(job, &target, &delete, notes).await?;
         Ok(Outcome::Document {
             json: SUCCESS.into(),
@@ -68,6 +73,39 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
         })
     }
     .boxed()
+}
+
+/// Says on the pod why it goes, for those who judge its end (KEP-3329). A crash before the delete leaves the condition: the
+/// eviction is then tried again by whoever asked.
+///
+/// Answers the pod's version afterwards.
+async fn mark(job: &Job<'_>, target: &Target, mut old: Old, asked: &Preconditions) -> Result<ResourceVersion, Failure> {
+    let condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    });
+    let missing = || Failure::NotFound(job.cache.key(&target.namespace, &target.name));
+    loop {
+        job.hold(&old.object, asked)?;
+        let mut pod = old.value.clone();
+        put_condition(&mut pod, condition.clone(), job.registry.now());
+        if pod == old.value {
+            return Ok(old.object.version);
+        }
+        let stored = job.registry.encode(&job.resource.storage, &mut pod)?;
+        let key = job.cache.store_key(&target.namespace, &target.name);
+        let txn = Txn::update(key, stored.bytes.clone(), old.object.version);
+        match job.registry.inner.store.txn(txn).await? {
+            store::Outcome::Done { revision } => {
+                return Ok(job.written(old.object.key.clone(), &stored, revision)?.version);
+            }
+            store::Outcome::Refused { now, .. } => {
+                old = job.served(job.cache.object(&now.ok_or_else(missing)?)?).await?;
+            }
+        }
+    }
 }
 
 fn dry_run(stages: &Value) -> Result<bool, Failure> {

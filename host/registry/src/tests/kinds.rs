@@ -390,7 +390,39 @@ async fn an_eviction_asks_the_budget() {
     );
     let untouched = shop.get("pods/default/a").await.unwrap();
     assert_eq!(untouched["metadata"].get("deletionTimestamp"), None);
+    let target = |pod: &Value| {
+        let all = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.into_iter()
+            .find(|condition| condition["type"] == "DisruptionTarget")
+    };
+    assert_eq!(target(&untouched), None);
+    // The version that was named is changed by the eviction itself, which holds all the same; an older one does not.
+    let at = |version: &Value| {
+        let options = json!({"preconditions": {"resourceVersion": version}});
+        let eviction =
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}, "deleteOptions": options});
+        shop.act("pods/default/a/eviction", Action::Create(bytes(&eviction)))
+    };
+    let late = at(&json!("1")).await.unwrap_err();
+    assert!(matches!(late, Failure::Conflict { .. }), "{late}");
+    assert_eq!(target(&shop.get("pods/default/a").await.unwrap()), None);
+    at(&untouched["metadata"]["resourceVersion"]).await.unwrap();
+    let evicted = shop.get("pods/default/a").await.unwrap();
+    assert_eq!(
+        target(&evicted),
+        Some(
+            json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T12:00:00Z"})
+        )
+    );
+    let owned = evicted["metadata"]["managedFields"].to_string();
+    assert!(
+        owned.contains("Ready") && !owned.contains("DisruptionTarget"),
+        "{owned}"
+    );
+    // Again, while it goes: nothing is to be done.
     shop.act("pods/default/a/eviction", evict()).await.unwrap();
+    assert_eq!(shop.get("pods/default/a").await.unwrap(), evicted);
     assert_eq!(
         shop.get("pods/default/a").await.unwrap()["metadata"]["deletionGracePeriodSeconds"],
         30

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::{TestCluster, eventually, get, root};
+use serde_json::Value;
 
 use crate::steps::{LIMIT, address, answer, is_ready, name, pods, rolled_out, settled};
 
@@ -80,6 +81,7 @@ pub fn story(ground: &dyn Ground, meanwhile: impl FnOnce()) {
     let service = address(cluster, "hello");
     assert!(answer(&service).body.contains("hello from hello-"));
     logs_are_shown(ground);
+    the_node_tells_of_itself(ground);
     plugins_are_ready(cluster);
     for replicas in [5, 1, 3] {
         cluster.kubectl(&["scale", "deployment/hello", &format!("--replicas={replicas}")]);
@@ -131,6 +133,50 @@ fn logs_are_shown(ground: &dyn Ground) {
     assert!(log.lines().any(|line| ground.tells_of_a_request(line)), "{log}");
     let last = cluster.kubectl(&["logs", "deployment/hello", "--tail=1"]);
     assert_eq!(last.lines().count(), 1, "{last}");
+}
+
+/// At the paths of a stock kubelet.
+fn the_node_tells_of_itself(ground: &dyn Ground) {
+    let cluster = ground.cluster();
+    let path = |page: &str| format!("/api/v1/nodes/pilotis/proxy/{page}");
+    let raw = |page: &str| cluster.kubectl(&["get", "--raw", &path(page)]);
+    assert_eq!(raw("healthz"), "ok");
+    let json = |page: &str| -> Value { serde_json::from_str(&raw(page)).expect("the page is JSON") };
+    let config = json("configz");
+    assert_eq!(config["kubeletconfig"]["clusterDomain"], "cluster.local", "{config}");
+    let of_hello = |list: &Value| -> Vec<Value> {
+        let all = list.as_array().into_iter().flatten().cloned();
+        all.filter(|pod| pod.to_string().contains("\"hello-")).collect()
+    };
+    assert_eq!(of_hello(&json("pods")["items"]).len(), 3);
+    assert_eq!(of_hello(&json("runningpods/")["items"]).len(), 3);
+    let summary = json("stats/summary");
+    assert_eq!(summary["node"]["nodeName"], "pilotis", "{summary}");
+    let told = of_hello(&summary["pods"]);
+    assert_eq!(told.len(), 3, "{summary}");
+    for pod in &told {
+        let used = pod["cpu"]["usageCoreNanoSeconds"].as_u64();
+        assert!(used > Some(0), "{pod}");
+        let name = pod["podRef"]["name"].as_str().expect("a name");
+        let container = pod["containers"][0]["name"].as_str().expect("a name");
+        let log = raw(&format!("containerLogs/default/{name}/{container}"));
+        assert!(log.lines().any(|line| ground.tells_of_a_request(line)), "{log}");
+        let metrics = raw("metrics/resource");
+        let counted = |line: &str| line.starts_with("pod_cpu_usage_seconds_total{") && line.contains(name);
+        assert!(metrics.lines().any(counted), "{metrics}");
+    }
+    for (asked, said) in [
+        (path("nothing"), "the server could not find the requested resource"),
+        (
+            "/api/v1/nodes/nowhere/proxy/healthz".into(),
+            "nodes \"nowhere\" not found",
+        ),
+    ] {
+        let refused = cluster
+            .try_kubectl(&["get", "--raw", &asked])
+            .expect_err("nothing is there");
+        assert!(refused.contains(said), "{asked}: {refused}");
+    }
 }
 
 fn plugins_are_ready(cluster: &TestCluster) {

@@ -1,13 +1,13 @@
 //! Our words to the CRI's and back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use k8s_cri::v1;
 
 use crate::pod::spec::SeccompProfile;
 use crate::runtime::{
-    ContainerConfig, ContainerFacts, ContainerState, Credential, Exit, LinuxResources, SandboxConfig,
+    ContainerConfig, ContainerFacts, ContainerState, Credential, Exit, LinuxResources, PodUsage, SandboxConfig, Usage,
 };
 
 /// Whose sandboxes and containers these are.
@@ -30,6 +30,35 @@ const MASKED: &[&str] = &[
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// By pod. The CRI tells of containers; what a pod's sandbox itself uses is left out.
+pub(super) fn usage(stats: Vec<v1::ContainerStats>) -> Vec<PodUsage> {
+    let mut pods: BTreeMap<String, PodUsage> = BTreeMap::new();
+    for v1::ContainerStats {
+        attributes,
+        cpu,
+        memory,
+        ..
+    } in stats
+    {
+        let mut of = attributes.unwrap_or_default();
+        let Some(uid) = of.labels.remove(UID) else { continue };
+        let at = cpu.as_ref().map_or(0, |cpu| cpu.timestamp);
+        let used = Usage {
+            at: Timestamp::from_nanosecond(at.into()).unwrap_or_default(),
+            cpu: cpu.and_then(|cpu| cpu.usage_core_nano_seconds).map(|nanos| nanos.value),
+            memory: memory
+                .and_then(|memory| memory.working_set_bytes)
+                .map(|bytes| bytes.value),
+        };
+        let pod = pods.entry(uid).or_insert_with_key(|uid| PodUsage {
+            uid: uid.clone(),
+            ..PodUsage::default()
+        });
+        pod.containers.insert(of.id, used);
+    }
+    pods.into_values().collect()
+}
 
 pub(super) fn sandbox(config: &SandboxConfig, owner: &str) -> v1::PodSandboxConfig {
     let pod = &config.pod;

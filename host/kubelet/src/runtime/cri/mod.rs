@@ -27,8 +27,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::{
-    ContainerConfig, ContainerFacts, ExecOutput, ImageFacts, ImageTrouble, ImageWanted, PodFacts, PodRef, Runtime,
-    RuntimeInfo, SandboxConfig, SandboxFacts,
+    ContainerConfig, ContainerFacts, ExecOutput, ImageFacts, ImageTrouble, ImageWanted, PodFacts, PodRef, PodUsage,
+    Runtime, RuntimeInfo, SandboxConfig, SandboxFacts,
 };
 use crate::pod::spec::PullPolicy;
 
@@ -479,6 +479,16 @@ impl Runtime for CriRuntime {
             return Err(failure(status));
         }
         Ok(id)
+    }
+
+    async fn usage(&self) -> Result<Vec<PodUsage>, Failure> {
+        let filter = v1::ContainerStatsFilter {
+            label_selector: self.calls.selector(None),
+            ..Default::default()
+        };
+        let request = within(QUICK, v1::ListContainerStatsRequest { filter: Some(filter) });
+        let stats = self.calls.runtime.clone().list_container_stats(request).await;
+        Ok(convert::usage(stats.map_err(failure)?.into_inner().stats))
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Failure> {

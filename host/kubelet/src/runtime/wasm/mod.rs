@@ -39,8 +39,8 @@ use self::protocol::{Request, Sandbox, Start};
 pub use self::shim::shim_main;
 use self::shims::{Pod, Shims, kill, no_container, sandbox_of};
 use super::{
-    ContainerConfig, ContainerState, ExecOutput, ImageFacts, ImageTrouble, ImageWanted, PodFacts, Runtime, RuntimeInfo,
-    SandboxConfig, SandboxFacts,
+    ContainerConfig, ContainerState, ExecOutput, ImageFacts, ImageTrouble, ImageWanted, PodFacts, PodUsage, Runtime,
+    RuntimeInfo, SandboxConfig, SandboxFacts,
 };
 use crate::files::private_dir;
 use crate::pod::spec::PullPolicy;
@@ -263,6 +263,13 @@ impl Runtime for WasmRuntime {
                 Err(failure) => return Err(failure),
             }
         }
+    }
+
+    async fn usage(&self) -> Result<Vec<PodUsage>, Failure> {
+        let shims = self.shims.clone();
+        tokio::task::spawn_blocking(move || shims.usage())
+            .await
+            .map_err(Failure::internal)
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Failure> {

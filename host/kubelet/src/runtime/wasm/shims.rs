@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{Failure, GroupResource, ObjectKey};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +17,8 @@ use super::images::{Compiled, ImageStore};
 use super::line::{Connection, gone};
 use super::protocol::{Answer, Hello, Request, State};
 use super::{ShimCommand, guest, protocol};
-use crate::runtime::{ContainerState, Exit, PodFacts};
+use crate::proc;
+use crate::runtime::{ContainerState, Exit, PodFacts, PodUsage, Usage};
 
 pub(super) struct Shims {
     /// `DIR/ID/{sandbox.json, shim.sock, pid}`, one folder a sandbox.
@@ -50,21 +52,32 @@ impl Pod {
     }
 }
 
-/// Kills the shim of a folder, if the process with its id still is that shim. `false` if none ran.
+/// Kills the shim of a folder. `false` if none ran.
 pub(super) fn kill(dir: &Path) -> bool {
-    let Ok(pid) = std::fs::read_to_string(dir.join("pid"))
-        .unwrap_or_default()
-        .trim()
-        .parse::<i32>()
-    else {
-        return false;
-    };
+    process(dir).is_some_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok())
+}
+
+/// The process of a folder's shim, while it runs.
+fn process(dir: &Path) -> Option<Pid> {
+    let pid: i32 = std::fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()?;
     // A number may belong to somebody else by now: the folder in its arguments tells.
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let ours = line
         .split(|b| *b == 0)
         .any(|arg| arg == dir.as_os_str().as_encoded_bytes());
-    ours && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok()
+    ours.then(|| Pid::from_raw(pid))
+}
+
+/// What a shim has used. Of its memory what is its own: the code is mapped from files and shared with every other shim.
+fn used(pid: Pid) -> Usage {
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let (stat, status) = (file("stat"), file("status"));
+    let own = || Some(proc::bytes(&status, "RssAnon:")? + proc::bytes(&status, "RssShmem:")?);
+    Usage {
+        at: Timestamp::now(),
+        cpu: proc::used(&stat),
+        memory: own(),
+    }
 }
 
 pub(super) fn no_container(id: &str) -> Failure {
@@ -280,6 +293,34 @@ impl Shims {
             }
         });
         swept.await.map_err(Failure::internal)?.map_err(Failure::internal)
+    }
+
+    /// Blocks: it reads `/proc`.
+    pub(super) fn usage(&self) -> Vec<PodUsage> {
+        let alive: Vec<State> = self
+            .pods()
+            .values()
+            .filter(|pod| pod.alive)
+            .map(|pod| pod.state.clone())
+            .collect();
+        let of_pod = |state: State| {
+            let whole = used(process(&self.dir.join(&state.sandbox.id))?);
+            let mut running = state
+                .containers
+                .into_iter()
+                .filter(|c| matches!(c.state, ContainerState::Running { .. }));
+            // Several in one process cannot be told apart.
+            let containers = match (running.next(), running.next()) {
+                (Some(only), None) => BTreeMap::from([(only.id, whole)]),
+                _ => BTreeMap::new(),
+            };
+            Some(PodUsage {
+                uid: state.pod.uid,
+                whole: Some(whole),
+                containers,
+            })
+        };
+        alive.into_iter().filter_map(of_pod).collect()
     }
 
     pub(super) fn container(&self, id: &str) -> Option<(ContainerState, PathBuf)> {
