@@ -152,10 +152,7 @@ fn put_down(part: &'static [u8]) {
     };
     // SAFETY: whole pages of the program's own file that nobody can write to: who reads them again gets the same bytes from
     // the file.
-    #[allow(
-        unsafe_code,
-        reason = "megabytes of an idle cluster's memory would be these pages"
-    )]
+    #[allow(unsafe_code, reason = "megabytes of an idle cluster's memory would be these pages")]
     let advised = unsafe {
         let start = std::ptr::NonNull::from(&part[skipped]).cast();
         nix::sys::mman::madvise(start, whole, nix::sys::mman::MmapAdvise::MADV_DONTNEED)
