@@ -161,14 +161,20 @@ fn uri(target: &Target) -> String {
     uri
 }
 
-/// Admission of a connection into a pod.
+/// Admission of a connection to a node or into a pod.
 #[async_trait]
 pub trait AdmitConnection: Send + Sync + 'static {
-    /// Returns warnings for the caller.
+    /// `verb` is what the caller has to be allowed. Returns warnings for the caller.
     ///
     /// # Errors
     /// Whatever admission refuses with.
-    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure>;
+    async fn admit(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target,
+        options: &Value,
+    ) -> Result<Vec<String>, Failure>;
 }
 
 /// Lets every connection through.
@@ -176,15 +182,21 @@ pub struct AnyConnection;
 
 #[async_trait]
 impl AdmitConnection for AnyConnection {
-    async fn admit(&self, _: &Caller, _: &Target, _: &Value) -> Result<Vec<String>, Failure> {
+    async fn admit(&self, _: &Caller, _: &str, _: &Target, _: &Value) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
     }
 }
 
 #[async_trait]
 impl AdmitConnection for Registry {
-    async fn admit(&self, caller: &Caller, target: &Target, options: &Value) -> Result<Vec<String>, Failure> {
-        Ok(self.admit_connect(caller, "create", target, options).await?.warnings)
+    async fn admit(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        target: &Target,
+        options: &Value,
+    ) -> Result<Vec<String>, Failure> {
+        Ok(self.admit_connect(caller, verb, target, options).await?.warnings)
     }
 }
 

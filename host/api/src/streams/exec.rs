@@ -59,7 +59,7 @@ pub(super) async fn answer(
     doing
         .app
         .connections
-        .admit(&doing.asked.caller, &target, &options(stream, &asked, &of))
+        .admit(&doing.asked.caller, "create", &target, &options(stream, &asked, &of))
         .await?;
     let stop = doing.app.stop.clone();
     let command = Command {

@@ -50,7 +50,7 @@ pub(super) async fn answer(doing: &Doing<'_>, pod: &Pod, mut parts: request::Par
     doing
         .app
         .connections
-        .admit(&doing.asked.caller, &target, &options)
+        .admit(&doing.asked.caller, "create", &target, &options)
         .await?;
     let stop = doing.app.stop.clone();
     let to = To {

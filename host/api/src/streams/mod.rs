@@ -88,7 +88,7 @@ pub(crate) async fn answer(
         Stream::Log => log::answer(doing, &pod.await?).await,
         Stream::Exec | Stream::Attach => exec::answer(doing, stream, &pod.await?, parts).await,
         Stream::PortForward => forward::answer(doing, &pod.await?, parts).await,
-        Stream::Proxy => proxy::answer(doing, parts, body).await,
+        Stream::Proxy => proxy::answer(doing, verb, parts, body).await,
     }
 }
 

@@ -67,7 +67,13 @@ pub(super) struct Reached {
     pub(super) host: String,
 }
 
-pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body) -> Result<Response, Failure> {
+/// `verb` is that of the method.
+pub(super) async fn answer(
+    doing: &Doing<'_>,
+    verb: &str,
+    parts: request::Parts,
+    body: Body,
+) -> Result<Response, Failure> {
     let at = doing.at;
     let uri = parts.uri.clone();
     let (before, after) = split(uri.path(), !at.namespace.is_empty());
@@ -87,7 +93,7 @@ pub(super) async fn answer(doing: &Doing<'_>, parts: request::Parts, body: Body)
     doing
         .app
         .connections
-        .admit(&doing.asked.caller, &target, &options)
+        .admit(&doing.asked.caller, verb, &target, &options)
         .await?;
     let reached = match resource {
         "pods" => pod(doing, named.name, named.port).await?,

@@ -397,3 +397,135 @@ async fn a_refused_handshake_tells_why_in_its_body() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_pages_are_shown_to_who_may_proxy_to_nodes() {
+    let cluster = TestCluster::start_with(|config| config.nodes = Arc::new(OneNode(Arc::default()))).await;
+    let send = async |method: &str, path: &str, body: serde_json::Value, content: &str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content)
+            .body(body.to_string())
+            .unwrap();
+        let answer = cluster.send("admin", request).await;
+        assert!(answer.status().is_success(), "{method} {path}: {}", answer.body());
+    };
+    let post = async |path: &str, body| send("POST", path, body, "application/json").await;
+    for (name, address) in [("n1", "127.0.0.1"), ("elsewhere", "192.0.2.7")] {
+        let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        post("/api/v1/nodes", node).await;
+        let status = serde_json::json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+        let path = format!("/api/v1/nodes/{name}/status");
+        send("PATCH", &path, status, "application/merge-patch+json").await;
+    }
+    let group = "rbac.authorization.k8s.io";
+    let role = serde_json::json!({"metadata": {"name": "looks"}, "rules": [
+        {"apiGroups": [""], "resources": ["nodes/proxy"], "resourceNames": ["n1"], "verbs": ["get"]}]});
+    post(&format!("/apis/{group}/v1/clusterroles"), role).await;
+    let binding = serde_json::json!({"metadata": {"name": "looks"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "jane"}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "looks"}});
+    post(&format!("/apis/{group}/v1/clusterrolebindings"), binding).await;
+    let ask = async |user: &str, method: &str, path: &str| {
+        let request = http::Request::builder().method(method);
+        let request = request.uri(format!("/api/v1/nodes/{path}")).body(String::new());
+        cluster.send(user, request.unwrap()).await
+    };
+    // Roles are followed: the new one holds a moment after it is made.
+    let begun = std::time::Instant::now();
+    while ask("jane", "GET", "n1/proxy/healthz").await.status() == 403 {
+        assert!(begun.elapsed() < crate::support::HOUR / 60, "the role never holds");
+    }
+    let logs = "n1/proxy/containerLogs/default/web/main";
+    for (user, method, path, code, expected) in [
+        ("jane", "GET", "n1/proxy/stats/summary", 200, "/stats/summary"),
+        ("admin", "GET", "n1:10250/proxy/pods", 200, "\"/pods\""),
+        (
+            "admin",
+            "GET",
+            "https:n1:10250/proxy/running%70ods/",
+            200,
+            "\"/runningpods/\"",
+        ),
+        ("admin", "HEAD", "n1/proxy/pods", 200, ""),
+        ("admin", "GET", logs, 200, "first line\nsecond line\n"),
+        (
+            "admin",
+            "GET",
+            &format!("{logs}?limitBytes=0"),
+            422,
+            "must be greater than 0",
+        ),
+        ("admin", "GET", "n1/proxy", 301, ""),
+        (
+            "admin",
+            "GET",
+            "n1/proxy/logs/",
+            404,
+            "could not find the requested resource",
+        ),
+        ("admin", "GET", "n1:22/proxy/", 400, "address not allowed"),
+        ("admin", "GET", "n1:ssh/proxy/", 400, "not a port of node n1"),
+        (
+            "admin",
+            "POST",
+            "n1/proxy/run/default/web/main",
+            405,
+            "does not allow this method",
+        ),
+        (
+            "admin",
+            "GET",
+            "elsewhere/proxy/pods",
+            503,
+            "error trying to reach service: no connection to the kubelet of node elsewhere",
+        ),
+        (
+            "admin",
+            "GET",
+            "nowhere/proxy/pods",
+            404,
+            "nodes \\\"nowhere\\\" not found",
+        ),
+        (
+            "jane",
+            "GET",
+            "elsewhere/proxy/pods",
+            403,
+            "cannot get resource \\\"nodes/proxy\\\"",
+        ),
+        (
+            "jane",
+            "POST",
+            "n1/proxy/run/default/web/main",
+            403,
+            "cannot create resource",
+        ),
+        ("jane", "PUT", "n1/proxy/x", 403, "cannot update resource"),
+        ("jane", "PATCH", "n1/proxy/x", 403, "cannot patch resource"),
+        ("jane", "DELETE", "n1/proxy/x", 403, "cannot delete resource"),
+        ("", "GET", "n1/proxy/healthz", 403, ""),
+    ] {
+        let answer = ask(user, method, path).await;
+        let said = answer.body();
+        assert_eq!(answer.status(), code, "{user} {method} {path}: {said}");
+        assert!(said.contains(expected), "{user} {method} {path}: {said}");
+        if code >= 400 && method != "HEAD" {
+            let status: serde_json::Value = serde_json::from_str(said).unwrap();
+            assert_eq!(
+                (&status["kind"], &status["code"]),
+                (&"Status".into(), &code.into()),
+                "{path}"
+            );
+        }
+    }
+    let discovery = http::Request::get("/api/v1").body(String::new()).unwrap();
+    let discovery: serde_json::Value = serde_json::from_str(cluster.send("admin", discovery).await.body()).unwrap();
+    let resources = discovery["resources"].as_array().unwrap();
+    let door = resources.iter().find(|r| r["name"] == "nodes/proxy").unwrap();
+    assert_eq!(
+        (&door["kind"], &door["namespaced"]),
+        (&"NodeProxyOptions".into(), &false.into())
+    );
+}
