@@ -19,8 +19,10 @@ struct Namespace {
     deleting: bool,
 }
 
+// In the first phase: a rule that misses something in a namespace that is not there must not be the one to say so.
 #[sdk::admission(
     on = ["create *", "delete namespaces"],
+    phases = ["mutating"],
     with_fields_of_namespace = [".metadata.deletionTimestamp"],
 )]
 fn review(request: Request<Anything, OfNamespace<Namespace>>) -> sdk::Result<Answer> {

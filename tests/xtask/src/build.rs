@@ -35,6 +35,14 @@ pub fn target() -> PathBuf {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::root());
+    // What the outer cargo says of xtask itself: build scripts look at it (ring's does), and would run again, with all that
+    // stands on them, whenever cargo is called by hand in between.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     if env::var_os("PROTOC").is_none()
         && let Ok(protoc) = protoc_bin_vendored::protoc_bin_path()
     {

@@ -47,13 +47,25 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
         }
         match newest {
             Some(held) => {
-                let told_of = said.is_some_and(|said| {
+                let told_of = said.filter(|said| {
                     !said["state"]["running"].is_null() && without_scheme(&text(&said["containerID"])) == held.id
                 });
                 adopt(c, held, now);
-                // Started just before we stopped: what was told, if anything was, is of the time before it.
-                if let Some(spec) = object.spec.container(&name).filter(|_| c.alive() && !told_of) {
-                    c.not_probed_yet(spec);
+                match told_of {
+                    // We took it for started a moment after the runtime did. What was told stays.
+                    Some(said) => {
+                        if let (Phase::Running { since, .. }, Some(told)) =
+                            (&mut c.phase, time(&said["state"]["running"]["startedAt"]))
+                        {
+                            *since = told;
+                        }
+                    }
+                    // Started just before we stopped: what was told, if anything was, is of the time before it.
+                    None => {
+                        if let Some(spec) = object.spec.container(&name).filter(|_| c.alive()) {
+                            c.not_probed_yet(spec);
+                        }
+                    }
                 }
             }
             None => {
@@ -144,4 +156,57 @@ fn time(value: &Value) -> Option<Timestamp> {
 /// `containerd://abc` → `abc`.
 fn without_scheme(id: &str) -> String {
     id.split_once("://").map_or(id, |(_, id)| id).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::pod::state::NodeFacts;
+    use crate::runtime::{PodRef, SandboxFacts};
+
+    #[test]
+    fn the_time_that_was_told_of_a_start_stays() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let pod = json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "spec": {"containers": [{"name": "told", "image": "i"}, {"name": "untold", "image": "i"}]},
+            "status": {"containerStatuses": [{
+                "name": "told", "restartCount": 0, "containerID": "test://told.0",
+                "state": {"running": {"startedAt": "1970-01-01T00:00:11Z"}},
+            }]},
+        });
+        let held = |name: &str| ContainerFacts {
+            id: format!("{name}.0"),
+            name: name.into(),
+            attempt: 0,
+            image_id: "id".into(),
+            state: ContainerState::Running { started: at(10) },
+        };
+        let facts = PodFacts {
+            pod: PodRef {
+                namespace: "default".into(),
+                name: "p".into(),
+                uid: "u".into(),
+            },
+            sandbox: SandboxFacts::default(),
+            sandbox_ready: true,
+            containers: vec![held("told"), held("untold")],
+            observed: at(100),
+        };
+        let node = Arc::new(NodeFacts {
+            ip: "10.0.0.1".into(),
+            runtime: "test".into(),
+        });
+        let pod = Arc::new(serde_json::from_value(pod).unwrap());
+        let state = PodState::new(pod, Some(&facts), node, at(100));
+        let since = state.containers.iter().map(|c| match c.phase {
+            Phase::Running { since, .. } => Some(since),
+            _ => None,
+        });
+        assert_eq!(since.collect::<Vec<_>>(), [Some(at(11)), Some(at(10))]);
+    }
 }

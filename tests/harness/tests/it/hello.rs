@@ -155,8 +155,9 @@ fn the_node_tells_of_itself(ground: &dyn Ground) {
     let told = of_hello(&summary["pods"]);
     assert_eq!(told.len(), 3, "{summary}");
     for pod in &told {
-        let used = pod["cpu"]["usageCoreNanoSeconds"].as_u64();
-        assert!(used > Some(0), "{pod}");
+        // The kernel counts in hundredths of a second, which a young pod may not have used.
+        assert!(pod["cpu"]["usageCoreNanoSeconds"].is_u64(), "{pod}");
+        assert!(pod["memory"]["workingSetBytes"].as_u64() > Some(0), "{pod}");
         let name = pod["podRef"]["name"].as_str().expect("a name");
         let container = pod["containers"][0]["name"].as_str().expect("a name");
         let log = raw(&format!("containerLogs/default/{name}/{container}"));
