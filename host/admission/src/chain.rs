@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use client::{Cluster, Target};
-use model::{Caller, Failure, Gvr, Object, ObjectKey};
+use model::{Caller, Cause, CauseReason, Failure, Gvr, Object, ObjectKey};
 use plugin::reads::NoReads;
 use plugin::world::Answer;
 use plugin::world::admission::{Charge as Asked, Operation as Word, Phase, Request as Call, User, Verdict};
@@ -232,12 +232,15 @@ fn take(
     notes: &mut Notes,
 ) -> Result<bool, Failure> {
     notes.warnings.extend(verdict.warnings);
-    notes.annotations.extend(
-        verdict
-            .audit
-            .into_iter()
-            .map(|(key, value)| (format!("{}/{key}", rule.name()), value)),
-    );
+    notes.annotations.extend(verdict.audit.into_iter().map(|(key, value)| {
+        // Ours may write under the keys that Kubernetes has for the same.
+        let key = if rule.built_in && key.contains('/') {
+            key
+        } else {
+            format!("{}/{key}", rule.name())
+        };
+        (key, value)
+    }));
     if let Some(denial) = verdict.denied {
         let resource = request.kind.group_resource();
         let reason = if rule.built_in {
@@ -245,6 +248,13 @@ fn take(
         } else {
             format!("plugin \"{}\" denied the request: {}", rule.name(), denial.message)
         };
+        if rule.built_in && denial.code == 422 {
+            return Err(Failure::Invalid {
+                kind: request.gvk.clone(),
+                name: request.target.name.clone(),
+                causes: reason.lines().map(cause).collect(),
+            });
+        }
         if denial.code == 403 {
             return Err(Failure::Forbidden {
                 resource,
@@ -285,6 +295,17 @@ fn take(
     Ok(changed)
 }
 
+/// A line of a built-in rule's refusal of an object that is not valid: the field, and what is wrong with it. kubectl prints
+/// the causes of such a refusal, and nothing else of it.
+fn cause(line: &str) -> Cause {
+    let (field, message) = line.split_once(": ").unwrap_or(("", line));
+    Cause {
+        reason: CauseReason::Invalid,
+        field: field.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
 /// The registry keeps count in ResourceQuotas: `.status.used["pods"]` of one, by its name.
 fn charge_of(rule: &Rule, asked: Asked) -> Result<Charge, Failure> {
     let (kind, namespace, quota) = asked.counter;
@@ -306,5 +327,17 @@ fn charge_of(rule: &Rule, asked: Asked) -> Result<Charge, Failure> {
                 asked.field
             ),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_refusal_names_the_field() {
+        let told = cause("metadata.labels[a.io/b]: Invalid value: \"c\": must be d");
+        assert_eq!(told, Cause::invalid("metadata.labels[a.io/b]", "\"c\"", "must be d"));
+        assert_eq!(cause("it is not right").to_string(), "it is not right");
     }
 }

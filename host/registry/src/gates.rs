@@ -89,7 +89,7 @@ pub struct Request<'a> {
 pub struct Notes {
     /// Shown to the caller in `Warning` headers.
     pub warnings: Vec<String>,
-    /// For the audit event, `PLUGIN/KEY` to value.
+    /// For the audit event: `PLUGIN/KEY`, or the key that Kubernetes has for the same, to value.
     pub annotations: BTreeMap<String, String>,
     /// Taken from quotas before the write, given back should it fail.
     pub charges: Vec<Charge>,
