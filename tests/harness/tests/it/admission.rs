@@ -64,6 +64,7 @@ fn rules_are_asked_when_there_is_an_occasion_for_them() {
         "admission-limitranger",
         "admission-runtimeclass",
         "admission-namespacelifecycle",
+        "admission-podsecurity",
     ];
     let before = rules.map(calls);
     for name in ["second", "third"] {
@@ -81,7 +82,7 @@ fn rules_are_asked_when_there_is_an_occasion_for_them() {
         .try_kubectl(&["run", "nowhere", "--image=web:v1", "--namespace=nowhere"])
         .expect_err("there is no such namespace");
     assert!(denied.contains("namespaces \"nowhere\" not found"), "{denied}");
-    let more = [0, 1, 1];
+    let more = [0, 1, 1, 0];
     for (i, rule) in rules.into_iter().enumerate() {
         assert_eq!(calls(rule) - before[i], more[i], "calls of {rule}");
     }
@@ -102,6 +103,78 @@ fn rules_are_asked_when_there_is_an_occasion_for_them() {
             Err(requests.to_string())
         }
     });
+}
+
+#[test]
+fn namespaces_hold_pods_to_the_standards_they_name() {
+    let cluster = TestCluster::fake(1);
+    let label = |text: &str, more: &[&str]| {
+        let label = format!("pod-security.kubernetes.io/{text}");
+        cluster.try_kubectl(&[&["label", "namespace", "default", "--overwrite", &label], more].concat())
+    };
+    // kubectl tells of warnings on its standard error, which is kept of a failure only. What it asked for is done.
+    let warned = "--warnings-as-errors";
+    let privileged = |name: &str| {
+        let container = json!({"name": "a", "image": "web:v1", "securityContext": {"privileged": true}});
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]},
+        });
+        cluster.try_apply(&pod.to_string())
+    };
+    privileged("loose").expect("nobody asks for anything");
+    // The view of the pods may be a moment behind the one that was made.
+    eventually("who labels learns of the pod that violates it", LIMIT, || {
+        label("enforce=privileged", &[])?;
+        let Err(said) = label("enforce=baseline", &[warned]) else {
+            return Err("no warning".to_owned());
+        };
+        let level =
+            "existing pods in namespace \"default\" violate the new PodSecurity enforce level \"baseline:latest\"";
+        if said.contains(level) && said.contains("loose: privileged") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+
+    let denied = privileged("refused").expect_err("it violates the baseline");
+    let says = "pods \"refused\" is forbidden: violates PodSecurity \"baseline:latest\": privileged \
+                (container \"a\" must not set securityContext.privileged=true)";
+    assert!(denied.contains(says), "{denied}");
+    cluster.kubectl(&["run", "plain", "--image=web:v1", "--labels=app=plain"]);
+    settled(&cluster, "app=plain", 1);
+    let update = [
+        "patch",
+        "pod",
+        "loose",
+        "--patch",
+        r#"{"spec":{"containers":[{"name":"a","image":"web:v2"}]}}"#,
+    ];
+    let denied = cluster.try_kubectl(&update).expect_err("another image is another look");
+    assert!(
+        denied.contains("pods \"loose\" is forbidden: violates PodSecurity"),
+        "{denied}"
+    );
+    cluster.kubectl(&["label", "pod", "loose", "other=label"]);
+
+    label("warn=restricted", &[]).expect("a level");
+    let create = ["create", "deployment", "web", "--image=web:v1"];
+    let said = cluster
+        .try_kubectl(&[&create[..], &[warned]].concat())
+        .expect_err("a warning");
+    let says = "Warning: would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false \
+                (container \"web\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities \
+                (container \"web\" must set securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true \
+                (pod or container \"web\" must set securityContext.runAsNonRoot=true), seccompProfile \
+                (pod or container \"web\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")";
+    assert!(said.contains(says), "{said}");
+    settled(&cluster, "app=web", 1);
+
+    let denied = label("audit=strict", &[]).expect_err("there is no such level");
+    let says = "metadata.labels[pod-security.kubernetes.io/audit]: Invalid value: \"strict\": \
+                must be one of privileged, baseline, restricted";
+    assert!(denied.contains("The Namespace \"default\" is invalid"), "{denied}");
+    assert!(denied.contains(says), "{denied}");
 }
 
 /// The pod is made by a controller, the rule applies, and the people who look at the Deployment learn why there is none.
