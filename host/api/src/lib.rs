@@ -25,6 +25,7 @@ mod reject;
 mod respond;
 mod reviews;
 mod server;
+mod signers;
 mod streams;
 mod tables;
 pub mod tls;
