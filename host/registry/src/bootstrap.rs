@@ -1,5 +1,5 @@
-//! What every cluster has from its first second: four namespaces, the ranges of Services, and the Service that leads to
-//! the API.
+//! What every cluster has from its first second: four namespaces, the system's priority classes, the ranges of Services, and
+//! the Service that leads to the API.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Registry;
 use crate::registry::SYSTEM_USER;
+use crate::resources::priorityclass::SYSTEM;
 
 /// Namespaces that are made at the first start, in the order of need.
 pub const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -22,6 +23,13 @@ pub(crate) async fn create(registry: &Registry) -> Result<(), Failure> {
     for name in NAMESPACES {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         registry.ensure(&system(), "", &namespace).await?;
+    }
+    for (name, value, description) in SYSTEM {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name}, "value": value, "description": description,
+        });
+        registry.ensure(&system(), "", &class).await?;
     }
     let service = json!({
         "apiVersion": "v1",
@@ -114,7 +122,7 @@ async fn patch(registry: &Registry, target: Target, kind: PatchKind, document: &
 
 impl Registry {
     /// Creates an object if there is none of its name, and leaves the one that is there alone. For what `auth` and
-    /// `server` put into every cluster (default roles, priority classes, built-in Plugins): an ordinary write like any other.
+    /// `server` put into every cluster (default roles, built-in Plugins): an ordinary write like any other.
     ///
     /// # Errors
     /// Those of [`Cluster::write`], `AlreadyExists` excepted; `NoSuchResource` for a kind that is not served.

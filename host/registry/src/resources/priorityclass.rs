@@ -11,10 +11,18 @@ use crate::table::{Column, int_at};
 /// Above this is the system's own.
 const HIGHEST: i64 = 1_000_000_000;
 
-/// The system's own classes, and what they are worth.
-const SYSTEM: [(&str, i64); 2] = [
-    ("system-node-critical", 2_000_001_000),
-    ("system-cluster-critical", 2_000_000_000),
+/// The system's own classes: what they are worth and what for. Every cluster has them.
+pub(crate) const SYSTEM: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
 ];
 
 pub(crate) fn resource() -> Resource {
@@ -46,10 +54,10 @@ fn validate(new: &Value, old: Option<&Value>, wrong: &mut Vec<Cause>) {
     }
     let name = class.text("metadata.name");
     if name.starts_with("system-") {
-        let known = SYSTEM.iter().find(|(known, _)| *known == name);
+        let known = SYSTEM.iter().find(|(known, ..)| *known == name);
         let error = match known {
             None => Some(format!("{name} is not a known system priority class")),
-            Some((_, worth)) if *worth != value => Some(format!("value of {name} PriorityClass must be {worth}")),
+            Some((_, worth, _)) if *worth != value => Some(format!("value of {name} PriorityClass must be {worth}")),
             Some(_) if new["globalDefault"] == true => {
                 Some(format!("globalDefault of {name} PriorityClass must be false"))
             }
