@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use api::ApiConfig;
 use api::escalation::NoEscalation;
 use api::gates::{AuditGate, RbacGate, TokenGate};
 use api::tls::ServingCertificate;
-use api::ApiConfig;
 use auth::audit::{FileLog, NoLog};
 use auth::kubeconfig::Kubeconfig;
 use auth::pki::{Authority, Purpose};

@@ -80,7 +80,11 @@ fn meter(nodes: &[&Arc<Busy>]) -> Meter {
         cluster.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{at}")}}));
     }
     let nodes = nodes.iter().map(|&node| node.clone()).collect();
-    Meter::new(cluster.cluster(), Caller::component("meter", &[]), Arc::new(Reachable(nodes)))
+    Meter::new(
+        cluster.cluster(),
+        Caller::component("meter", &[]),
+        Arc::new(Reachable(nodes)),
+    )
 }
 
 #[tokio::test(start_paused = true)]
