@@ -45,8 +45,10 @@ impl Chain {
         let _ = self.connected.set(Connected { cluster, view, grants });
     }
 
-    /// The rules from now on, in the order they are asked: a write under way ends with those it began with.
-    pub fn set(&self, rules: Vec<Arc<Rule>>) {
+    /// The rules from now on: a write under way ends with those it began with. Those that come with the house are asked
+    /// first, as kube-apiserver asks its own before any webhook, so that others see what was made complete; else in this order.
+    pub fn set(&self, mut rules: Vec<Arc<Rule>>) {
+        rules.sort_by_key(|rule| !rule.built_in);
         self.rules.store(Arc::new(rules));
     }
 

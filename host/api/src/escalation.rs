@@ -1,4 +1,5 @@
-//! Admission of roles and bindings: nobody leaves rights behind that he does not hold, whichever door he came through.
+//! Admission of roles, bindings and certificates: nobody leaves rights behind that he does not hold, whichever door he came
+//! through.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use registry::gates::{Admit, Interest, Notes, Operation, Request};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::signers;
+
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// The check, around the rest of the chain.
@@ -20,7 +23,8 @@ pub struct NoEscalation {
 
 fn is_ours(request: &Interest<'_>) -> bool {
     let changes = matches!(request.operation, Operation::Create | Operation::Update);
-    changes && request.kind.gvk.group == GROUP && request.subresource.is_empty()
+    let role = request.kind.gvk.group == GROUP && request.subresource.is_empty();
+    changes && (role || signers::concern(request))
 }
 
 fn interest<'a>(request: &'a Request<'_>) -> Interest<'a> {
@@ -66,6 +70,9 @@ impl Admit for NoEscalation {
 
 impl NoEscalation {
     fn check(&self, request: &Request<'_>, new: &Value) -> Result<(), Failure> {
+        if signers::concern(&interest(request)) {
+            return signers::check(&self.rbac, request, new);
+        }
         let same = |field: &str| request.old.is_some_and(|old| old.get(field) == new.get(field));
         let target = request.target;
         let of = RoleWrite {

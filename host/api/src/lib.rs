@@ -24,6 +24,7 @@ mod protobuf;
 mod reject;
 mod respond;
 mod server;
+mod signers;
 mod streams;
 mod tables;
 pub mod tls;

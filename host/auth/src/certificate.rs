@@ -1,7 +1,11 @@
-//! A client certificate as a user: common name and organizations, as Kubernetes reads them.
+//! A client certificate, or the request for one, as a user: common name and organizations, as Kubernetes reads them.
 
 use model::UserInfo;
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
 
 use crate::pki::fingerprint;
 use crate::users;
@@ -16,11 +20,7 @@ pub fn user(der: &[u8]) -> Option<UserInfo> {
     if name.is_empty() {
         return None;
     }
-    let mut groups: Vec<String> = subject
-        .iter_organization()
-        .filter_map(|o| o.as_str().ok())
-        .map(str::to_owned)
-        .collect();
+    let mut groups = organizations(subject);
     groups.push(users::AUTHENTICATED.into());
     let id = format!("X509SHA256={}", fingerprint(der));
     let extra = [("authentication.kubernetes.io/credential-id".to_owned(), vec![id])].into();
@@ -30,6 +30,18 @@ pub fn user(der: &[u8]) -> Option<UserInfo> {
         groups,
         extra,
     })
+}
+
+/// The groups that a certificate of this request (PKCS #10 in PEM) would put its holder in; `None` if it is no such request.
+pub fn requested_groups(pem: &[u8]) -> Option<Vec<String>> {
+    let der = CertificateSigningRequestDer::from_pem_slice(pem).ok()?;
+    let (_, request) = X509CertificationRequest::from_der(&der).ok()?;
+    Some(organizations(&request.certification_request_info.subject))
+}
+
+fn organizations(subject: &X509Name<'_>) -> Vec<String> {
+    let all = subject.iter_organization().filter_map(|o| o.as_str().ok());
+    all.map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -58,5 +70,18 @@ mod tests {
             assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
         }
         assert_eq!(super::user(b"not a certificate"), None);
+    }
+
+    #[test]
+    fn a_request_tells_the_groups_it_is_for() {
+        let mut asked = rcgen::CertificateParams::default();
+        asked.distinguished_name.push(rcgen::DnType::CommonName, "jane");
+        asked
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, "system:masters");
+        let request = asked.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let groups = requested_groups(request.pem().unwrap().as_bytes());
+        assert_eq!(groups, Some(vec!["system:masters".to_owned()]));
+        assert_eq!(requested_groups(b"not a request"), None);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use client::{Preconditions, Target, WriteOptions};
 use model::{Caller, Cause, CauseReason, Failure, Object, ResourceVersion};
 use serde_json::{Map, Value, json};
+use store::Txn;
 
 use crate::Registry;
 use crate::body;
@@ -139,6 +140,21 @@ impl Job<'_> {
         )?);
         self.cache.offer(&object);
         Ok(object)
+    }
+
+    /// Stores what a subresource itself has made of an object. The inner error: somebody was faster, and this is the object
+    /// now.
+    pub(crate) async fn replace(&self, old: &Object, mut value: Value) -> Result<Result<Arc<Object>, Old>, Failure> {
+        let stored = self.registry.encode(&self.resource.storage, &mut value)?;
+        let key = self.cache.store_key(&old.key.namespace, &old.key.name);
+        let txn = Txn::update(key, stored.bytes.clone(), old.version);
+        match self.registry.inner.store.txn(txn).await? {
+            store::Outcome::Done { revision } => Ok(Ok(self.written(old.key.clone(), &stored, revision)?)),
+            store::Outcome::Refused { now, .. } => {
+                let now = now.ok_or_else(|| Failure::NotFound(old.key.clone()))?;
+                Ok(Err(self.served(self.cache.object(&now)?).await?))
+            }
+        }
     }
 
     /// A stored object as the caller sees it.

@@ -9,6 +9,7 @@ mod etcd;
 mod gates;
 mod golden;
 mod kinds;
+mod laws;
 mod network;
 mod patches;
 mod services;

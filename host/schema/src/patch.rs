@@ -1,7 +1,9 @@
 //! JSON patch, RFC 6902, with the lenience and the complaints of kube-apiserver.
 
-use json_patch::jsonptr::Pointer;
-use json_patch::{AddOperation, PatchOperation, ReplaceOperation};
+use json_patch::jsonptr::{Pointer, PointerBuf, Token};
+use json_patch::{
+    AddOperation, CopyOperation, MoveOperation, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation,
+};
 use model::{Cause, Failure, Gvk};
 use serde_json::Value;
 
@@ -39,9 +41,11 @@ pub fn json_patch(target: &mut Value, patch: &Value, gvk: &Gvk, name: &str) -> R
     Ok(())
 }
 
-/// Says in RFC 6902's terms what kube-apiserver takes beyond them: a member that an object lacks is null to `test`, by which
-/// clients ask that nobody has set it yet, and is made by `replace`. `None` if nothing is left to be done.
-fn strict(operation: PatchOperation, target: &Value) -> Option<PatchOperation> {
+/// Says in RFC 6902's terms what kube-apiserver takes beyond them: indices that count from a list's end; a member that an
+/// object lacks, which is null to `test`, by which clients ask that nobody has set it yet, and is made by `replace`.
+/// `None` if nothing is left to be done.
+fn strict(mut operation: PatchOperation, target: &Value) -> Option<PatchOperation> {
+    count_from_front(&mut operation, target);
     match operation {
         PatchOperation::Test(test) if test.value.is_null() && lacks(target, &test.path) => None,
         PatchOperation::Replace(ReplaceOperation { path, value }) if lacks(target, &path) => {
@@ -57,6 +61,59 @@ fn lacks(target: &Value, path: &Pointer) -> bool {
         let object = target.pointer(parent.as_str()).and_then(Value::as_object);
         object.is_some_and(|object| !object.contains_key(member.decoded().as_ref()))
     })
+}
+
+fn count_from_front(operation: &mut PatchOperation, target: &Value) {
+    match operation {
+        PatchOperation::Add(AddOperation { path, .. }) => counted(path, target, true),
+        PatchOperation::Copy(CopyOperation { from, path }) => {
+            counted(from, target, false);
+            counted(path, target, true);
+        }
+        PatchOperation::Move(MoveOperation { from, path }) => {
+            counted(from, target, false);
+            if counts_back(path) {
+                // The list it goes to may be the one it is taken from, and is shorter then.
+                let mut left = target.clone();
+                let taken = PatchOperation::Remove(RemoveOperation { path: from.clone() });
+                if json_patch::patch_unsafe(&mut left, &[taken]).is_ok() {
+                    counted(path, &left, true);
+                }
+            }
+        }
+        PatchOperation::Remove(RemoveOperation { path })
+        | PatchOperation::Replace(ReplaceOperation { path, .. })
+        | PatchOperation::Test(TestOperation { path, .. }) => counted(path, target, false),
+    }
+}
+
+/// The index that counts from the end: `-1` is the last.
+fn back(token: &Token<'_>) -> Option<usize> {
+    let back = token.encoded().strip_prefix('-')?.parse().ok()?;
+    (back > 0).then_some(back)
+}
+
+fn counts_back(path: &Pointer) -> bool {
+    path.tokens().any(|token| back(&token).is_some())
+}
+
+/// Has every index count from the front of the list it is of. `adds`: the last one is a place between, of which a list has
+/// one more than elements, so that `-1` is behind the last. What is in no list, or not in it, stays as it is.
+fn counted(path: &mut PointerBuf, target: &Value, adds: bool) {
+    if !counts_back(path) {
+        return;
+    }
+    let mut front = PointerBuf::new();
+    let mut tokens = path.tokens().peekable();
+    while let Some(token) = tokens.next() {
+        let list = target.pointer(front.as_str()).and_then(Value::as_array);
+        let places = list.map(|list| list.len() + usize::from(adds && tokens.peek().is_none()));
+        match places.zip(back(&token)) {
+            Some((places, back)) if back <= places => front.push_back(places - back),
+            _ => front.push_back(token.into_owned()),
+        }
+    }
+    *path = front;
 }
 
 #[cfg(test)]
@@ -116,6 +173,52 @@ mod tests {
             json!({"op": "replace", "path": "/list/1", "value": 2}),
         ] {
             assert!(patched(json!([refused])).is_err(), "{refused}");
+        }
+    }
+    #[test]
+    fn indices_count_from_the_end_too() {
+        let gvk = Gvk::new("", "v1", "ConfigMap");
+        let patched = |operation: Value| {
+            let mut value = json!({"list": [1, 2, 3], "deep": [{"in": ["a"]}], "-1": "a member"});
+            json_patch(&mut value, &json!([operation]), &gvk, "a").map(|()| value)
+        };
+        for (operation, list) in [
+            (
+                json!({"op": "add", "path": "/list/-1", "value": 4}),
+                json!([1, 2, 3, 4]),
+            ),
+            (
+                json!({"op": "add", "path": "/list/-4", "value": 0}),
+                json!([0, 1, 2, 3]),
+            ),
+            (
+                json!({"op": "replace", "path": "/list/-1", "value": 4}),
+                json!([1, 2, 4]),
+            ),
+            (json!({"op": "remove", "path": "/list/-3"}), json!([2, 3])),
+            (json!({"op": "test", "path": "/list/-2", "value": 2}), json!([1, 2, 3])),
+            (
+                json!({"op": "copy", "from": "/list/-1", "path": "/list/-4"}),
+                json!([3, 1, 2, 3]),
+            ),
+            (
+                json!({"op": "move", "from": "/list/-3", "path": "/list/-1"}),
+                json!([2, 3, 1]),
+            ),
+            (json!({"op": "add", "path": "/list/-", "value": 4}), json!([1, 2, 3, 4])),
+        ] {
+            assert_eq!(patched(operation.clone()).unwrap()["list"], list, "{operation}");
+        }
+        let deep = patched(json!({"op": "add", "path": "/deep/-1/in/-1", "value": "b"}));
+        assert_eq!(deep.unwrap()["deep"], json!([{"in": ["a", "b"]}]));
+        let member = patched(json!({"op": "remove", "path": "/-1"}));
+        assert_eq!(member.unwrap().get("-1"), None);
+        for beyond in [
+            json!({"op": "add", "path": "/list/-5", "value": 0}),
+            json!({"op": "remove", "path": "/list/-4"}),
+            json!({"op": "test", "path": "/list/-4", "value": null}),
+        ] {
+            assert!(patched(beyond.clone()).is_err(), "{beyond}");
         }
     }
 }

@@ -258,12 +258,8 @@ impl Comparison {
         }
     }
 
-    /// Adds what changed below this place, and tells what happened to the place as a whole.
+    /// Adds what changed below this place, where the two differ, and tells what happened to the place as a whole.
     fn compare(&mut self, of: Of<'_>, old: Option<&Value>, new: Option<&Value>) -> Option<Change> {
-        // Two equal values differ nowhere, and most are equal.
-        if old == new {
-            return None;
-        }
         let kind = |value: Option<&Value>| value.filter(|v| !v.is_null()).map(|value| part(of, value));
         let how = match (kind(old), kind(new)) {
             (Some(a), Some(b)) if a != b => Part::Leaf,
@@ -289,9 +285,7 @@ impl Comparison {
                 .flatten()
                 .map(|(key, value)| (key, Some(value), after.and_then(|a| a.get(key))));
             for (key, old, new) in only_after.chain(of_before) {
-                if old != new {
-                    self.step(under(of, key), Element::field(key), old, new);
-                }
+                self.step(under(of, key), || Element::field(key), old, new);
             }
         } else if let Some(list) = of {
             self.elements(list, &addressed(list, old), &addressed(list, new));
@@ -299,7 +293,12 @@ impl Comparison {
         whole
     }
 
-    fn step(&mut self, of: Of<'_>, element: Element, old: Option<&Value>, new: Option<&Value>) {
+    fn step(&mut self, of: Of<'_>, element: impl FnOnce() -> Element, old: Option<&Value>, new: Option<&Value>) {
+        // Two equal values differ nowhere, and most are equal.
+        if old == new {
+            return;
+        }
+        let element = element();
         let mut below = Self::default();
         let whole = below.compare(of, old, new);
         for (mine, theirs) in [
@@ -340,7 +339,7 @@ impl Comparison {
                 ([_, _, ..], _) => Some(Change::Removed),
                 (_, [_, _, ..]) => Some(Change::Added),
             };
-            self.step(list.item(), element.clone(), only(&before), only(&after));
+            self.step(list.item(), || element.clone(), only(&before), only(&after));
             if let Some(change) = change {
                 self.changed(change).add(element.clone());
             }

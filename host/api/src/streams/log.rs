@@ -14,22 +14,22 @@ use crate::verbs::Doing;
 
 pub(super) async fn answer(doing: &Doing<'_>, pod: &Pod) -> Result<Response, Failure> {
     // What is wrong with the request is told before what is wrong with the pod.
-    options(&doing.query, Timestamp::now())?;
+    let options = options(&doing.query, Timestamp::now())?;
     let container = pod.container(doing.query.get("container"))?;
     let Some(node) = pod.node(doing)? else {
         // Nothing has run yet, so nothing has been written: kube-apiserver answers an empty log too.
         return Ok(respond::plain_text(String::new()));
     };
-    of_container(doing, &*node, &pod.reference(container)).await
+    of_container(doing, &*node, &pod.reference(container), &options).await
 }
 
 pub(super) async fn of_container(
     doing: &Doing<'_>,
     node: &dyn NodeStreams,
     of: &ContainerRef,
+    options: &LogOptions,
 ) -> Result<Response, Failure> {
-    let options = options(&doing.query, Timestamp::now())?;
-    let log = node.logs(of, &options).await?;
+    let log = node.logs(of, options).await?;
     let stopped = doing.app.stop.clone().cancelled_owned();
     let body = Body::from_stream(log.take_until(stopped));
     let mut response = respond::plain_text(String::new());
@@ -37,7 +37,8 @@ pub(super) async fn of_container(
     Ok(response)
 }
 
-fn options(query: &Query, now: Timestamp) -> Result<LogOptions, Failure> {
+/// `PodLogOptions` of a request that came `now`.
+pub(super) fn options(query: &Query, now: Timestamp) -> Result<LogOptions, Failure> {
     let invalid = |cause| {
         Err(Failure::Invalid {
             kind: Gvk::new("", "v1", "PodLogOptions"),

@@ -8,6 +8,7 @@ use axum::response::Response;
 use client::node::{ContainerRef, NodeStreams};
 use client::{ReadVersion, Target};
 use http::Method;
+use jiff::Timestamp;
 use model::{Failure, Uid};
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -136,7 +137,7 @@ pub(super) async fn page(
             uid: Uid::default(),
             container: container.into(),
         };
-        return log::of_container(doing, &*kubelet, &of).await;
+        return log::of_container(doing, &*kubelet, &of, &log::options(&doing.query, Timestamp::now())?).await;
     }
     let page = kubelet.page(&path).await?;
     Ok(respond::typed(Body::from(page.text), page.content_type))

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use rcgen::{CertificateParams, DnType, KeyPair};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
@@ -114,6 +116,7 @@ async fn every_kubectl_finds_a_cluster_it_knows() {
         pods(&admin).await;
         questions(&admin).await;
         rights(&admin).await;
+        certificates(&admin).await;
         watches(&admin).await;
         admin.prints("", "delete configmap --all", &["deleted"]).await;
     }
@@ -365,6 +368,58 @@ async fn rights(k: &Session<'_>) {
         &["created"],
     )
     .await;
+}
+
+async fn certificates(k: &Session<'_>) {
+    let request = |name: &str, signer: &str, group: &str| {
+        let mut asked = CertificateParams::default();
+        asked.distinguished_name.push(DnType::CommonName, "jane");
+        asked.distinguished_name.push(DnType::OrganizationName, group);
+        let signed = asked.serialize_request(&KeyPair::generate().unwrap()).unwrap();
+        let pem = base64::engine::general_purpose::STANDARD.encode(signed.pem().unwrap());
+        format!(
+            "apiVersion: certificates.k8s.io/v1\nkind: CertificateSigningRequest\nmetadata: {{name: {name}}}\n\
+             spec: {{request: {pem}, signerName: {signer}, usages: [client auth]}}"
+        )
+    };
+    let name = k.namespace.as_str();
+    let everything = request(name, "kubernetes.io/kube-apiserver-client", "system:masters");
+    let refusal = "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
+    k.fails(&everything, "create -f -", &["forbidden", refusal]).await;
+    let signer = format!("{name}.example.com/shop");
+    // Another's signer may do with its own group of that name what it likes.
+    k.prints(&request(name, &signer, "system:masters"), "create -f -", &["created"])
+        .await;
+
+    let jane = Session {
+        user: "jane",
+        namespace: k.namespace.clone(),
+        ..*k
+    };
+    let grants = |role: &str, rule: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {role}-{name}}}\n\
+             rules: [{{apiGroups: [certificates.k8s.io], {rule}}}]"
+        )
+    };
+    let decide =
+        "resources: [certificatesigningrequests, certificatesigningrequests/approval], verbs: [get, list, update]";
+    let approve = format!("resources: [signers], verbs: [approve], resourceNames: ['{name}.example.com/*']");
+    for (role, rule) in [("decide", decide), ("approve", &approve)] {
+        k.prints(&grants(role, rule), "create -f -", &["created"]).await;
+    }
+    let bind = |role: &str| format!("create clusterrolebinding {role}-{name} --clusterrole={role}-{name} --user=jane");
+    k.prints("", &bind("decide"), &["created"]).await;
+    jane.eventually(&format!("get certificatesigningrequests {name}")).await;
+    let line = format!("certificate approve {name}");
+    let refusal = format!("user not permitted to approve requests with signerName \"{signer}\"");
+    jane.fails("", &line, &["forbidden", &refusal]).await;
+    k.prints("", &format!("get certificatesigningrequests {name}"), &["Pending"])
+        .await;
+    k.prints("", &bind("approve"), &["created"]).await;
+    jane.eventually(&line).await;
+    k.prints("", &format!("get certificatesigningrequests {name}"), &["Approved"])
+        .await;
 }
 
 async fn watches(k: &Session<'_>) {

@@ -51,21 +51,15 @@ pub(super) fn recover(pod: &mut PodState, facts: Option<&PodFacts>) {
                     !said["state"]["running"].is_null() && without_scheme(&text(&said["containerID"])) == held.id
                 });
                 adopt(c, held, now);
-                match told_of {
-                    // We took it for started a moment after the runtime did. What was told stays.
-                    Some(said) => {
-                        if let (Phase::Running { since, .. }, Some(told)) =
-                            (&mut c.phase, time(&said["state"]["running"]["startedAt"]))
-                        {
-                            *since = told;
-                        }
-                    }
-                    // Started just before we stopped: what was told, if anything was, is of the time before it.
-                    None => {
-                        if let Some(spec) = object.spec.container(&name).filter(|_| c.alive()) {
-                            c.not_probed_yet(spec);
-                        }
-                    }
+                // We took it for started a moment after the runtime did. What was told stays.
+                if let Some(told) = told_of.and_then(|said| time(&said["state"]["running"]["startedAt"]))
+                    && let Phase::Running { since, .. } = &mut c.phase
+                {
+                    *since = told;
+                }
+                // Started just before we stopped: what was told, if anything was, is of the time before it.
+                if let Some(spec) = object.spec.container(&name).filter(|_| c.alive() && told_of.is_none()) {
+                    c.not_probed_yet(spec);
                 }
             }
             None => {

@@ -6,7 +6,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{Cause, Failure};
 use serde_json::{Value, json};
-use store::Txn;
 
 use crate::Registry;
 use crate::meta;
@@ -57,22 +56,9 @@ pub(crate) fn bind<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture<
             if job.options.dry_run {
                 return Ok(done());
             }
-            let stored = registry.encode(&job.resource.storage, &mut pod)?;
-            let key = job.cache.store_key(&target.namespace, &target.name);
-            match registry
-                .inner
-                .store
-                .txn(Txn::update(key, stored.bytes.clone(), old.object.version))
-                .await?
-            {
-                store::Outcome::Done { revision } => {
-                    job.written(old.object.key.clone(), &stored, revision)?;
-                    return Ok(done());
-                }
-                store::Outcome::Refused { now, .. } => {
-                    let now = job.cache.object(&now.ok_or_else(missing)?)?;
-                    old = job.served(now).await?;
-                }
+            match job.replace(&old.object, pod).await? {
+                Ok(_) => return Ok(done()),
+                Err(now) => old = now,
             }
         }
     }

@@ -62,7 +62,7 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
             spend(registry, &pod.value, job.options.dry_run).await?;
         }
         if !job.options.dry_run {
-            let marked = mark(job, &target, pod, &delete.preconditions).await?;
+            let marked = mark(job, pod, &delete.preconditions).await?;
             // The version that was named is no more, by our own doing.
             delete.preconditions.version = delete.preconditions.version.and(Some(marked));
         }
@@ -79,14 +79,13 @@ pub(crate) fn evict<'a>(registry: &'a Registry, acting: Acting<'a>) -> BoxFuture
 /// eviction is then tried again by whoever asked.
 ///
 /// Answers the pod's version afterwards.
-async fn mark(job: &Job<'_>, target: &Target, mut old: Old, asked: &Preconditions) -> Result<ResourceVersion, Failure> {
+async fn mark(job: &Job<'_>, mut old: Old, asked: &Preconditions) -> Result<ResourceVersion, Failure> {
     let condition = json!({
         "type": "DisruptionTarget",
         "status": "True",
         "reason": "EvictionByEvictionAPI",
         "message": "Eviction API: evicting",
     });
-    let missing = || Failure::NotFound(job.cache.key(&target.namespace, &target.name));
     loop {
         job.hold(&old.object, asked)?;
         let mut pod = old.value.clone();
@@ -94,16 +93,9 @@ async fn mark(job: &Job<'_>, target: &Target, mut old: Old, asked: &Precondition
         if pod == old.value {
             return Ok(old.object.version);
         }
-        let stored = job.registry.encode(&job.resource.storage, &mut pod)?;
-        let key = job.cache.store_key(&target.namespace, &target.name);
-        let txn = Txn::update(key, stored.bytes.clone(), old.object.version);
-        match job.registry.inner.store.txn(txn).await? {
-            store::Outcome::Done { revision } => {
-                return Ok(job.written(old.object.key.clone(), &stored, revision)?.version);
-            }
-            store::Outcome::Refused { now, .. } => {
-                old = job.served(job.cache.object(&now.ok_or_else(missing)?)?).await?;
-            }
+        match job.replace(&old.object, pod).await? {
+            Ok(written) => return Ok(written.version),
+            Err(now) => old = now,
         }
     }
 }

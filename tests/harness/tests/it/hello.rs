@@ -155,6 +155,7 @@ fn the_node_tells_of_itself(ground: &dyn Ground) {
     assert_eq!(summary["node"]["nodeName"], "pilotis", "{summary}");
     let told = of_hello(&summary["pods"]);
     assert_eq!(told.len(), 3, "{summary}");
+    let metrics = raw("metrics/resource");
     for pod in &told {
         // The kernel counts in hundredths of a second, which a young pod may not have used.
         assert!(pod["cpu"]["usageCoreNanoSeconds"].is_u64(), "{pod}");
@@ -163,7 +164,6 @@ fn the_node_tells_of_itself(ground: &dyn Ground) {
         let container = pod["containers"][0]["name"].as_str().expect("a name");
         let log = raw(&format!("containerLogs/default/{name}/{container}"));
         assert!(log.lines().any(|line| ground.tells_of_a_request(line)), "{log}");
-        let metrics = raw("metrics/resource");
         let counted = |line: &str| line.starts_with("pod_cpu_usage_seconds_total{") && line.contains(name);
         assert!(metrics.lines().any(counted), "{metrics}");
     }
