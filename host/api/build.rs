@@ -2,7 +2,7 @@
 //! explain` has words to show.
 //!
 //! They are taken from the `k8s-openapi` crate, so that none of them stands in this tree, and packed: 1.4 MB of text are a
-//! tenth of that in the binary. `src/openapi/prose.rs` reads them.
+//! tenth of that in the binary. `src/openapi/prose.rs` reads them. What that crate does not have is told in words of ours.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -24,7 +24,7 @@ macro_rules! tell {
 fn kinds(generator: &mut SchemaGenerator) {
     use api::core::v1 as core;
     tell!(generator:
-        core::Binding, core::ConfigMap, core::Endpoints, core::Event, core::LimitRange, core::Namespace, core::Node,
+        core::Binding, core::ComponentStatus, core::ConfigMap, core::Endpoints, core::Event, core::LimitRange, core::Namespace, core::Node,
         core::PersistentVolume, core::PersistentVolumeClaim, core::Pod, core::PodTemplate, core::ReplicationController,
         core::ResourceQuota, core::Secret, core::Service, core::ServiceAccount,
         api::admissionregistration::v1::MutatingAdmissionPolicy, api::admissionregistration::v1::MutatingAdmissionPolicyBinding,
@@ -60,8 +60,12 @@ fn kinds(generator: &mut SchemaGenerator) {
     );
 }
 
+/// `metrics.k8s.io`, in the lines that are made of the others.
+const METRICS: &str = include_str!("src/openapi/metrics.txt");
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/openapi/metrics.txt");
     let mut generator = SchemaSettings::draft07().into_generator();
     kinds(&mut generator);
     let mut text = String::new();
@@ -84,6 +88,7 @@ fn main() {
             let _ = writeln!(text, "\t{field}\t{mark}\t{}", one_line(&schema["description"]));
         }
     }
+    text += METRICS;
     let folder = std::env::var("OUT_DIR").expect("cargo sets it");
     let file = std::fs::File::create(format!("{folder}/prose.bin")).expect("the output folder can be written");
     let mut packed = ZlibEncoder::new(file, Compression::best());

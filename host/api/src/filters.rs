@@ -14,11 +14,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use model::{Caller, Failure, UserInfo};
 
+use crate::computed::{self, Computed};
 use crate::limits::Limit;
 use crate::options::Query;
 use crate::path::Path;
 use crate::reject::{self, Reject};
-use crate::{App, negotiate, reviews, streams};
+use crate::{App, negotiate, streams};
 
 /// What is known of a connection: who is at the other end.
 #[derive(Debug)]
@@ -85,7 +86,10 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
 fn reaches_registry(path: &Path) -> bool {
     match path {
         Path::Plain => false,
-        Path::Resource(at) => reviews::of(&at.gvr).is_none() && streams::of(&at.gvr, &at.subresource).is_none(),
+        Path::Resource(at) => {
+            let stored = computed::of(&at.gvr).is_none_or(Computed::reaches_registry);
+            stored && streams::of(&at.gvr, &at.subresource).is_none()
+        }
     }
 }
 

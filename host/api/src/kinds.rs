@@ -7,8 +7,8 @@ use arc_swap::ArcSwapOption;
 use client::Cluster;
 use model::{Gvr, Kind};
 
+use crate::computed;
 use crate::discovery::Documents;
-use crate::{legacy, reviews};
 
 /// One state of the served kinds. Made anew when a CRD comes or goes; requests hold the one they began with.
 pub(crate) struct Served {
@@ -29,10 +29,14 @@ impl Served {
             .iter()
             .position(|kind| kind.gvk.group == "autoscaling")
             .unwrap_or(kinds.len());
-        for kind in legacy::kinds().into_iter().chain(reviews::kinds()) {
+        for (computed, kind) in computed::kinds() {
             by_gvr.entry(kind.gvr()).or_insert_with(|| {
-                kinds.insert(at, kind.clone());
-                at += 1;
+                if computed.comes_last() {
+                    kinds.push(kind.clone());
+                } else {
+                    kinds.insert(at, kind.clone());
+                    at += 1;
+                }
                 kind
             });
         }

@@ -6,6 +6,7 @@
 //! about an object: authorization, admission and validation happen behind `client::Cluster`, for every door alike.
 
 mod body;
+mod computed;
 mod discovery;
 pub mod escalation;
 mod filters;
@@ -13,7 +14,6 @@ pub mod gates;
 mod gzip;
 mod health;
 mod kinds;
-mod legacy;
 mod limits;
 mod metrics;
 mod negotiate;
@@ -23,7 +23,6 @@ mod path;
 mod protobuf;
 mod reject;
 mod respond;
-mod reviews;
 mod server;
 mod signers;
 mod streams;
@@ -38,32 +37,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use auth::token::Tokens;
-use auth::{Authenticators, Rbac, audit};
+use auth::{Authenticators, Rbac, audit, users};
 use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use client::Cluster;
-use client::node::NodeStreams;
+use client::node::{NoNodes, Nodes};
+use client::usage::Meter;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use health::{Check, GIT_VERSION};
 pub use tables::{NameAndAge, Printer, Tables};
-
-/// Finds the streams of a node by its name.
-pub trait Nodes: Send + Sync + 'static {
-    fn streams(&self, node: &str) -> Option<Arc<dyn NodeStreams>>;
-}
-
-/// A cluster whose nodes are not reachable from here.
-pub struct NoNodes;
-
-impl Nodes for NoNodes {
-    fn streams(&self, _node: &str) -> Option<Arc<dyn NodeStreams>> {
-        None
-    }
-}
 
 /// Adds lines to `/metrics`.
 pub type MetricSource = Box<dyn Fn(&mut String) + Send + Sync>;
@@ -76,6 +62,8 @@ pub struct ApiConfig {
     pub tls: ServerConfig,
     pub tables: Arc<dyn Tables>,
     pub nodes: Arc<dyn Nodes>,
+    /// Tells what nodes and pods use (`metrics.k8s.io`).
+    pub meter: Arc<Meter>,
     /// Asked before a connection into a pod is made (`exec`, `attach`, `portforward`).
     pub connections: Arc<dyn gates::AdmitConnection>,
     /// For OpenID discovery; without it the keys are not shown.
@@ -103,13 +91,15 @@ impl ApiConfig {
         rbac: Arc<Rbac>,
         tls: ServerConfig,
     ) -> Self {
+        let nodes: Arc<dyn Nodes> = Arc::new(NoNodes);
         Self {
+            meter: Arc::new(Meter::new(cluster.clone(), users::api_server(), nodes.clone())),
+            nodes,
             cluster,
             authenticators,
             rbac,
             tls,
             tables: Arc::new(NameAndAge),
-            nodes: Arc::new(NoNodes),
             connections: Arc::new(gates::AnyConnection),
             tokens: None,
             audit: Arc::new(audit::NoLog),
@@ -130,6 +120,7 @@ struct App {
     rbac: Arc<Rbac>,
     tables: Arc<dyn Tables>,
     nodes: Arc<dyn Nodes>,
+    meter: Arc<Meter>,
     connections: Arc<dyn gates::AdmitConnection>,
     tokens: Option<Arc<Tokens>>,
     audit: Arc<dyn audit::Sink>,
@@ -186,6 +177,7 @@ impl App {
             rbac: config.rbac,
             tables: config.tables,
             nodes: config.nodes,
+            meter: config.meter,
             connections: config.connections,
             tokens: config.tokens,
             audit: config.audit,

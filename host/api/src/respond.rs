@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use client::List;
 use http::{HeaderValue, StatusCode, header};
-use model::{Failure, Gvk, Kind, Object};
+use model::{Failure, Gvk, Kind, Object, ResourceVersion};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::body::{self, Joined};
 use crate::negotiate::{Accepted, Format, MetaVersion, View};
 use crate::options::Query;
-use crate::{App, legacy, protobuf};
+use crate::{App, computed, protobuf};
 
 /// One object, or what a subresource answers.
 ///
@@ -40,11 +40,19 @@ pub(crate) fn object(
         View::Whole => document(accepted.format, object.json.clone()),
         View::Metadata(version) => document(accepted.format, metadata(&object.json, version)?.into()),
         View::Table(version) => {
-            let head = json!({"resourceVersion": object.version.to_string()});
+            let head = head(object.version);
             let table = table(app, kind, std::slice::from_ref(object), head, version, query, true)?;
             document(accepted.format, table.into())
         }
     }
+}
+
+/// `ListMeta`. What was never stored has no version.
+fn head(version: ResourceVersion) -> Value {
+    if version == ResourceVersion::default() {
+        return json!({});
+    }
+    json!({"resourceVersion": version.to_string()})
 }
 
 /// Longer lists than this are put together off the runtime's threads, where that means work for each item.
@@ -70,7 +78,7 @@ pub(crate) async fn list(
 }
 
 fn list_now(app: &App, kind: &Kind, list: &List, accepted: Accepted, query: &Query) -> Result<Response, Failure> {
-    let mut head = json!({"resourceVersion": list.version.to_string()});
+    let mut head = head(list.version);
     if !list.continue_token.is_empty() {
         head["continue"] = list.continue_token.as_str().into();
     }
@@ -159,7 +167,7 @@ pub(crate) fn table(
 ) -> Result<String, Failure> {
     let printer = match objects {
         [scale] if *scale.gvk == Gvk::new("autoscaling", "v1", "Scale") => app.tables.scale(),
-        _ => legacy::printer(app, &kind.gvr()),
+        _ => computed::printer(app, &kind.gvr()),
     };
     let definitions = if columns { printer.definitions() } else { Vec::new() };
     let api_version = version.api_version();

@@ -18,7 +18,7 @@ use crate::negotiate::{self, Accepted, View};
 use crate::options::{self, Query};
 use crate::path::{Addressed, Path};
 use crate::reject::Reject;
-use crate::{App, body, gzip, legacy, protobuf, respond, reviews, streams, watch};
+use crate::{App, body, computed, gzip, protobuf, respond, streams, watch};
 
 /// A watch without `timeoutSeconds` ends after this long, plus up to as long again so that clients do not return together.
 const WATCH: u64 = 1800;
@@ -99,12 +99,6 @@ impl Doing<'_> {
         if !self.kind.namespaced() && !at.namespace.is_empty() && !is_namespace {
             return Err(no_such(at));
         }
-        if let Some(review) = reviews::of(&at.gvr) {
-            return reviews::answer(self, review, &parts, body).await;
-        }
-        if let Some(legacy) = legacy::of(&at.gvr) {
-            return legacy::answer(self, legacy, &parts, body).await;
-        }
         if !at.subresource.is_empty() {
             let door = at.subresource.split('/').next().unwrap_or_default();
             let subresource = self.kind.subresource(door).ok_or_else(|| no_such(at))?;
@@ -119,6 +113,9 @@ impl Doing<'_> {
         }
         if self.kind.namespaced() && at.namespace.is_empty() && (!at.name.is_empty() || parts.method != Method::GET) {
             return Err(self.not_allowed(&parts.method));
+        }
+        if let Some(computed) = computed::of(&at.gvr) {
+            return computed.answer(self, &parts, body).await;
         }
         match (&parts.method, at.name.is_empty()) {
             (&Method::GET, false) if !self.wants_watch() => self.get(&parts).await,
@@ -158,7 +155,7 @@ impl Doing<'_> {
         }
     }
 
-    fn not_allowed(&self, method: &Method) -> Failure {
+    pub(crate) fn not_allowed(&self, method: &Method) -> Failure {
         Failure::MethodNotAllowed {
             verb: method.as_str().to_owned(),
             resource: self.at.gvr.group_resource(),
@@ -180,7 +177,7 @@ impl Doing<'_> {
     }
 
     /// In which form the answer goes out: that of the subresource's own kind, where it has one.
-    fn accepted(&self, parts: &request::Parts) -> Result<Accepted, Failure> {
+    pub(crate) fn accepted(&self, parts: &request::Parts) -> Result<Accepted, Failure> {
         let door = self.at.subresource.split('/').next().unwrap_or_default();
         let own = self.kind.subresource(door).and_then(|s| s.kind.as_ref());
         negotiate::accepted(&parts.headers, protobuf::has_form(own.unwrap_or(&self.kind.gvk)))

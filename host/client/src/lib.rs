@@ -1,8 +1,9 @@
 //! The `Cluster` trait: what any component may ask of the cluster, and as whom.
 //!
-//! Start at [`Cluster`]; [`follow`] is how to keep up with what is there. The registry implements it in this process. A component that takes `Arc<dyn Cluster>` does not
-//! notice where the cluster is: one that speaks to an API server over HTTP is to come, and then it runs on another machine or
-//! in a stock cluster as it is.
+//! Start at [`Cluster`]; [`follow`] is how to keep up with what is there, and [`usage::Meter`] tells what nodes and pods use.
+//! The registry implements it in this process. A component that takes `Arc<dyn Cluster>` does not notice where the cluster
+//! is: one that speaks to an API server over HTTP is to come, and then it runs on another machine or in a stock cluster as
+//! it is.
 //!
 //! Does not know: how objects are stored, who is authorised, what a URL looks like.
 
@@ -12,6 +13,7 @@ mod follow;
 pub mod node;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;

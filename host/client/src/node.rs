@@ -2,6 +2,8 @@
 //!
 //! The kubelet implements it; the API server turns each channel into WebSocket or SPDY frames. Both hold only this trait.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -31,6 +33,20 @@ pub trait NodeStreams: Send + Sync + 'static {
     /// What the node says of itself at a path of a stock kubelet's (`/healthz`, `/stats/summary`); `NoSuchResource` where
     /// it has nothing to say.
     async fn page(&self, path: &str) -> Result<Page, Failure>;
+}
+
+/// Finds the streams of a node by its name.
+pub trait Nodes: Send + Sync + 'static {
+    fn streams(&self, node: &str) -> Option<Arc<dyn NodeStreams>>;
+}
+
+/// A cluster whose nodes are not reachable from here.
+pub struct NoNodes;
+
+impl Nodes for NoNodes {
+    fn streams(&self, _node: &str) -> Option<Arc<dyn NodeStreams>> {
+        None
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

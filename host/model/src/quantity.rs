@@ -72,6 +72,14 @@ impl Quantity {
         })
     }
 
+    /// Billionths: CPU as it is measured.
+    pub fn from_nanos(nanos: i64) -> Self {
+        Self {
+            nanos: nanos.into(),
+            format: Format::Decimal,
+        }
+    }
+
     pub fn from_milli(milli: i64) -> Self {
         Self {
             nanos: i128::from(milli) * 1_000_000,

@@ -11,6 +11,7 @@ require (
 	k8s.io/client-go v0.36.2
 	k8s.io/kube-aggregator v0.36.2
 	k8s.io/kube-openapi v0.0.0-20260317180543-43fb72c5454a
+	k8s.io/metrics v0.36.2
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.2
 )
 

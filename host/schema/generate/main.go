@@ -22,11 +22,12 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	aggregatorapply "k8s.io/kube-aggregator/pkg/client/applyconfiguration"
+	metrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 	"sigs.k8s.io/structured-merge-diff/v6/schema"
 )
 
 // The modules whose versions decide what the table says.
-var modules = []string{"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator"}
+var modules = []string{"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator", "k8s.io/metrics"}
 
 // How a Go type that speaks JSON its own way is written in the table.
 var scalars = map[string]string{
@@ -85,13 +86,15 @@ func main() {
 			converters[kind.String()] = converter
 		}
 	}
-	extensions, registrations := runtime.NewScheme(), runtime.NewScheme()
+	extensions, registrations, measured := runtime.NewScheme(), runtime.NewScheme(), runtime.NewScheme()
 	must(apiextensions.AddToScheme(extensions))
 	must(apiregistration.AddToScheme(registrations))
+	must(metrics.AddToScheme(measured))
 	must(metav1.AddMetaToScheme(scheme.Scheme))
 	add(scheme.Scheme, clientapply.NewTypeConverter(scheme.Scheme))
 	add(extensions, apiextensionsapply.NewTypeConverter(extensions))
 	add(registrations, aggregatorapply.NewTypeConverter(registrations))
+	add(measured, nil) // read only
 
 	t := &table{types: map[string]*structure{}, written: sources{}, counts: map[string]int{}}
 	var lines []string
@@ -103,7 +106,11 @@ func main() {
 			object = reflect.New(goType).Interface().(runtime.Object)
 		}
 		object.GetObjectKind().SetGroupVersionKind(kind)
-		typed, err := converters[kind.String()].ObjectToTyped(object)
+		converter := converters[kind.String()]
+		if converter == nil {
+			continue
+		}
+		typed, err := converter.ObjectToTyped(object)
 		if err != nil {
 			continue // lists, options and the like are never applied
 		}

@@ -59,7 +59,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
 }
 
 /// Nanoseconds as Go writes them.
-pub(crate) fn write(nanos: i64) -> String {
+pub fn write(nanos: i64) -> String {
     if nanos == 0 {
         return "0s".into();
     }

@@ -8,7 +8,7 @@
 pub mod apply;
 mod custom;
 mod decode;
-mod duration;
+pub mod duration;
 mod fields;
 mod form;
 mod format;

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use api::ApiConfig;
 use api::escalation::NoEscalation;
 use api::gates::{AuditGate, RbacGate, TokenGate};
 use api::tls::ServingCertificate;
-use api::{ApiConfig, Nodes};
 use auth::audit::{FileLog, NoLog};
 use auth::kubeconfig::Kubeconfig;
 use auth::pki::{Authority, Purpose};
 use auth::token::{ServiceAccounts, Tokens};
 use auth::{Authenticators, Rbac, users};
-use client::node::NodeStreams;
+use client::node::{NodeStreams, Nodes};
+use client::usage::Meter;
 use kubelet::KubeletConfig;
 use kubelet::runtime::Runtime;
 use kubelet::runtime::cri::CriRuntime;
@@ -143,15 +144,12 @@ impl Cluster {
         api.connections = Arc::new(registry.clone());
         api.tokens = Some(tokens);
         api.audit = sink;
-        api.nodes = Arc::new(LocalNodes(
-            running
-                .iter()
-                .map(|(config, runtime)| {
-                    let streams = kubelet::streams(config, cluster.clone(), runtime.clone());
-                    (config.node_name.clone(), streams)
-                })
-                .collect(),
-        ));
+        let streams = running.iter().map(|(config, runtime)| {
+            let streams = kubelet::streams(config, cluster.clone(), runtime.clone());
+            (config.node_name.clone(), streams)
+        });
+        api.nodes = Arc::new(LocalNodes(streams.collect()));
+        api.meter = Arc::new(Meter::new(cluster.clone(), users::api_server(), api.nodes.clone()));
         let stop = door.0.clone();
         door.1.spawn(async move {
             if let Err(error) = api::serve(listener, api, stop).await {

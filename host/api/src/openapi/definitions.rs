@@ -296,6 +296,7 @@ fn full_name(name: &str) -> String {
         "meta" => "io.k8s.apimachinery.pkg.apis",
         "apiextensions" => "io.k8s.apiextensions-apiserver.pkg.apis",
         "apiregistration" => "io.k8s.kube-aggregator.pkg.apis",
+        "metrics" => "io.k8s.metrics.pkg.apis",
         _ => "io.k8s.api",
     };
     format!("{home}.{dotted}.{kind}")

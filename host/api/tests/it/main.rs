@@ -6,3 +6,4 @@ mod kubectl;
 mod protobuf;
 mod streams;
 mod support;
+mod usage;

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use api::Nodes;
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::node::{
-    ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, Page, SESSION_BUFFER, Session,
+    ContainerRef, Duplex, ExecRequest, LogOptions, LogStream, NodeStreams, Nodes, Page, SESSION_BUFFER, Session,
 };
 use futures::StreamExt;
 use model::Failure;

@@ -91,7 +91,7 @@ pub(super) fn resource(seen: &Seen) -> String {
         "Start time of the container since unix epoch in seconds",
     );
     for (labels, since, _) in containers() {
-        started.sample(&labels, since.as_second());
+        started.sample(&labels, since.as_millisecond() as f64 / 1e3);
     }
     let help = "Cumulative cpu time consumed by the node in core-seconds";
     text.family("node_cpu_usage_seconds_total", "counter", help)

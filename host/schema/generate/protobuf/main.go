@@ -23,11 +23,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	metrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 func main() {
 	must(apiextensions.AddToScheme(scheme.Scheme))
 	must(apiregistration.AddToScheme(scheme.Scheme))
+	must(metrics.AddToScheme(scheme.Scheme))
 	must(metav1.AddMetaToScheme(scheme.Scheme))
 	table, err := os.Open("../src/table.txt")
 	must(err)

@@ -82,6 +82,7 @@ pub fn story(ground: &dyn Ground, meanwhile: impl FnOnce()) {
     assert!(answer(&service).body.contains("hello from hello-"));
     logs_are_shown(ground);
     the_node_tells_of_itself(ground);
+    what_is_used_is_shown(cluster);
     plugins_are_ready(cluster);
     for replicas in [5, 1, 3] {
         cluster.kubectl(&["scale", "deployment/hello", &format!("--replicas={replicas}")]);
@@ -178,6 +179,26 @@ fn the_node_tells_of_itself(ground: &dyn Ground) {
             .expect_err("nothing is there");
         assert!(refused.contains(said), "{asked}: {refused}");
     }
+}
+
+/// To one who asks once, and did not ask before.
+fn what_is_used_is_shown(cluster: &TestCluster) {
+    let rows = |line: &[&str]| -> Vec<Vec<String>> {
+        let told = cluster.kubectl(line);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        told.lines().map(words).collect()
+    };
+    let pods = rows(&["top", "pods", "-l", HELLO, "--containers", "--no-headers"]);
+    assert_eq!(pods.len(), 3, "{pods:?}");
+    for pod in &pods {
+        assert!(pod[0].starts_with("hello-") && pod[1] == "hello", "{pods:?}");
+        let cpu = pod[2].strip_suffix('m').and_then(|cpu| cpu.parse::<u32>().ok());
+        let memory = pod[3].strip_suffix("Mi").and_then(|memory| memory.parse::<u32>().ok());
+        assert!(cpu.is_some() && memory.is_some(), "{pods:?}");
+    }
+    let nodes = rows(&["top", "nodes", "--no-headers"]);
+    assert_eq!((nodes.len(), nodes[0][0].as_str()), (1, "pilotis"), "{nodes:?}");
+    assert!(nodes[0][1].ends_with('m') && nodes[0][3].ends_with("Mi"), "{nodes:?}");
 }
 
 fn plugins_are_ready(cluster: &TestCluster) {
