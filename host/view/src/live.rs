@@ -297,12 +297,21 @@ fn cost_of_a_change(members: usize, others: usize) -> Duration {
 
 #[test]
 fn a_change_costs_the_same_in_a_set_of_50_and_of_5000_and_beside_100_000_questions() {
-    let (small, large) = (cost_of_a_change(50, 0), cost_of_a_change(5000, 0));
-    let crowded = cost_of_a_change(50, 50_000);
-    eprintln!(
-        "one pod's change: {small:?} in a set of 50, {large:?} of 5,000, {crowded:?} beside 100,000 other questions"
-    );
-    // The bar is 1.5 for a whole run; trees are a little deeper in the larger set, and the machine is noisy.
-    assert!(large < small * 3, "{small:?} {large:?}");
-    assert!(crowded < small * 3, "{small:?} {crowded:?}");
+    let sizes = [(50, 0), (5000, 0), (50, 50_000)];
+    let mut best = [Duration::MAX; 3];
+    // Noise only adds. A busy moment can cover all rounds of one measurement, but not of every one.
+    for _ in 0..5 {
+        for (best, (members, others)) in best.iter_mut().zip(sizes) {
+            *best = cost_of_a_change(members, others).min(*best);
+        }
+        let [small, large, crowded] = best;
+        eprintln!(
+            "one pod's change: {small:?} in a set of 50, {large:?} of 5,000, {crowded:?} beside 100,000 other questions"
+        );
+        // The bar is 1.5 for a whole run; trees are a little deeper in the larger set.
+        if large.max(crowded) < small * 3 {
+            return;
+        }
+    }
+    panic!("a change costs more where there are more, each time");
 }
